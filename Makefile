@@ -1,0 +1,64 @@
+# The commands of the project; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PACKAGES := PYTHON="$(PYTHON)" sh project/setup/packages.sh
+# Linters load the settings: as a production site has them, and without a file of this one.
+PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: ALLOWED_HOSTS=pubsub.example.org \
+	SECRET_KEY=only-for-linters-which-look-at-its-length-0123456789-abcdef
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint oracle bench clean python-packages run-packages test-packages
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: run-packages $(VENV)/run.stamp  ## serve the admin with the cache at work (XMPP_JID, XMPP_PASSWORD: your account)
+	@exec $(BIN)/python -m project.run
+
+test: test-packages lint  ## every test, on SQLite and on PostgreSQL, with the servers they need
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --database=postgresql --only-database-tests
+
+lint: $(VENV)/test.stamp  ## what tells mistakes without running the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(PRODUCTION) $(BIN)/mypy
+	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+oracle: export ORACLE_EXAMPLES := $(or $(EXAMPLES),100)
+oracle: export ORACLE_SEED := $(or $(SEED),1)
+oracle: export ORACLE_HISTORY := $(if $(HISTORY),$(abspath $(HISTORY)))
+oracle: test-packages $(VENV)/test.stamp  ## random histories end in equality (EXAMPLES=100 SEED=1, or HISTORY=file)
+	$(BIN)/python -m pytest tests/oracle
+	$(BIN)/python -m pytest tests/oracle --database=postgresql
+
+bench: test-packages $(VENV)/test.stamp  ## how fast the cache is
+	$(BIN)/python -m tests.benchmarks
+
+clean:  ## forget the virtual environment and what tools keep; the site's data in var/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+python-packages:
+	@$(PACKAGES) python
+
+run-packages:
+	@$(PACKAGES) run
+
+test-packages:
+	@$(PACKAGES) test
+
+$(BIN)/python: | python-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed.")'
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/run.stamp: requirements.txt | $(BIN)/python
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(PIP) -r requirements-dev.txt
+	@touch $(VENV)/run.stamp $@

@@ -1,0 +1,1 @@
+"""What `make run` shows when no account was given: a private XMPP service with nodes to look at."""

@@ -1,0 +1,140 @@
+"""The sample's nodes, published over XMPP by their owners."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element
+
+from project.sample import payloads
+from project.sample.prosody import Prosody
+from project.sample.texts import ARTICLES, JOURNAL_LENGTH, STATUS_POSTS, Post, journal_entry
+from pubsubcache.exceptions import ItemNotFound, ServiceError
+from pubsubcache.types import NodeAddress
+from pubsubcache.xmpp.session import Login, Session, open_session
+
+BLOG = "urn:xmpp:microblog:0"
+JOURNAL = "garden-journal"
+READER = "alice"
+GARDENER = "bob"
+OPEN_NODE: dict[str, str | bool] = {
+    "pubsub#access_model": "open",
+    "pubsub#max_items": "max",
+    "pubsub#persist_items": True,
+}
+PRIVATE_NODE: dict[str, str | bool] = {**OPEN_NODE, "pubsub#access_model": "whitelist"}
+
+
+@dataclass(frozen=True)
+class SampleNode:
+    """A node of the sample: who publishes it, its items by their ids, oldest first.
+
+    `analysed`: an analyser decides to keep it in sync; the others are kept because staff say so.
+    """
+
+    owner: str
+    address: NodeAddress
+    items: Mapping[str, Element]
+    config: Mapping[str, str | bool] = field(default_factory=lambda: OPEN_NODE)
+    analysed: bool = True
+
+
+def login(prosody: Prosody, user: str) -> Login:
+    """Return what a session of `user` needs."""
+    return Login(
+        jid=prosody.jid(user),
+        password=prosody.users[user],
+        host=prosody.host,
+        port=prosody.port,
+        ca_file=str(prosody.ca_file),
+    )
+
+
+def journal(prosody: Prosody) -> NodeAddress:
+    """Return the address of the garden's journal, which grows while the sample runs."""
+    return NodeAddress(prosody.pubsub, JOURNAL)
+
+
+def journal_payload(prosody: Prosody, post: Post) -> Element:
+    """Return an entry of the journal, as its gardener publishes it."""
+    return payloads.entry(post, GARDENER.title(), prosody.jid(GARDENER), journal(prosody), None)
+
+
+def nodes(prosody: Prosody) -> list[SampleNode]:
+    """Return the nodes of the sample on `prosody`."""
+    entries = (journal_entry(number) for number in range(1, JOURNAL_LENGTH + 1))
+    return [
+        *_blog(prosody, "alice", ARTICLES),
+        *_blog(prosody, "bob", STATUS_POSTS),
+        SampleNode(GARDENER, journal(prosody), {post.id: journal_payload(prosody, post) for post in entries}),
+        *_personal(prosody),
+    ]
+
+
+def _blog(prosody: Prosody, owner: str, posts: tuple[Post, ...]) -> list[SampleNode]:
+    """Return the blog of `owner`, and the nodes of its posts' comments."""
+    address = NodeAddress(prosody.jid(owner), BLOG)
+    items, replies = {}, []
+    for post in posts:
+        comments = NodeAddress(prosody.pubsub, f"{BLOG}:comments/{post.id}") if post.comments else None
+        items[post.id] = payloads.entry(post, owner.title(), prosody.jid(owner), address, comments)
+        if comments is not None:
+            replies.append(SampleNode(GARDENER, comments, _comments(prosody, comments, post)))
+    return [SampleNode(owner, address, items), *replies]
+
+
+def _comments(prosody: Prosody, address: NodeAddress, post: Post) -> dict[str, Element]:
+    items = {}
+    for number, (author, text) in enumerate(post.comments, 1):
+        comment = Post(f"comment-{number}", post.published, text, ())
+        items[comment.id] = payloads.entry(comment, author.title(), prosody.jid(author), address, None)
+    return items
+
+
+def _personal(prosody: Prosody) -> list[SampleNode]:
+    """Return what alice says of herself, and her bookmarks, which are for nobody else."""
+    singles = {
+        "http://jabber.org/protocol/mood": payloads.mood(),
+        "http://jabber.org/protocol/tune": payloads.tune(),
+        "http://jabber.org/protocol/nick": payloads.nick(),
+        "http://jabber.org/protocol/geoloc": payloads.geoloc(),
+    }
+    rooms = {"garden@rooms.example.org": "The garden", "hedges@rooms.example.org": "Friends of the hedge"}
+    bookmarks = {room: payloads.bookmark(name, "alice") for room, name in rooms.items()}
+    jid = prosody.jid(READER)
+    return [
+        *(
+            SampleNode(READER, NodeAddress(jid, name), {"current": item}, analysed=False)
+            for name, item in singles.items()
+        ),
+        SampleNode(READER, NodeAddress(jid, "urn:xmpp:bookmarks:1"), bookmarks, PRIVATE_NODE, analysed=False),
+    ]
+
+
+async def publish(prosody: Prosody) -> None:
+    """Publish the items of the sample that are not there yet. Raises `PubsubCacheError`."""
+    sample = nodes(prosody)
+    for owner in sorted({node.owner for node in sample}):
+        async with open_session(login(prosody, owner)) as session:
+            for node in sample:
+                if node.owner == owner:
+                    await _publish_missing(session, node)
+
+
+async def _publish_missing(session: Session, node: SampleNode) -> None:
+    present = set(await _present_ids(session, node))
+    for item_id, payload in node.items.items():
+        if item_id not in present:
+            await session.publish(node.address, payload, item_id)
+
+
+async def _present_ids(session: Session, node: SampleNode) -> list[str]:
+    """Return the ids of the node's items; it is created when it is not there."""
+    try:
+        return await session.get_item_ids(node.address)
+    except ItemNotFound:
+        pass
+    try:
+        await session.create_node(node.address, node.config)
+    except ServiceError as error:
+        if error.condition != "conflict":
+            raise
+    return []

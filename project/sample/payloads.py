@@ -1,0 +1,79 @@
+"""Payloads of the sample's items, built as clients build them."""
+
+from datetime import datetime
+from urllib.parse import quote
+from xml.etree.ElementTree import Element, SubElement
+
+from project.sample.texts import Post
+from pubsubcache.types import NodeAddress
+
+ATOM = "http://www.w3.org/2005/Atom"
+XHTML = "http://www.w3.org/1999/xhtml"
+
+
+def _date(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def entry(post: Post, author: str, author_jid: str, address: NodeAddress, comments: NodeAddress | None) -> Element:
+    """Return `post` as an Atom entry (XEP-0277, XEP-0472) of the node `address`, commented on at `comments`."""
+    root = Element(f"{{{ATOM}}}entry")
+    SubElement(root, f"{{{ATOM}}}title", {"type": "text"}).text = post.title
+    SubElement(root, f"{{{ATOM}}}id").text = f"{address.uri};item={quote(post.id, safe='')}"
+    SubElement(root, f"{{{ATOM}}}published").text = _date(post.published)
+    SubElement(root, f"{{{ATOM}}}updated").text = _date(post.published)
+    person = SubElement(root, f"{{{ATOM}}}author")
+    SubElement(person, f"{{{ATOM}}}name").text = author
+    SubElement(person, f"{{{ATOM}}}uri").text = f"xmpp:{author_jid}"
+    if post.paragraphs:
+        content = SubElement(root, f"{{{ATOM}}}content", {"type": "xhtml"})
+        body = SubElement(content, f"{{{XHTML}}}div")
+        for paragraph in post.paragraphs:
+            SubElement(body, f"{{{XHTML}}}p").text = paragraph
+    for tag in post.tags:
+        SubElement(root, f"{{{ATOM}}}category", {"term": tag})
+    if comments is not None:
+        SubElement(root, f"{{{ATOM}}}link", {"rel": "replies", "title": "comments", "href": comments.uri})
+    return root
+
+
+def mood() -> Element:
+    """Return a mood (XEP-0107)."""
+    namespace = "http://jabber.org/protocol/mood"
+    root = Element(f"{{{namespace}}}mood")
+    SubElement(root, f"{{{namespace}}}contented")
+    SubElement(root, f"{{{namespace}}}text").text = "The apples are in."
+    return root
+
+
+def tune() -> Element:
+    """Return what somebody listens to (XEP-0118)."""
+    namespace = "http://jabber.org/protocol/tune"
+    root = Element(f"{{{namespace}}}tune")
+    for name, value in {"artist": "The Village Band", "title": "March of the Frogs", "length": "194"}.items():
+        SubElement(root, f"{{{namespace}}}{name}").text = value
+    return root
+
+
+def nick() -> Element:
+    """Return a nickname (XEP-0172)."""
+    root = Element("{http://jabber.org/protocol/nick}nick")
+    root.text = "Alice of the Hedges"
+    return root
+
+
+def geoloc() -> Element:
+    """Return a place (XEP-0080)."""
+    namespace = "http://jabber.org/protocol/geoloc"
+    root = Element(f"{{{namespace}}}geoloc")
+    for name, value in {"lat": "48.2015", "lon": "16.3695", "locality": "the garden", "accuracy": "20"}.items():
+        SubElement(root, f"{{{namespace}}}{name}").text = value
+    return root
+
+
+def bookmark(name: str, nickname: str) -> Element:
+    """Return the bookmark of a room (XEP-0402)."""
+    namespace = "urn:xmpp:bookmarks:1"
+    root = Element(f"{{{namespace}}}conference", {"name": name, "autojoin": "true"})
+    SubElement(root, f"{{{namespace}}}nick").text = nickname
+    return root

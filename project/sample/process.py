@@ -1,0 +1,216 @@
+"""Private servers: started on loopback, awaited, and stopped with everything they started."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Self
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 15.0
+POLL_INTERVAL = 0.02
+LOG_TAIL = 4000
+
+
+class ServerError(Exception):
+    """A private server is not installed, did not start, or ended; the message tells why."""
+
+
+@cache
+def _starter() -> "SimpleQueue[tuple[Future[None], Callable[[], None]]]":
+    """Return where to put what starts a server.
+
+    The kernel ends a server when the thread that started it ends (see `_as_user`). This one lasts as long as the
+    process, whichever thread asks.
+    """
+    jobs: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
+    Thread(target=_start_servers, args=(jobs,), name="servers", daemon=True).start()
+    return jobs
+
+
+def _start_servers(jobs: "SimpleQueue[tuple[Future[None], Callable[[], None]]]") -> None:
+    while True:
+        future, job = jobs.get()
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(job())
+            except Exception as error:
+                future.set_exception(error)
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find_program(name: str, package: str, folders: str = "") -> str:
+    """Return the path of the program `name`, sought in PATH and `folders` (colon-separated).
+
+    Raises `ServerError`, which names the Debian `package` that has it.
+    """
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", folders))
+    if found := shutil.which(name, path=path):
+        return found
+    raise ServerError(
+        f"{name} is not installed: `sudo apt-get install {package}` brings it, and so do `make run` and `make test`."
+    )
+
+
+def _as_user(command: list[str], user: str | None) -> list[str]:
+    """Return `command` run as `user`, so that its process ends when this one does, even if this one is killed."""
+    if (setpriv := shutil.which("setpriv")) is None and user is None:
+        return command
+    identity = ["--reuid", user, "--regid", _group_of(user), "--clear-groups"] if user else []
+    return [setpriv or "setpriv", *identity, "--pdeathsig", "TERM", *command]
+
+
+def _group_of(user: str) -> str:
+    return str(pwd.getpwnam(user).pw_gid)
+
+
+class PrivateServer(ABC):
+    """A server process of our own, with its data in `folder`; a context manager.
+
+    It can be stopped and started again, with the same data and port.
+    """
+
+    name: str
+    stop_signal = signal.SIGTERM
+    user: str | None = None  # run as somebody else
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.log_file = folder / f"{self.name}.log"
+        #: Of the process that was stopped last; negative when a signal ended it.
+        self.exit_code: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return the command line of the process, which stays in the foreground."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the process."""
+        return dict(os.environ)
+
+    def prepare(self) -> None:  # noqa: B027 (not every server needs it)
+        """Write what the server needs before each start; called with `folder` made."""
+
+    def is_ready(self) -> bool:
+        """Whether the server answers; asked again and again while it starts."""
+        try:
+            with socket.create_connection((self.host, self.port), timeout=1):
+                return True
+        except OSError:
+            return False
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The id of the process. Raises `ServerError` when it does not run."""
+        if self._process is None:
+            raise ServerError(f"{self.name} does not run.")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and return when it answers; nothing when it runs. Raises `ServerError`."""
+        if self.running:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        spawning: Future[None] = Future()
+        try:
+            _starter().put((spawning, self._spawn))
+            spawning.result()
+            self._await_ready()
+        except BaseException:
+            if not spawning.cancel():
+                wait([spawning])
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and all it started, and return when they are gone; nothing when it does not run."""
+        if (process := self._process) is None:
+            return
+        self._process = None
+        if not _ended(process, 0):
+            os.kill(process.pid, self.stop_signal)
+            _ended(process, STOP_TIMEOUT)
+        # Before it is reaped: until then no other group can have taken its number.
+        with suppress(ProcessLookupError):  # it left nobody behind
+            os.killpg(process.pid, signal.SIGKILL)
+        self.exit_code = process.wait()
+
+    def restart(self) -> None:
+        """Stop and start the server."""
+        self.stop()
+        self.start()
+
+    def log_tail(self) -> str:
+        """Return the end of what the server wrote to its log."""
+        if not self.log_file.exists():
+            return ""
+        return self.log_file.read_text(errors="replace")[-LOG_TAIL:]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _spawn(self) -> None:
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 (our own command lines)
+                _as_user(self.command(), self.user),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self.is_ready():
+            if not self.running:
+                raise ServerError(f"{self.name} ended while starting:\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} did not answer within {START_TIMEOUT:g} s:\n{self.log_tail()}")
+            time.sleep(POLL_INTERVAL)
+
+
+def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Whether `process` has ended, waiting `timeout` seconds; it is not reaped."""
+    deadline = time.monotonic() + timeout
+    while process.returncode is None:
+        try:
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_INTERVAL)
+    return True

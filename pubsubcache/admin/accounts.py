@@ -1,0 +1,194 @@
+"""Accounts: the logins, and how their sessions fare."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.debug import sensitive_post_parameters
+
+from pubsubcache.admin import display
+from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
+from pubsubcache.admin.filters import WorkerFilter
+from pubsubcache.fields import Undecryptable
+from pubsubcache.models import Account, PubsubNode
+
+NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)
+
+
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An account; its password is written here and never shown."""
+
+    new_password = forms.CharField(
+        label=gettext_lazy("Password"),
+        required=False,
+        strip=False,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}, render_value=False),
+    )
+    port = forms.IntegerField(
+        label=gettext_lazy("Port"),
+        required=False,
+        min_value=1,
+        max_value=65535,
+        help_text=gettext_lazy("Only together with a host."),
+    )
+
+    class Meta:
+        model = Account
+        fields = ("jid", "host", "port", "tls_verify", "ca_file", "enabled", "owner")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (field := self.fields.get(NEW_PASSWORD)) is not None:
+            stored = bool(self.instance.password)
+            field.required = self.instance._state.adding
+            field.help_text = _("Kept encrypted and never shown.")
+            if stored:
+                field.help_text = _("Leave it empty to keep the stored password, which is never shown.")
+
+    def save(self, commit: bool = True) -> Any:
+        """Take over the password if one was entered."""
+        if password := self.cleaned_data.get(NEW_PASSWORD):
+            self.instance.password = password
+        return super().save(commit)
+
+
+@admin.register(Account)
+class AccountAdmin(CacheAdmin[Account]):
+    """Logins can be added, changed, enabled and disabled; what the workers report is only shown."""
+
+    form = AccountForm
+    list_display = ("jid", "session", "enabled", "node_count", "owner", "place", "last_sign")
+    list_filter = ("enabled", WorkerFilter, "status", "tls_verify")
+    list_select_related = ("owner",)
+    search_fields = ("jid", "worker")
+    raw_id_fields = ("owner",)
+    actions = ("enable", "disable")
+    readonly_fields = (
+        "password_state",
+        "session",
+        "status_detail",
+        "session_started",
+        "heartbeat",
+        "worker",
+        "node_link",
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
+        secret = [NEW_PASSWORD] if self._may_write(request, obj) else []
+        login = ["jid", *(["password_state"] if obj else []), *secret, "enabled", "owner"]
+        connection = (gettext_lazy("Connection"), {"fields": ["host", "port", "tls_verify", "ca_file"]})
+        if obj is None:
+            return [(None, {"fields": login}), connection]
+        live = ["session", "status_detail", "session_started", "heartbeat", "worker", "node_link"]
+        return [(None, {"fields": login}), (gettext_lazy("Session"), {"fields": live}), connection]
+
+    def _may_write(self, request: HttpRequest, obj: Account | None) -> bool:
+        return self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
+        """The JID of an account that has nodes is theirs too: another login is another account."""
+        return [*super().get_readonly_fields(request, obj), *(["jid"] if obj else [])]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
+        nodes = PubsubNode.objects.filter(account=OuterRef("pk")).order_by().values("account")
+        counted = Subquery(nodes.annotate(number=Count("pk")).values("number"), output_field=IntegerField())
+        return super().get_queryset(request).annotate(number_of_nodes=Coalesce(counted, 0))
+
+    @method_decorator(sensitive_post_parameters(NEW_PASSWORD))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().changeform_view(request, *args, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        """Write only what was changed here: a worker writes the state of the session at the same time."""
+        changed = ["password" if name == NEW_PASSWORD else name for name in form.changed_data]
+        obj.save(update_fields=changed) if change else obj.save()
+        wake_workers()
+
+    def empty_note(self, request: HttpRequest) -> str:
+        if Account.objects.exists():
+            return ""
+        return _("There is no account yet. Add one, then start the worker: manage.py pubsub_worker.")
+
+    def nodes_of(self, objects: Iterable[Account]) -> QuerySet[PubsubNode]:
+        return PubsubNode.objects.filter(account__in=[account.pk for account in objects])
+
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        super().delete_model(request, obj)
+        wake_workers()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        super().delete_queryset(request, queryset)
+        wake_workers()
+
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def session(self, account: Account) -> str:
+        """What became of the session."""
+        shown = display.session_badge(account)
+        if isinstance(account.password, Undecryptable):
+            shown += display.badge("bad", _("password unreadable"), self.password_state(account))
+        if not account.tls_verify:
+            shown += display.badge("warn", _("TLS not verified"))
+        return shown
+
+    @admin.display(description=gettext_lazy("worker"), ordering="worker")
+    def place(self, account: Account) -> str:
+        """The worker that holds the account."""
+        return display.short(account.worker, 30)
+
+    @admin.display(description=gettext_lazy("stored password"))
+    def password_state(self, account: Account) -> str:
+        """Whether there is a password, and whether it can be used."""
+        if isinstance(account.password, Undecryptable):
+            return _(
+                "It can't be decrypted, because the key of this site (PUBSUBCACHE_ENCRYPTION_KEY or SECRET_KEY) "
+                "is not the one it was encrypted with. Enter it again."
+            )
+        return _("set") if account.password else _("not set")
+
+    @admin.display(description=gettext_lazy("last sign"), ordering="heartbeat")
+    def last_sign(self, account: Account) -> str:
+        """When the worker last said that it is alive."""
+        return display.ago(account.heartbeat)
+
+    @admin.display(description=gettext_lazy("nodes"), ordering="number_of_nodes")
+    def node_count(self, account: Account) -> str:
+        """The number of nodes, linked to them."""
+        number: int = getattr(account, "number_of_nodes", 0)
+        url = reverse("admin:pubsubcache_pubsubnode_changelist", query={"account__id__exact": account.pk})
+        return format_html('<a href="{}">{}</a>', url, display.number(number))
+
+    @admin.display(description=gettext_lazy("nodes"))
+    def node_link(self, account: Account) -> str:
+        """The same, on the account's own page."""
+        return self.node_count(account)
+
+    @admin.action(permissions=["change"], description=gettext_lazy("Enable selected accounts"))
+    def enable(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        """Have the workers keep a session of the accounts."""
+        number = self._switch(request, queryset, True)
+        text = ngettext("%(count)d account was enabled.", "%(count)d accounts were enabled.", number)
+        self.message_user(request, text % {"count": number})
+
+    @admin.action(permissions=["change"], description=gettext_lazy("Disable selected accounts"))
+    def disable(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        """Have the workers end the sessions of the accounts."""
+        number = self._switch(request, queryset, False)
+        text = ngettext("%(count)d account was disabled.", "%(count)d accounts were disabled.", number)
+        self.message_user(request, text % {"count": number})
+
+    def _switch(self, request: HttpRequest, queryset: QuerySet[Account], enabled: bool) -> int:
+        changing = list(bare(queryset).filter(enabled=not enabled).only("pk", "jid"))
+        number = Account.objects.filter(pk__in=[account.pk for account in changing]).update(enabled=enabled)
+        log_changes(request, changing, _("Enabled.") if enabled else _("Disabled."))
+        wake_workers()
+        return number

@@ -1,0 +1,87 @@
+"""What the admin classes of the application share."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import Model, QuerySet
+from django.db.transaction import on_commit
+from django.http import HttpRequest, HttpResponse
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from pubsubcache import rpc
+from pubsubcache.models import PubsubItem, PubsubNode
+
+M = TypeVar("M", bound=Model)
+STYLES = "pubsubcache/admin.css"
+MAX_NAMES = 50  # names spelled out on a page that asks for confirmation
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin
+else:
+
+    class _ModelAdmin(admin.ModelAdmin):
+        """`ModelAdmin`, which takes a type argument only in the type checker."""
+
+        def __class_getitem__(cls, model: Any) -> Any:
+            return cls
+
+
+class CacheAdmin(_ModelAdmin[M]):
+    """An admin class whose list says what to do while it is empty, and whose deletions count in the database."""
+
+    list_per_page = 50
+
+    class Media:
+        css = {"all": [STYLES]}
+
+    def empty_note(self, request: HttpRequest) -> str:
+        """Return a sentence (or HTML) for a list in which there can't be anything yet, else an empty text."""
+        return ""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        title = capfirst(self.opts.verbose_name_plural)
+        context = {"title": title, "empty_note": self.empty_note(request), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def nodes_of(self, objects: Iterable[M]) -> "QuerySet[PubsubNode]":
+        """Return the nodes that go with `objects` when these are deleted."""
+        raise NotImplementedError
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        """Count what a deletion takes along: Django would load every item to list it."""
+        nodes = self.nodes_of(objs)
+        counts = {
+            str(self.opts.verbose_name_plural): len(objs),
+            str(PubsubNode._meta.verbose_name_plural): nodes.count(),
+            str(PubsubItem._meta.verbose_name_plural): PubsubItem.objects.filter(node__in=nodes).count(),
+        }
+        names = [str(one) for one in objs[:MAX_NAMES]]
+        if len(objs) > MAX_NAMES:
+            names.append(_("and %(count)d more") % {"count": len(objs) - MAX_NAMES})
+        missing = {
+            str(model._meta.verbose_name) for model in (self.model, PubsubNode) if not self._may_delete(request, model)
+        }
+        return names, counts, missing, []
+
+    def _may_delete(self, request: HttpRequest, model: type[Model]) -> bool:
+        return request.user.has_perm(f"{model._meta.app_label}.delete_{model._meta.model_name}")
+
+
+def bare(queryset: "QuerySet[M]") -> "QuerySet[M]":
+    """Return the same rows as a queryset without joins, annotations and order, fit for an UPDATE or DELETE."""
+    return queryset.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
+
+
+def log_changes(request: HttpRequest, objects: "QuerySet[Any] | list[Any]", message: str) -> None:
+    """Write `message` into the history of each of `objects`, in the name of the request's user."""
+    LogEntry.objects.log_actions(request.user.pk, objects, CHANGE, message)  # type: ignore[arg-type]
+
+
+def wake_workers() -> None:
+    """Have the workers look at the rows now, once what was written is committed."""
+    on_commit(rpc.wake)

@@ -1,0 +1,102 @@
+"""How values are shown: badges, shortened names, times and preformatted text; whatever goes in is escaped."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+
+from pubsubcache.models import Account, PubsubNode
+
+EMPTY = "-"  # as the admin shows what is not there
+STATE_KINDS: dict[str | None, str] = {
+    PubsubNode.SyncState.COMPLETED: "good",
+    PubsubNode.SyncState.IN_PROGRESS: "busy",
+    PubsubNode.SyncState.ERROR: "bad",
+    PubsubNode.SyncState.NO_SYNC: "quiet",
+}
+
+
+def badge(kind: str, label: str, title: str = "") -> SafeString:
+    """Return a coloured word; `kind` is good, busy, warn, bad or quiet."""
+    return format_html('<span class="psc-badge psc-{}" title="{}">{}</span>', kind, title, label)
+
+
+def short(text: str, length: int = 60) -> str | SafeString:
+    """Return remote text cut to `length` characters, whole in its tool tip, its writing direction kept inside."""
+    if not text:
+        return EMPTY
+    return format_html('<bdi title="{}">{}</bdi>', text[:1000], Truncator(text).chars(length))
+
+
+def stacked(first: str, second: str) -> SafeString:
+    """Return two values above each other, the second smaller; either may be HTML made here."""
+    return format_html('<div>{}</div><div class="psc-reason">{}</div>', first, second)
+
+
+def preformatted(text: str) -> SafeString:
+    """Return text as a block that keeps its lines."""
+    return format_html('<pre class="psc-block" dir="ltr">{}</pre>', text)
+
+
+def pretty_json(value: Any) -> str:
+    """Return JSON data indented, in the characters of its language; a lone surrogate is shown as its escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def number(value: int) -> str:
+    """Return a number with its thousands apart, as the language has it."""
+    return number_format(value, use_l10n=True, force_grouping=True)
+
+
+def moment(value: datetime | None) -> str:
+    """Return a time in the short form of the language."""
+    return EMPTY if value is None else date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
+
+
+def ago(value: datetime | None) -> str | SafeString:
+    """Return how long ago a time was, the time itself in the tool tip."""
+    if value is None:
+        return EMPTY
+    recent = timezone.now() - value < timedelta(minutes=1)
+    since = _("just now") if recent else _("%(time)s ago") % {"time": timesince(value, depth=1)}
+    return format_html('<span title="{}">{}</span>', moment(value), since)
+
+
+def session_badge(account: Account) -> SafeString:
+    """Return what is known of an account's session: a status nobody alive vouches for is no status."""
+    status = Account.Status(account.status) if account.status in Account.Status.values else Account.Status.ERROR
+    detail = account.status_detail[:300]
+    if account.is_online():
+        return badge("good", str(status.label), detail)
+    if status in (Account.Status.AUTH_FAILED, Account.Status.ERROR) and account.enabled:
+        return badge("bad", str(status.label), detail)
+    if not account.enabled:
+        return badge("quiet", _("disabled"), detail)
+    if not account.is_held():
+        return badge("warn", _("no worker"), _("No worker is alive that holds this account."))
+    return badge("busy", str(status.label), detail)
+
+
+def state_badge(node: PubsubNode) -> SafeString:
+    """Return the sync state of a node as a coloured word."""
+    label = _("not yet") if node.sync_state is None else node.get_sync_state_display() or node.sync_state
+    shown = badge(STATE_KINDS.get(node.sync_state, "quiet"), label)
+    if node.sync_requested and node.sync_state != PubsubNode.SyncState.IN_PROGRESS:
+        return format_html("{} {}", shown, badge("busy", _("asked for"), moment(node.sync_requested)))
+    return shown
+
+
+def progress(node: PubsubNode) -> str:
+    """Return how many items of a node are cached, while it is being synchronised how many of how many are read."""
+    if node.sync_state != PubsubNode.SyncState.IN_PROGRESS:
+        return number(node.item_count)
+    total = "?" if node.sync_total is None else number(node.sync_total)
+    return f"{number(node.sync_done)} / {total}"

@@ -1,0 +1,66 @@
+"""Filters of the lists."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+
+
+class ValuesFilter(admin.AllValuesFieldListFilter):
+    """The values that occur; the empty one has a name."""
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": choice["display"] or _("(none)")}
+
+
+class WorkerFilter(admin.SimpleListFilter):
+    """Accounts by whether a worker that is alive holds them."""
+
+    title = _("worker")
+    parameter_name = "worker"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("held by a worker")), ("no", _("no worker"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        free = Account.objects.free_or_of("").values("pk")
+        if self.value() == "no":
+            return queryset.filter(pk__in=free)
+        return queryset.exclude(pk__in=free) if self.value() == "yes" else queryset
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Nodes by sync state, among them those that have none yet."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("none", _("not yet")), *PubsubNode.SyncState.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "none":
+            return queryset.filter(sync_state__isnull=True)
+        return queryset.filter(sync_state=self.value()) if self.value() else queryset
+
+
+class ParseErrorFilter(admin.SimpleListFilter):
+    """Items by whether their parser failed."""
+
+    title = _("parse error")
+    parameter_name = "parse_error"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("yes")), ("no", _("no"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[PubsubItem]) -> QuerySet[PubsubItem]:
+        if self.value() == "yes":
+            return queryset.exclude(parse_error="")
+        return queryset.filter(parse_error="") if self.value() == "no" else queryset

@@ -1,0 +1,243 @@
+"""Items: what the cache holds, to be looked at."""
+
+from typing import Any
+from urllib.parse import quote
+
+from django.contrib import admin
+from django.contrib.admin.options import ShowFacets
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.db.models.fields.json import KT
+from django.db.models.functions import Left
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pubsubcache import xmlform
+from pubsubcache.admin import display
+from pubsubcache.admin.base import CacheAdmin
+from pubsubcache.admin.filters import ParseErrorFilter, ValuesFilter
+from pubsubcache.admin.paginator import LargeTablePaginator
+from pubsubcache.exceptions import ParseError, TooLarge
+from pubsubcache.models import PubsubItem, PubsubNode
+
+MAX_SHOWN = 200_000  # characters of a payload on a page
+OF_NODE = "node__id__exact"
+NOT_LISTED = ("data", "parsed", "text", "node__extra", "node__sync_error")
+NOT_LISTED_OF_ACCOUNT = ("node__account__password", "node__account__status_detail")
+
+
+class ItemChangeList(ChangeList):
+    """Leaves the payloads in the database, and gives no number of results that was not counted."""
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[PubsubItem]:
+        found: QuerySet[PubsubItem] = super().get_queryset(request, *args, **kwargs)
+        title, beginning = Left(KT("parsed__title"), 200), Left("text", 120)
+        return found.defer(*NOT_LISTED, *NOT_LISTED_OF_ACCOUNT).annotate(title=title, beginning=beginning)
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if self.paginator.about or not self.query:
+            self.full_result_count = self.result_count  # the search bar then names no number
+
+
+@admin.register(PubsubItem)
+class ItemAdmin(CacheAdmin[PubsubItem]):
+    """Items are only shown. Deleting one by hand would make the cache lie: a node is purged whole instead."""
+
+    list_display = ("short_id", "heading", "place", "short_publisher", "made", "changed")
+    list_filter = ("node__account", ("node__type", ValuesFilter), ParseErrorFilter)
+    list_select_related = ("node__account",)
+    search_fields = ("name", "text")
+    search_help_text = gettext_lazy("Searches item ids and the words of the content.")
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    paginator = LargeTablePaginator
+    fieldsets = [
+        (None, {
+            "fields": (
+                "account_link", "service", "node_link", "name", "uri", "publisher", "created", "updated",
+                "problem_whole",
+            ),
+            "description": gettext_lazy(
+                "An item is what its service says it is, so it can be neither changed nor deleted here: the cache "
+                "would then answer something else. To free the space, purge the node."
+            ),
+        }),
+        (gettext_lazy("Parsed"), {"fields": ("json",)}),
+        (gettext_lazy("XML"), {"fields": ("xml",)}),
+        (gettext_lazy("Text for searches"), {"fields": ("words",)}),
+    ]  # fmt: skip
+    readonly_fields = (
+        "account_link", "service", "node_link", "name", "uri", "publisher", "created", "updated", "problem_whole",
+        "json", "xml", "words",
+    )  # fmt: skip
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Items come from services."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: PubsubItem | None = None) -> bool:
+        """Items are what services say."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: PubsubItem | None = None) -> bool:
+        """Only nodes are purged, see the class."""
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ItemChangeList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubItem]:
+        return super().get_queryset(request).select_related("node__account")
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """The items of one node need not say which."""
+        return [name for name in self.list_display if name != "place" or OF_NODE not in request.GET]
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Newest first, in either case along an index."""
+        return ("-created", "-position") if OF_NODE in request.GET else ("-pk",)
+
+    def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
+        """Only the items of one node are sorted otherwise: the whole table may be too large."""
+        return ("short_id", "made", "changed") if OF_NODE in request.GET else ()
+
+    def get_urls(self) -> list[URLPattern]:
+        raw = path("<int:pk>/raw/", self.admin_site.admin_view(self.raw_xml), name="pubsubcache_pubsubitem_raw")
+        return [raw, *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        context = dict(extra_context or {})
+        pk = request.GET.get(OF_NODE, "")
+        if pk.isdecimal() and (node := PubsubNode.objects.filter(pk=int(pk[:18])).only("service", "name").first()):
+            context["title"] = _("Items of %(node)s") % {"node": str(node)[:200]}
+            context["of_node"] = node
+        return super().changelist_view(request, context)
+
+    def empty_note(self, request: HttpRequest) -> str:
+        if PubsubItem.objects.exists():
+            return ""
+        return _(
+            "There is no item yet. Items come in when a node is synchronised, after it was read for the first time."
+        )
+
+    def raw_xml(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The XML of an item as it is kept, as a file: no browser is to render it."""
+        item = get_object_or_404(PubsubItem, pk=pk)
+        if not self.has_view_permission(request, item):
+            raise PermissionDenied
+        headers = {
+            "Content-Disposition": f'attachment; filename="item-{pk}.xml"',
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox",
+        }
+        return HttpResponse(item.data, content_type="application/xml; charset=utf-8", headers=headers)
+
+    # Columns and fields
+
+    @admin.display(description=gettext_lazy("item id"), ordering="name")
+    def short_id(self, item: PubsubItem) -> str:
+        """The item's id, shortened."""
+        return display.short(item.name, 40)
+
+    @admin.display(description=gettext_lazy("title"))
+    def heading(self, item: PubsubItem) -> str:
+        """The title that the parser found, or else how the text begins."""
+        title = getattr(item, "title", None)
+        beginning = display.short(getattr(item, "beginning", ""), 70)
+        shown = display.short(title, 70) if title else format_html('<span class="psc-dim">{}</span>', beginning)
+        return display.stacked(shown, self.problem(item)) if item.parse_error else shown
+
+    @admin.display(description=gettext_lazy("node"))
+    def node_link(self, item: PubsubItem) -> str:
+        """The node, linked to its page."""
+        return self._link_to_node(item, 3000)
+
+    def _link_to_node(self, item: PubsubItem, length: int) -> str:
+        url = reverse("admin:pubsubcache_pubsubnode_change", args=[item.node_id])
+        return format_html('<a href="{}">{}</a>', url, display.short(item.node.name, length))
+
+    @admin.display(description=gettext_lazy("node"))
+    def place(self, item: PubsubItem) -> str:
+        """The node, and the account that sees it."""
+        return display.stacked(self._link_to_node(item, 50), display.short(item.node.account.jid, 40))
+
+    @admin.display(description=gettext_lazy("account"))
+    def account_link(self, item: PubsubItem) -> str:
+        """The account that sees the item, linked to its page."""
+        url = reverse("admin:pubsubcache_account_change", args=[item.node.account_id])
+        return format_html('<a href="{}">{}</a>', url, item.node.account.jid)
+
+    @admin.display(description=gettext_lazy("service"))
+    def service(self, item: PubsubItem) -> str:
+        """The service's JID."""
+        return item.node.service
+
+    @admin.display(description=gettext_lazy("publisher"))
+    def short_publisher(self, item: PubsubItem) -> str:
+        """The publisher's JID, shortened."""
+        return display.short(item.publisher, 40)
+
+    @admin.display(description=gettext_lazy("created"), ordering="created")
+    def made(self, item: PubsubItem) -> str:
+        """When it came into the cache."""
+        return display.moment(item.created)
+
+    @admin.display(description=gettext_lazy("updated"), ordering="updated")
+    def changed(self, item: PubsubItem) -> str:
+        """When it was last changed in the cache."""
+        return display.moment(item.updated)
+
+    def problem(self, item: PubsubItem) -> str:
+        """A marker with the parser's complaint in its tool tip."""
+        return display.badge("bad", _("not parsed"), item.parse_error[:300])
+
+    @admin.display(description=gettext_lazy("parse error"))
+    def problem_whole(self, item: PubsubItem) -> str:
+        """The parser's complaint."""
+        return display.preformatted(item.parse_error) if item.parse_error else display.EMPTY
+
+    @admin.display(description=gettext_lazy("URI"))
+    def uri(self, item: PubsubItem) -> str:
+        """The item as an XMPP URI (XEP-0060, 12.22)."""
+        return f"{item.node.address.uri};item={quote(item.name, safe='')}"
+
+    @admin.display(description=gettext_lazy("JSON"))
+    def json(self, item: PubsubItem) -> str:
+        """What the parser made of it."""
+        return display.EMPTY if item.parsed is None else self._cut(display.pretty_json(item.parsed))
+
+    @admin.display(description=gettext_lazy("item"))
+    def xml(self, item: PubsubItem) -> str:
+        """The whole item, one element a line."""
+        url = reverse("admin:pubsubcache_pubsubitem_raw", args=[item.pk])
+        download = format_html('<p><a href="{}">{}</a></p>', url, _("Download the XML as it is kept"))
+        return self._cut(readable_xml(item.data)) + download
+
+    @admin.display(description=gettext_lazy("words"))
+    def words(self, item: PubsubItem) -> str:
+        """What full text search sees."""
+        return self._cut(item.text) if item.text else display.EMPTY
+
+    def _cut(self, text: str) -> str:
+        shown = display.preformatted(text[:MAX_SHOWN])
+        if len(text) <= MAX_SHOWN:
+            return shown
+        values = {"shown": display.number(MAX_SHOWN), "all": display.number(len(text))}
+        notice = _("Only the first %(shown)s of %(all)s characters are shown.") % values
+        return format_html('<p class="psc-notice">{}</p>', notice) + shown
+
+
+def readable_xml(text: str) -> str:
+    """Return XML indented; as it is when it is too long or can't be read."""
+    if len(text) > MAX_SHOWN:
+        return text
+    try:
+        return xmlform.indented(text)
+    except (ParseError, TooLarge):
+        return text

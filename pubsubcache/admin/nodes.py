@@ -1,0 +1,241 @@
+"""Nodes: what is cached, how well it agrees with the services, and how staff steer it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.actions import delete_selected
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pubsubcache.admin import display, steering
+from pubsubcache.admin.analysers import analysers_view
+from pubsubcache.admin.base import CacheAdmin
+from pubsubcache.admin.filters import StateFilter, ValuesFilter
+from pubsubcache.admin.paginator import LargeTablePaginator
+from pubsubcache.models import Account, PubsubNode
+
+SHOWN = {
+    None: ("account", "service", "name", "uri", "content"),
+    gettext_lazy("Synchronisation"): (
+        "policy", "state", "reason", "sync_state_updated", "checked_at", "subscribed",
+        "sync_requested", "failures", "next_attempt", "sync_owner", "sync_heartbeat",
+    ),
+    gettext_lazy("Kind"): ("analyser", "type", "subtype", "access_model", "partial", "evicted_count", "extra_data"),
+}  # fmt: skip
+
+POLICY_WORDS: dict[str, Any] = {
+    PubsubNode.Policy.ALWAYS: gettext_lazy("always"),
+    PubsubNode.Policy.NEVER: gettext_lazy("never"),
+}
+
+
+@admin.register(PubsubNode)
+class NodeAdmin(CacheAdmin[PubsubNode]):
+    """Everything of a node is shown, its policy can be changed. A node is added by reading it."""
+
+    list_display = ("short_name", "place", "state_and_reason", "kind", "content", "checked")
+    list_filter = (
+        "account",
+        StateFilter,
+        ("type", ValuesFilter),
+        ("subtype", ValuesFilter),
+        ("analyser", ValuesFilter),
+        "policy",
+        "subscribed",
+        "partial",
+        "checked_at",
+    )
+    list_select_related = ("account",)
+    paginator = LargeTablePaginator
+    search_fields = ("name", "service")
+    search_help_text = gettext_lazy("Searches the names of nodes and services.")
+    actions = ("sync", "purge", "policy_auto", "policy_always", "policy_never", "delete_selected")
+    fieldsets = [(title, {"fields": fields}) for title, fields in SHOWN.items()]
+    readonly_fields = [name for fields in SHOWN.values() for name in fields if name != "policy"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubNode]:
+        return super().get_queryset(request).defer("account__password", "account__status_detail")
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("analysers/", wrap(self.analysers_page), name="pubsubcache_analysers"),
+            path("<int:pk>/sync/", wrap(self.sync_page), name="pubsubcache_pubsubnode_sync"),
+            path("<int:pk>/purge/", wrap(self.purge_page), name="pubsubcache_pubsubnode_purge"),
+            *super().get_urls(),
+        ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nodes come by being read."""
+        return False
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may have nodes synchronised."""
+        return request.user.has_perm("pubsubcache.sync_pubsubnode")
+
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may remove items from the cache."""
+        return request.user.has_perm("pubsubcache.purge_pubsubnode")
+
+    def save_model(self, request: HttpRequest, obj: PubsubNode, form: Any, change: bool) -> None:
+        """Write the policy alone: a worker writes the rest of the row at the same time."""
+        if "policy" in form.changed_data:
+            steering.apply_policy(PubsubNode.objects.filter(pk=obj.pk), obj.policy)
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        kwargs["extra_context"] = {
+            **(kwargs.get("extra_context") or {}),
+            "may_sync": self.has_sync_permission(request),
+            "may_purge": self.has_purge_permission(request),
+        }
+        return super().change_view(request, object_id, *args, **kwargs)
+
+    def nodes_of(self, objects: Iterable[PubsubNode]) -> QuerySet[PubsubNode]:
+        return PubsubNode.objects.filter(pk__in=[node.pk for node in objects])
+
+    def empty_note(self, request: HttpRequest) -> str:
+        if PubsubNode.objects.exists():
+            return ""
+        if not Account.objects.exists():
+            url = reverse("admin:pubsubcache_account_changelist")
+            text = _("There is no node yet, because there is no account: add one under {}, then start the worker.")
+            return format_html(text, format_html('<a href="{}">{}</a>', url, _("Accounts")))
+        return _("There is no node yet. A node comes in when it is read, for instance by manage.py pubsub_get.")
+
+    def delete_model(self, request: HttpRequest, obj: PubsubNode) -> None:
+        steering.forget(PubsubNode.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+        steering.forget(queryset)
+
+    # The pages of one node
+
+    def _visible(self, request: HttpRequest, pk: int, permitted: bool) -> PubsubNode:
+        node = self.get_object(request, str(pk))
+        if not permitted or not self.has_view_or_change_permission(request, node):
+            raise PermissionDenied
+        return node  # type: ignore[return-value]
+
+    def sync_page(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Synchronise one node (POST)."""
+        node = self._visible(request, pk, self.has_sync_permission(request))
+        if node is None:
+            return self._gone(request, pk)
+        if request.method == "POST":
+            steering.sync(self, request, PubsubNode.objects.filter(pk=pk))
+        return HttpResponseRedirect(reverse("admin:pubsubcache_pubsubnode_change", args=[pk]))
+
+    def purge_page(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask whether to purge one node, and do so (POST)."""
+        node = self._visible(request, pk, self.has_purge_permission(request))
+        if node is None:
+            return self._gone(request, pk)
+        page = reverse("admin:pubsubcache_pubsubnode_change", args=[pk])
+        question = steering.purge(self, request, PubsubNode.objects.filter(pk=pk), back=page)
+        return question or HttpResponseRedirect(page)
+
+    def _gone(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
+
+    def analysers_page(self, request: HttpRequest) -> HttpResponse:
+        """The analysers in effect, for whoever may view nodes."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return analysers_view(request, self.admin_site)
+
+    # Actions
+
+    @admin.action(permissions=["sync"], description=gettext_lazy("Synchronise now"))
+    def sync(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+        """Have the nodes synchronised now."""
+        steering.sync(self, request, queryset)
+
+    @admin.action(permissions=["purge"], description=gettext_lazy("Purge from the cache"))
+    def purge(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
+        """Remove the nodes' items from the cache."""
+        return steering.purge(self, request, queryset)
+
+    @admin.action(permissions=["change"], description=gettext_lazy("Policy: as the analysers decide"))
+    def policy_auto(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+        """Leave the nodes to their analysers."""
+        steering.set_policy(self, request, queryset, PubsubNode.Policy.AUTO)
+
+    @admin.action(permissions=["change"], description=gettext_lazy("Policy: always synchronise"))
+    def policy_always(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+        """Keep the nodes in sync, whatever the analysers say."""
+        steering.set_policy(self, request, queryset, PubsubNode.Policy.ALWAYS)
+
+    @admin.action(permissions=["change"], description=gettext_lazy("Policy: never synchronise"))
+    def policy_never(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+        """Never cache the nodes."""
+        steering.set_policy(self, request, queryset, PubsubNode.Policy.NEVER)
+
+    @admin.action(permissions=["delete"], description=gettext_lazy("Forget selected nodes"))
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
+        """Forget the nodes with their items; read again, they come back."""
+        return delete_selected(self, request, queryset)
+
+    # Columns and fields
+
+    @admin.display(description=gettext_lazy("node"), ordering="name")
+    def short_name(self, node: PubsubNode) -> str:
+        """The node's name, shortened."""
+        return display.short(node.name, 70)
+
+    @admin.display(description=gettext_lazy("service"), ordering="service")
+    def place(self, node: PubsubNode) -> str:
+        """The service's JID, and the account that sees the node there."""
+        return display.stacked(display.short(node.service, 50), display.short(node.account.jid, 50))
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, node: PubsubNode) -> str:
+        """The sync state."""
+        return display.state_badge(node)
+
+    @admin.display(description=gettext_lazy("state"), ordering="sync_state")
+    def state_and_reason(self, node: PubsubNode) -> str:
+        """The sync state, what staff want, and in short why it is so."""
+        badges = display.state_badge(node)
+        if node.policy != PubsubNode.Policy.AUTO:
+            policy = _("policy: %(policy)s") % {"policy": POLICY_WORDS.get(node.policy, node.policy)}
+            badges = format_html("{} {}", badges, display.badge("quiet", policy, node.get_policy_display()))
+        return display.stacked(badges, display.short(node.sync_error, 80)) if node.sync_error else badges
+
+    @admin.display(description=gettext_lazy("reason"))
+    def reason(self, node: PubsubNode) -> str:
+        """The reason of the state, whole."""
+        return display.preformatted(node.sync_error) if node.sync_error else display.EMPTY
+
+    @admin.display(description=gettext_lazy("type"), ordering="type")
+    def kind(self, node: PubsubNode) -> str:
+        """Type and subtype, and the analyser that said so."""
+        return display.stacked(" / ".join(filter(None, (node.type, node.subtype))) or display.EMPTY, node.analyser)
+
+    @admin.display(description=gettext_lazy("items"), ordering="item_count")
+    def content(self, node: PubsubNode) -> str:
+        """How many items there are, linked to them."""
+        url = reverse("admin:pubsubcache_pubsubitem_changelist", query={"node__id__exact": node.pk})
+        partial = display.badge("warn", _("partial"), _("Only the newest items are kept.")) if node.partial else ""
+        return format_html('<a class="psc-number" href="{}">{}</a> {}', url, display.progress(node), partial)
+
+    @admin.display(description=gettext_lazy("checked"), ordering="checked_at")
+    def checked(self, node: PubsubNode) -> str:
+        """How long ago the node was last known equal to the service, and whether changes since are notified."""
+        subscribed = _("subscribed") if node.subscribed else _("not subscribed")
+        return display.stacked(display.ago(node.checked_at), subscribed)
+
+    @admin.display(description=gettext_lazy("URI"))
+    def uri(self, node: PubsubNode) -> str:
+        """The node as an XMPP URI."""
+        return node.address.uri
+
+    @admin.display(description=gettext_lazy("extra"))
+    def extra_data(self, node: PubsubNode) -> str:
+        """What else is known, as JSON."""
+        return display.preformatted(display.pretty_json(node.extra)) if node.extra else display.EMPTY

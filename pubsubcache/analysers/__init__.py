@@ -1,0 +1,13 @@
+"""Analysers: what decides which nodes are kept in sync, and how their items are parsed.
+
+An app registers its own in a module `pubsub_analysers`:
+
+    from pubsubcache.analysers import register_analyser
+
+    register_analyser(name="recipes", type="recipe", node="urn:example:recipes", to_sync=True, parser=parse)
+"""
+
+from pubsubcache.analysers.base import Analyser, Analysis
+from pubsubcache.analysers.registry import AnalyserRegistry, register_analyser, registry
+
+__all__ = ["Analyser", "AnalyserRegistry", "Analysis", "register_analyser", "registry"]

@@ -1,0 +1,74 @@
+"""System checks of the application.
+
+- `pubsubcache.E001`: a PUBSUBCACHE_* setting is of the wrong type, or too small.
+- `pubsubcache.W001`: SQLite without IMMEDIATE transactions.
+- `pubsubcache.W002`: nodes refer to an analyser that no app registers (only with `--database`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+
+from pubsubcache.analysers import registry
+from pubsubcache.conf import LEAST, PREFIX, Defaults, names, settings
+from pubsubcache.models import PubsubNode
+
+
+@register("pubsubcache")
+def check_settings(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
+    """Check the types of the settings, and that numbers make sense."""
+    messages: list[CheckMessage] = []
+    for name in names():
+        default, value = getattr(Defaults, name), getattr(settings, name)
+        kinds = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+            reason = f"is to be of the type {type(default).__name__}, not {type(value).__name__}."
+        elif _is_number(value) and value < (least := LEAST.get(name, 1 if isinstance(default, int) else 0)):
+            reason = f"is to be at least {least}, not {value!r}."
+        else:
+            continue
+        messages.append(Error(f"{PREFIX}{name} {reason}", hint=f"Its default is {default!r}.", id="pubsubcache.E001"))
+    return messages
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@register("pubsubcache")
+def check_sqlite(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
+    """Check that SQLite's transactions don't fail as soon as two meet."""
+    return [
+        Warning(
+            f"The SQLite database {alias!r} has no IMMEDIATE transactions: with two writers, one fails at once.",
+            hint='Set "OPTIONS": {"transaction_mode": "IMMEDIATE"}.',
+            id="pubsubcache.W001",
+        )
+        for alias in connections
+        if connections[alias].vendor == "sqlite"
+        and connections[alias].settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE"
+    ]
+
+
+@register(Tags.database)
+def check_analysers(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **options: Any
+) -> list[CheckMessage]:
+    """Check that the analysers of all nodes are registered."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        if PubsubNode._meta.db_table not in connections[alias].introspection.table_names():
+            continue
+        kept = PubsubNode.objects.using(alias).exclude(analyser="").values_list("analyser", flat=True).distinct()
+        messages += [
+            Warning(
+                f"Nodes were matched by the analyser {name!r}, which no installed app registers.",
+                hint="Install the app again, or synchronise the nodes to have them analysed anew.",
+                id="pubsubcache.W002",
+            )
+            for name in kept.order_by("analyser")
+            if registry.get(name) is None
+        ]
+    return messages

@@ -1,0 +1,108 @@
+"""The settings of the application: typed defaults, and the only reader of `django.conf.settings`.
+
+Each attribute of `Defaults` is a setting: `conf.settings.MAX_AGE` is the Django setting
+`PUBSUBCACHE_MAX_AGE` where there is one, else the default. Read at each use, so that
+`override_settings` works.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings as django_settings
+
+PREFIX = "PUBSUBCACHE_"
+YES = ("1", "true", "yes", "on", "y", "t", "ok")
+NO = ("0", "false", "no", "off", "n", "f")
+LEAST = {"MIGRATE_BACKUPS": 0}  # other whole numbers are at least 1
+
+
+class Defaults:
+    """Defaults of the PUBSUBCACHE_* settings. Times are in seconds, sizes in bytes."""
+
+    # Start
+    AUTO_MIGRATE: bool = True  # create or migrate the database at start; False: refuse to start instead
+    MIGRATE_BACKUPS: int = 3  # copies of a SQLite database kept from before a migration
+    # Reading
+    MAX_AGE: float = 300.0  # how long a node that nobody follows is trusted after it was checked
+    # Synchronising
+    PAGE_SIZE: int = 100  # items asked for in one page
+    MAX_NODE_ITEMS: int = 100_000  # of a larger node only the newest are kept
+    SYNC_CONCURRENCY: int = 4  # nodes synchronised at once by one worker
+    SYNC_CLAIM_TIMEOUT: float = 60.0  # a synchronisation not heard of for so long is taken over
+    RETRY_DELAY: float = 30.0  # before a failed synchronisation is tried again; doubles each time
+    RETRY_MAX_DELAY: float = 3600.0
+    RECONCILE_INTERVAL: float = 3600.0  # a followed node is compared whole with the service so often
+    # Notifications
+    EVENT_BATCH_SIZE: int = 200  # notifications written in one transaction, at most
+    EVENT_QUEUE_SIZE: int = 20_000  # notifications waiting; past it the nodes are compared anew instead
+    # XMPP
+    CONNECT_TIMEOUT: float = 20.0
+    IQ_TIMEOUT: float = 30.0  # how long a service may take to answer one request
+    RECONNECT_DELAY: float = 1.0  # after a lost session; doubles each time
+    RECONNECT_MAX_DELAY: float = 60.0
+    KEEPALIVE_INTERVAL: float = 30.0
+    ALLOW_PLAINTEXT_AUTH: bool = False  # SASL PLAIN, inside TLS only
+    MAX_STANZA_SIZE: int = 64 * 1024 * 1024
+    MAX_ITEM_SIZE: int = 4 * 1024 * 1024
+    MAX_ITEM_DEPTH: int = 5_000
+    # Workers
+    CHANNEL: str = "pubsubcache"  # channel on which workers listen for requests
+    POLL_INTERVAL: float = 1.0  # how often a worker looks at what is due without being called
+    HEARTBEAT_INTERVAL: float = 3.0
+    LEASE_TIMEOUT: float = 12.0  # an account whose worker was silent for so long is taken by another
+    RPC_TIMEOUT: float = 60.0  # how long a web process waits for a worker's answer
+    # Safety
+    ENCRYPTION_KEY: str = ""  # for the accounts' passwords; empty: derived from SECRET_KEY
+
+
+class Settings(Defaults):
+    """Attribute access to the settings, see the module's docstring."""
+
+    def __getattribute__(self, name: str) -> Any:
+        default = super().__getattribute__(name)
+        if name.isupper():
+            return getattr(django_settings, PREFIX + name, default)
+        return default
+
+
+settings = Settings()
+
+
+def names() -> list[str]:
+    """Return the names of all settings, without the prefix, in the order of their definition."""
+    return [name for name in vars(Defaults) if name.isupper()]
+
+
+def from_environment(env: Any) -> dict[str, Any]:
+    """Return the settings that the environment gives, prefixed, each in the type of its default.
+
+    `env` is an `environ.Env`; raises `django.core.exceptions.ImproperlyConfigured` on a value that is
+    not of the type.
+    """
+    from django.core.exceptions import ImproperlyConfigured
+
+    found: dict[str, Any] = {}
+    for name in names():
+        if (variable := PREFIX + name) not in env.ENVIRON:
+            continue
+        kind = type(getattr(Defaults, name))
+        text = env.get_value(variable, cast=str)
+        try:
+            found[variable] = _CASTS[kind](text)
+            if kind in (int, float) and not LEAST.get(name, 1 if kind is int else 0) <= found[variable] < float("inf"):
+                raise ValueError
+        except ValueError:
+            raise ImproperlyConfigured(f"{variable} is to be {_KINDS[kind]}, not {text!r:.50}.") from None
+    return found
+
+
+def _bool(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in YES + NO:
+        raise ValueError
+    return word in YES
+
+
+# environ's own casts take any word for False, and find a number in any text.
+_CASTS: dict[type, Callable[[str], Any]] = {bool: _bool, int: int, float: float, str: str}
+_KINDS = {bool: "true or false", int: "a whole number, large enough", float: "a number of at least 0", str: "a text"}

@@ -1,0 +1,63 @@
+"""A text field that is encrypted at rest."""
+
+import base64
+from functools import lru_cache
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings as django_settings
+from django.db import models
+
+from pubsubcache.conf import settings
+
+
+class Undecryptable(str):
+    """An empty text that stands for one whose key is not known; saved again, it is left as it is."""
+
+    def __new__(cls, token: str) -> "Undecryptable":
+        self = super().__new__(cls, "")
+        self.token = token
+        return self
+
+    token: str
+
+
+@lru_cache(maxsize=8)
+def _cipher(secrets: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet(
+        [
+            Fernet(
+                base64.urlsafe_b64encode(
+                    HKDF(SHA256(), 32, salt=None, info=b"pubsubcache passwords").derive(secret.encode())
+                )
+            )
+            for secret in secrets
+        ]
+    )
+
+
+def cipher() -> MultiFernet:
+    """Return the cipher: encrypts with the first key, decrypts with any of the keys in use."""
+    secrets = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    if settings.ENCRYPTION_KEY:
+        secrets = (settings.ENCRYPTION_KEY, *secrets)
+    return _cipher(secrets)
+
+
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
+    """Text that is encrypted in the database (Fernet) and plain in Python; it cannot be searched."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, Undecryptable):
+            return value.token
+        return cipher().encrypt(value.encode()).decode() if value else ""
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str:
+        if not value:
+            return ""
+        try:
+            return cipher().decrypt(value.encode()).decode()
+        except InvalidToken:
+            return Undecryptable(value)

@@ -1,0 +1,65 @@
+"""JIDs as text (RFC 7622), as far as the cache must tell them apart.
+
+The XMPP library prepares what goes on the wire; here addresses are checked and brought to the one
+spelling under which rows are kept, without loading it.
+"""
+
+import ipaddress
+import unicodedata
+from functools import lru_cache
+
+from pubsubcache.exceptions import InvalidRequest
+
+MAX_LABEL = 63
+_NOT_IN_LOCALPART = set("\"&'/:<>@ ")
+MAX_PART_BYTES = 1023
+
+
+def _domain_is_valid(domain: str) -> bool:
+    if domain.startswith("[") and domain.endswith("]"):
+        try:
+            return ipaddress.IPv6Address(domain[1:-1]).scope_id is None
+        except ValueError:
+            return False
+    return all(_label_is_valid(label) for label in domain.split("."))
+
+
+def _label_is_valid(label: str) -> bool:
+    if not 0 < len(label) <= MAX_LABEL or label[0] == "-" or label[-1] == "-":
+        return False
+    return all(
+        character.isalnum() or character in "-_" or unicodedata.category(character).startswith("M")
+        for character in label
+    )
+
+
+@lru_cache(maxsize=1000)  # each read and each notification names JIDs, and mostly the same ones
+def normalise(text: str) -> str:
+    """Return the JID `text` in the spelling under which it is kept. Raises `InvalidRequest`."""
+    rest, slash, resource = text.strip().partition("/")
+    local, at, domain = rest.rpartition("@")
+    local = unicodedata.normalize("NFC", local).lower()
+    domain = unicodedata.normalize("NFC", domain).lower().rstrip(".")
+    if (
+        (at and not local)
+        or (slash and not resource)
+        or any(character in _NOT_IN_LOCALPART or not character.isprintable() for character in local)
+        or not all(character.isprintable() for character in resource)
+        or any(len(part.encode(errors="replace")) > MAX_PART_BYTES for part in (local, domain, resource))
+        or not _domain_is_valid(domain)
+    ):
+        raise InvalidRequest(f"{text!r} is not a JID.")
+    return f"{local}{at}{domain}{slash}{resource}"
+
+
+def bare(text: str) -> str:
+    """Return the JID `text` without its resource, normalised. Raises `InvalidRequest`."""
+    return normalise(text).partition("/")[0]
+
+
+def account(text: str) -> str:
+    """Return the bare JID of a login: it has a localpart and no resource. Raises `InvalidRequest`."""
+    jid = normalise(text)
+    if "/" in jid or "@" not in jid:
+        raise InvalidRequest(f"{text!r} is not the bare JID of an account, such as alice@example.org.")
+    return jid

@@ -1,0 +1,143 @@
+"""`manage.py pubsub_account`: the logins."""
+
+import argparse
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import IntegrityError, transaction
+from django.db.models import Count
+
+from pubsubcache import jid, rpc
+from pubsubcache.management import logins
+from pubsubcache.management.base import PubsubCommand, add_noinput, text
+from pubsubcache.management.forgetting import forget, unsubscribe
+from pubsubcache.management.output import as_table, as_time, counted
+from pubsubcache.models import Account, PubsubNode
+
+COLUMNS = ("jid", "host", "port", "enabled", "status", "detail", "session_started", "nodes")
+
+
+class Command(PubsubCommand):
+    """Adds, lists, removes and tests accounts. Passwords are never printed, and never an argument."""
+
+    help = "Manage the XMPP accounts that the cache logs in with."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take an action with its own options."""
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        add = self._action(actions, "add", "add an account")
+        self._add_password(add)
+        add.add_argument("--host", type=text, default="", metavar="H", help="where to connect, if DNS does not tell")
+        add.add_argument("--port", type=int, metavar="P", help="the port at that host")
+        add.add_argument("--ca-file", type=text, default="", metavar="F", help="a file of certificates (PEM) to trust")
+        add.add_argument("--insecure-tls", action="store_true", help="accept any certificate: only for tests")
+        password = self._action(actions, "password", "give an account another password")
+        self._add_password(password)
+        self._action(actions, "list", "list the accounts and how their sessions fare", takes_jid=False)
+        remove = self._action(actions, "remove", "remove an account with all its nodes")
+        remove.add_argument(
+            "--keep-subscriptions", action="store_true", help="leave the subscriptions at the services as they are"
+        )
+        add_noinput(remove)
+        self._action(actions, "test", "log in once, and say how that went")
+        self.add_output(parser)
+
+    def _action(self, actions: Any, name: str, meaning: str, *, takes_jid: bool = True) -> CommandParser:
+        texts = {"help": meaning, "description": f"{meaning.capitalize()}."}
+        parser: CommandParser = actions.add_parser(name, allow_abbrev=False, **texts)
+        if takes_jid:
+            parser.add_argument("jid", type=text, metavar="JID", help="the bare JID, such as alice@example.org")
+        self.add_output(parser, default=argparse.SUPPRESS)
+        parser.add_argument(
+            "-v", "--verbosity", type=int, choices=range(4), default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+        parser.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        return parser
+
+    @staticmethod
+    def _add_password(parser: CommandParser) -> None:
+        parser.add_argument(
+            "--password-env", metavar="VAR", help="the environment variable that has the password (default: ask for it)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do the action."""
+        getattr(self, f"_{options['action']}")(options)
+
+    def _add(self, options: dict[str, Any]) -> None:
+        account = Account(
+            jid=jid.account(options["jid"]),
+            host=options["host"],
+            port=options["port"],
+            ca_file=logins.ca_file(options["ca_file"]),
+            tls_verify=not options["insecure_tls"],
+        )
+        logins.check_address(account)
+        exists = f"There is an account {account} already."
+        if Account.objects.filter(jid=account.jid).exists():
+            raise CommandError(exists)
+        account.password = logins.password(account.jid, options["password_env"])
+        try:
+            with transaction.atomic():
+                account.save(force_insert=True)
+        except IntegrityError:
+            raise CommandError(exists) from None
+        rpc.wake()
+        self.print_result(options, as_data(account), f"{account} was added.")
+
+    def _password(self, options: dict[str, Any]) -> None:
+        account = self.account(options["jid"])
+        account.password = logins.password(account.jid, options["password_env"])
+        account.save(update_fields=["password"])
+        rpc.wake()
+        self.print_result(options, as_data(account), f"{account} has a new password.")
+
+    def _list(self, options: dict[str, Any]) -> None:
+        accounts = Account.objects.defer("password").annotate(number_of_nodes=Count("nodes")).order_by("jid")
+        rows = [as_data(account) for account in accounts]
+        if options["output"] == "json":
+            self.print_json(rows)
+        elif rows:
+            cells = ([row[column] for column in COLUMNS] for row in rows)
+            self.print_data(as_table(COLUMNS, cells, self.stdout, options))
+        else:
+            self.say(options, "There is no account yet: add one with pubsub_account add.")
+
+    def _remove(self, options: dict[str, Any]) -> None:
+        account = self.account(options["jid"])
+        nodes = PubsubNode.objects.filter(account=account)
+        self.confirm(options, f"Remove {account} and its {counted(nodes.count(), 'node')}?")
+        # A worker lets go of it first, and takes nothing in that is being given up.
+        Account.objects.filter(pk=account.pk).update(enabled=False)
+        rpc.wake()
+        keep = options["keep_subscriptions"]
+        forgotten = forget(nodes, unsubscribe=not keep)
+        ended, left, why = (0, 0, "") if keep else unsubscribe(account)
+        if left:
+            self.say(options, f"Not given up, and left at the services: {counted(left, 'subscription')}. {why}")
+        account.delete()
+        rpc.wake()
+        self.print_result(
+            options,
+            {"removed": account.jid, "nodes": forgotten, "unsubscribed": ended},
+            f"{account} removed: {counted(forgotten, 'node')} forgotten, {counted(ended, 'subscription')} given up.",
+        )
+
+    def _test(self, options: dict[str, Any]) -> None:
+        account = self.account(options["jid"])
+        logins.test(account)
+        self.print_result(options, {"jid": account.jid, "ok": True}, f"OK: {account} can log in.")
+
+
+def as_data(account: Account) -> dict[str, Any]:
+    """Return an account and the state of its session as JSON data."""
+    return {
+        "jid": account.jid,
+        "host": account.host,
+        "port": account.port,
+        "enabled": account.enabled,
+        "status": account.status,
+        "detail": account.status_detail,
+        "session_started": as_time(account.session_started),
+        "nodes": getattr(account, "number_of_nodes", 0),
+    }

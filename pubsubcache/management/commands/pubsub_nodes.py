@@ -1,0 +1,78 @@
+"""`manage.py pubsub_nodes`: the state of every node."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db.models import Q
+
+from pubsubcache.management.base import PubsubCommand
+from pubsubcache.management.output import as_table, as_time, to_second
+from pubsubcache.models import PubsubNode
+from pubsubcache.querysets import PubsubNodeQuerySet
+
+NONE = "none"
+COLUMNS = ("account", "service", "node", "state", "items", "type", "policy", "subscribed", "checked_at", "error")
+
+
+class Command(PubsubCommand):
+    """Lists nodes from the database; nothing is asked of a service."""
+
+    help = "List the nodes of the cache with their state."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters."""
+        self.add_filters(parser, "account", "service", "node", "type")
+        parser.add_argument(
+            "--state",
+            action="append",
+            default=[],
+            type=_state,
+            choices=[*PubsubNode.SyncState.values, NONE],
+            help='only nodes in this state, "none" for those not yet synchronised; may be repeated',
+        )
+        self.add_output(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """List them."""
+        nodes = _in_states(self.filtered_nodes(options), options["state"])
+        nodes = nodes.select_related("account").order_by("account__jid", "service", "name", "pk")
+        rows = [as_data(node) for node in nodes.defer("account__password").iterator()]
+        if options["output"] == "json":
+            self.print_json(rows)
+        elif rows:
+            shown = (row | {"checked_at": to_second(row["checked_at"])} for row in rows)
+            cells = ([row[column] for column in COLUMNS] for row in shown)
+            self.print_data(as_table([column.replace("_at", "") for column in COLUMNS], cells, self.stdout, options))
+        else:
+            self.say(options, "There is no such node in the cache.")
+
+
+def _state(value: str) -> str:
+    return NONE if value.lower() == NONE else value.upper()
+
+
+def _in_states(nodes: PubsubNodeQuerySet, states: list[str]) -> PubsubNodeQuerySet:
+    if not states:
+        return nodes
+    wanted = Q(sync_state__in=[state for state in states if state != NONE])
+    if NONE in states:
+        wanted |= Q(sync_state__isnull=True)
+    return nodes.filter(wanted)
+
+
+def as_data(node: PubsubNode) -> dict[str, Any]:
+    """Return the state of a node as JSON data."""
+    return {
+        "account": node.account.jid,
+        "service": node.service,
+        "node": node.name,
+        "state": node.sync_state,
+        "items": node.item_count,
+        "type": node.type,
+        "subtype": node.subtype,
+        "analyser": node.analyser,
+        "policy": node.policy,
+        "subscribed": node.subscribed,
+        "checked_at": as_time(node.checked_at),
+        "error": node.sync_error or None,
+    }

@@ -1,0 +1,51 @@
+"""`manage.py pubsub_purge`: free space by removing items from the cache; the nodes stay in sync."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from pubsubcache import store
+from pubsubcache.management.base import PubsubCommand, add_noinput
+from pubsubcache.management.output import counted
+from pubsubcache.management.times import point_in_time
+
+
+class Command(PubsubCommand):
+    """Purges what all given filters choose."""
+
+    help = (
+        "Remove items from the cache, not from the service. Reads that reach what was removed go to the service; "
+        "pubsub_sync brings it back."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters."""
+        self.add_filters(parser, "account", "service", "node", "type", "subtype")
+        for event in ("created", "updated"):
+            parser.add_argument(
+                f"--{event}-before",
+                metavar="TIME",
+                help=f'only items {event} in the cache before this time: ISO 8601, or like "6 months ago"',
+            )
+        parser.add_argument("--dry-run", action="store_true", help="only say how many items would be removed")
+        add_noinput(parser)
+        self.add_output(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Count, ask, remove, say how many."""
+        nodes = self.filtered_nodes(options)
+        before = {
+            name: point_in_time(options[name]) if options[name] is not None else None
+            for name in ("created_before", "updated_before")
+        }
+        if options["dry_run"] or options["interactive"]:
+            number = store.purgeable(nodes, **before).count()
+        if options["dry_run"]:
+            self.print_result(
+                options, {"would_remove": number}, f"{counted(number, 'item')} would be removed from the cache."
+            )
+            return
+        if options["interactive"]:
+            self.confirm(options, f"Remove {counted(number, 'item')} from the cache?")
+        number = store.purge(nodes, **before)
+        self.print_result(options, {"removed": number}, f"{counted(number, 'item')} removed from the cache.")

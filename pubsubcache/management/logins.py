@@ -1,0 +1,76 @@
+"""What is needed to log in, asked for and checked before it is stored."""
+
+import getpass
+import os
+import ssl
+import sys
+from pathlib import Path
+
+from django.core.exceptions import ValidationError
+
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.management.network import AccountService, run
+from pubsubcache.models import Account
+
+MAX_PORT = 65535
+
+
+def password(account_jid: str, variable: str | None) -> str:
+    """Return the password: from the environment variable, else asked for, or read from a pipe's first line.
+
+    Raises `InvalidRequest` when there is none.
+    """
+    if variable is not None:
+        if variable not in os.environ:
+            raise InvalidRequest(f"There is no environment variable {variable}.")
+        entered, source = os.environ[variable], f"The environment variable {variable}"
+    elif sys.stdin.isatty():
+        entered, source = getpass.getpass(f"Password of {account_jid}: "), "The password"
+    else:
+        entered, source = sys.stdin.readline().rstrip("\r\n"), "The password"
+    if not entered:
+        raise InvalidRequest(f"{source} is empty.")
+    try:
+        entered.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{source} is not text in UTF-8.") from None
+    return entered
+
+
+def ca_file(path: str) -> str:
+    """Return the absolute path of a file of certificates. Raises `InvalidRequest` when it cannot be used."""
+    if not path:
+        return ""
+    absolute = str(Path(path).absolute())
+    try:
+        ssl.create_default_context().load_verify_locations(absolute)
+    except ssl.SSLError as error:
+        raise InvalidRequest(f"{path} has no certificates (PEM) to trust.") from error
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}.") from error
+    return absolute
+
+
+def check_address(account: Account) -> None:
+    """Raise `InvalidRequest` when host and port of an account have no meaning."""
+    if account.port is not None and not 1 <= account.port <= MAX_PORT:
+        raise InvalidRequest(f"A port is a number from 1 to {MAX_PORT}, not {account.port}.")
+    if account.port is not None and not account.host:
+        raise InvalidRequest("--port needs --host.")
+    try:
+        account.clean_fields()
+    except ValidationError as error:
+        raise InvalidRequest(" ".join(error.messages)) from error
+
+
+def test(account: Account) -> None:
+    """Log in and out. Raises `AuthenticationFailed`, `UntrustedServer` or `ServiceUnreachable`."""
+
+    async def log_in() -> None:
+        service = AccountService(account)
+        try:
+            await service.log_in()
+        finally:
+            await service.close()
+
+    run(log_in)

@@ -1,0 +1,194 @@
+"""Requests of commands to services: through the worker that holds the account, else by an own short session."""
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
+
+from asgiref.sync import async_to_sync
+
+from pubsubcache import rpc
+from pubsubcache.exceptions import AuthenticationFailed, PubsubCacheError, ServiceError, ServiceUnreachable
+from pubsubcache.models import Account
+from pubsubcache.service import PubsubService, sessions
+from pubsubcache.store import in_thread, nodes
+from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+from pubsubcache.worker.keeper import Keeper
+from pubsubcache.xmpp.session import open_session
+
+T = TypeVar("T")
+
+
+class AccountService:
+    """Asks for `account`; nothing is connected before the first request.
+
+    A worker that can be reached is asked first. When it does not answer, a session is opened that lasts until
+    `close`; once that failed, every request fails likewise.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self._worker = _worker_of(account)
+        self._session: PubsubService | None = None
+        self._failure: ServiceUnreachable | None = None
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
+        """See `PubsubService`."""
+        return await self._ask(lambda service: service.get_items(address, request))
+
+    async def get_item_ids(self, address: NodeAddress) -> list[str]:
+        """See `PubsubService`."""
+        return await self._ask(lambda service: service.get_item_ids(address))
+
+    async def subscribe(self, address: NodeAddress) -> Subscription:
+        """See `PubsubService`."""
+        return await self._ask(lambda service: service.subscribe(address))
+
+    async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
+        """See `PubsubService`."""
+        await self._ask(lambda service: service.unsubscribe(address, subid))
+
+    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
+        """See `PubsubService`."""
+        return await self._ask(lambda asked: asked.get_subscriptions(service, node))
+
+    async def get_node_metadata(self, address: NodeAddress) -> dict[str, Any]:
+        """See `PubsubService`."""
+        return await self._ask(lambda service: service.get_node_metadata(address))
+
+    async def log_in(self) -> None:
+        """Open the session. Raises `AuthenticationFailed`, `UntrustedServer` or `ServiceUnreachable`."""
+        await self._own_session()
+
+    async def close(self) -> None:
+        """End the session, if one was opened."""
+        await self._stack.aclose()
+
+    async def _ask(self, request: Callable[[PubsubService], Coroutine[Any, Any, T]]) -> T:
+        if self._worker is not None:
+            try:
+                return await request(self._worker)
+            except ServiceUnreachable:
+                self._worker = None
+        return await request(await self._own_session())
+
+    async def _own_session(self) -> PubsubService:
+        async with self._opening:
+            if self._failure is not None:
+                raise type(self._failure)(str(self._failure))
+            if self._session is None:
+                try:
+                    self._session = await self._open()
+                except ServiceUnreachable as error:
+                    self._failure = error
+                    raise
+            return self._session
+
+    async def _open(self) -> PubsubService:
+        if not self.account.password:
+            raise AuthenticationFailed(
+                f"The password of {self.account.jid} is missing, or was encrypted with another key than this site's."
+            )
+        return await self._stack.enter_async_context(open_session(Keeper.login_of(self.account)))
+
+
+def _worker_of(account: Account) -> PubsubService | None:
+    if rpc.reaches_workers() and account.is_online():
+        return rpc.RemoteService(account.jid, account.worker)
+    return None
+
+
+@asynccontextmanager
+async def asking(account: Account) -> AsyncIterator[PubsubService]:
+    """Give who asks services for `account`, and offer it to the rest of this process meanwhile."""
+    if (present := sessions.get(account.jid)) is not None:
+        yield present
+        return
+    service = AccountService(account)
+    try:
+        with sessions.offered(account.jid, service):
+            yield service
+    finally:
+        await service.close()
+
+
+async def unsubscribe_pending(account: Account) -> tuple[int, str]:
+    """Give up the subscriptions that are to be given up; return how many were, and why the rest could not."""
+    done = 0
+    async with asking(account) as service:
+        while pending := await in_thread(nodes.pending_unsubscriptions)(account.pk):
+            for pk, address in pending:
+                try:
+                    with suppress(ServiceError):  # there is no such node or subscription (any more)
+                        await service.unsubscribe(address)
+                except PubsubCacheError as error:
+                    return done, str(error)
+                await in_thread(nodes.unsubscription_done)(pk)
+                done += 1
+    return done, ""
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `work()` to its end; Ctrl-C and SIGTERM cancel it, so that it gives back what it holds."""
+    cancel = _Cancel()
+
+    async def cancellable() -> T:
+        cancel.watch()
+        return await work()
+
+    with cancel.on_signals():
+        try:
+            return async_to_sync(cancellable)()
+        except asyncio.CancelledError:
+            if cancel.signal == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            if cancel.signal:
+                sys.exit(128 + cancel.signal)
+            raise
+
+
+class _Cancel:
+    """Cancels a task when a signal comes; a second one acts as if this were not here."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._cancel: Callable[[], object] | None = None
+
+    def watch(self) -> None:
+        """Make the running task the one to be cancelled."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self.signal:
+            self._cancel()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """React to signals meanwhile, if this thread is the one that gets them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def react(number: int, frame: object) -> None:
+            restore()
+            self.signal = number
+            if self._cancel is not None:
+                with suppress(RuntimeError):  # the loop is closed: the work is done
+                    self._cancel()
+
+        for number in before:
+            signal.signal(number, react)
+        try:
+            yield
+        finally:
+            restore()

@@ -1,0 +1,75 @@
+"""Synchronisations that a command runs in its own process, in turns with workers and other commands."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from pubsubcache import store
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import PubsubCacheError, SyncInProgress
+from pubsubcache.management.output import Report
+from pubsubcache.models import Account, PubsubNode
+from pubsubcache.service import PubsubService
+from pubsubcache.store import in_thread, nodes
+from pubsubcache.sync import SyncResult, sync_node
+from pubsubcache.types import NodeAddress
+
+POLL_INTERVAL = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a node could not be synchronised."""
+
+    reason: str
+    exit_code: int
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+async def sync_address(service: PubsubService, account: Account, address: NodeAddress, report: Report) -> SyncResult:
+    """Synchronise a node and keep it in sync from now on; one that is not in the cache is taken in.
+
+    Raises what `sync_node` raises. A node of which nothing came is not kept if it was not in the cache before.
+    """
+    known = await in_thread(nodes.find_node)(account.jid, address)
+    node = known
+    if node is None or not nodes.wants_sync(node):
+        node = await in_thread(nodes.adopt_node)(account.jid, address, by_hand=True)
+    try:
+        return await _sync(service, node.pk, report)
+    except PubsubCacheError:
+        if known is None:
+            empty = PubsubNode.objects.filter(pk=node.pk, item_count=0)
+            await in_thread(store.forget_nodes)(empty, unsubscribe=True)
+        raise
+
+
+async def sync_listed(service: PubsubService, pk: int, report: Report) -> SyncResult | Failure:
+    """Synchronise one of several nodes; a failure is returned, so that the others have their turn."""
+    try:
+        return await _sync(service, pk, report)
+    except PubsubCacheError as error:
+        return Failure(str(error), error.exit_code)
+
+
+async def _sync(service: PubsubService, pk: int, report: Report) -> SyncResult:
+    """Synchronise a node, after whoever is just doing that: what was purged is to come back, too."""
+    while True:
+        try:
+            return await sync_node(service, pk, fetch_evicted=True, progress=report)
+        except SyncInProgress:
+            await _other_ended(pk, report)
+
+
+async def _other_ended(pk: int, report: Report) -> None:
+    """Return when nobody alive synchronises a node any more; `report` tells how far it is."""
+    while (node := await in_thread(nodes.load_node)(pk)) is not None and node.sync_owner:
+        silent = timezone.now() - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
+        if node.sync_heartbeat is None or node.sync_heartbeat < silent:
+            return
+        report(node.sync_done, node.sync_total)
+        await asyncio.sleep(POLL_INTERVAL)

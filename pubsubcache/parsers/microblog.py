@@ -1,0 +1,307 @@
+"""Blog posts and comments: XEP-0277, XEP-0472, Atom entries (RFC 4287) and their threads (RFC 4685).
+
+The result of `parse_entry`, as it stands in the `parsed` field of an item. **Every key is always present**; what the
+entry does not say is null, [] where a list is due. "date" is text such as "2026-01-31T12:00:00Z": UTC, of one length,
+so that it sorts and compares as text. "JID" is a bare JID as text, in the spelling of the cache.
+
+====================  ==================  ==========================================================================
+key                   type                meaning
+====================  ==================  ==========================================================================
+id                    text or null        the pubsub item id
+atom_id               text                atom:id, "" when missing; not unique, a repeated post may have its origin's
+service               text                the service that the item is on
+node                  text                the node that the item is on
+uri                   text                `xmpp:service?;node=...;item=...`, percent-encoded
+language              text or null        xml:lang of the entry, else of its content or title
+title                 text or null        the title, plain; in many posts it is all there is
+title_xhtml           markup or null      the title, marked up
+summary               text or null        atom:summary, plain
+summary_xhtml         markup or null      atom:summary, marked up
+content               text or null        the content, plain; without one the summary, without that the title
+content_xhtml         markup or null      the same, marked up
+published             date or null        when it was published first; `updated` when that is missing
+updated               date or null        when it was changed last
+author                text or null        the author's name, else the localpart of `author_jid`
+author_jid            JID or null         of atom:author, else the publisher's, else the owner's of a PEP node
+author_jid_verified   true or false       whether the service vouches for `author_jid`, see below
+author_email          text or null        of atom:author
+tags                  list of text        terms of the categories, trimmed, each once
+comments              list of objects     nodes for comments, each `{uri, service, node}`
+reply                 object or null      the post replied to (thr:in-reply-to), see below
+geoloc                object or null      XEP-0080: `lat`, `lon`, `alt`, `accuracy` ... numbers, all else text
+generator             object or null      the software: `{name, uri, version}`
+source                object or null      the feed it was copied from (atom:source): `{id, title, url}`
+extra                 object              `{repeated, attachments, alt_links}`, see below
+====================  ==================  ==========================================================================
+
+"markup" is one XHTML `<div>`, well-formed and **already sanitised: safe to show** in a page as it is. It is null when
+there is no markup, and when the markup is nested too deep. All other text is plain: whoever shows it must escape it.
+
+`extra.repeated` is null or `{by, uri}`: who repeated the post (JID or null), and where it was first (link `via`).
+`extra.attachments` holds `{url, sources: [{url}], media_type, desc, size, external}`; `size` in bytes, a number or
+null; `external` is true for a mere reference (link `related`), false for an enclosure. `extra.alt_links` holds
+`{url, media_type}`: the post in other places (link `alternate`), and content that is elsewhere (`src` of atom:content).
+No link has a scheme that could run a script.
+
+`reply` is `{ref, href, media_type, source, uri, service, node, item, others}`: the atom:id replied to, its first
+address, that address's type and feed; then its `xmpp:` URI and the parts of it; `others`, a list of the further
+atom:ids replied to.
+
+**Who wrote it.** The name and the e-mail address are what the entry claims. `author_jid_verified` is true when the
+service says that `author_jid` published the item (XEP-0277, 9.1). It is false when the publisher is another, as for a
+repeated post, and when the publisher is unknown, with one exception: in a PEP node, where only the owner may publish
+unless it is configured otherwise, the owner counts as the publisher of entries that name the owner as their author.
+That is not assumed of a node for comments, which others write to.
+
+An unreadable field is null and spoils no other. At most 1000 elements of a name are looked at.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from pubsubcache.exceptions import ParseError
+from pubsubcache.parsers import dates, uris
+from pubsubcache.parsers.atom import (
+    attribute,
+    author,
+    child_text,
+    children,
+    language,
+    raw_attribute,
+    tags,
+    text_construct,
+    text_of,
+)
+from pubsubcache.parsers.context import ParseContext
+from pubsubcache.parsers.html import ATOM
+from pubsubcache.parsers.text import clean, storable
+
+COMMENTS_PREFIX = "urn:xmpp:microblog:0:comments/"
+THREAD = "http://purl.org/syndication/thread/1.0"
+GEOLOC = "http://jabber.org/protocol/geoloc"
+
+_GEOLOC_NUMBERS = frozenset({"accuracy", "alt", "altaccuracy", "bearing", "error", "lat", "lon", "speed"})
+_MAX_GEOLOC_FIELDS = 50
+_MAX_SIZE = 2**63 - 1
+
+
+def is_comments_node(name: str) -> bool:
+    """Say whether a node's name is one for comments to a post (XEP-0277, 3.1)."""
+    return name.startswith(COMMENTS_PREFIX)
+
+
+def parse_entry(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return what the Atom entry of an `<item/>` says, in the schema that this module's docstring gives.
+
+    `item` is the whole item, in the namespace of pubsub or of its notifications. Raises `ParseError` when there is
+    no Atom entry in it, and for nothing else.
+    """
+    entry = _entry(item)
+    service, node = storable(context.service), storable(context.node)
+    item_id = raw_attribute(item, "id")
+    updated = dates.normalise(child_text(entry, "updated"))
+    return {
+        "id": item_id,
+        "atom_id": child_text(entry, "id") or "",
+        "service": service,
+        "node": node,
+        "uri": uris.item_uri(service, node, item_id),
+        "language": language(entry, *children(entry, "content"), *children(entry, "title"), item),
+        **_texts(entry),
+        "published": dates.normalise(child_text(entry, "published")) or updated,
+        "updated": updated,
+        **_authorship(entry, item, context),
+        "tags": tags(entry),
+        "comments": _comments(entry),
+        "reply": _reply(entry),
+        "geoloc": _geoloc(entry),
+        "generator": _generator(entry),
+        "source": _source(entry),
+        "extra": {
+            "repeated": _repeated(entry, item, context),
+            "attachments": _attachments(entry),
+            "alt_links": _alt_links(entry),
+        },
+    }
+
+
+def _entry(item: Element) -> Element:
+    """Return the Atom entry of an item. Raises `ParseError`."""
+    entry = item.find(f"{{{ATOM}}}entry")
+    if entry is not None:
+        return entry
+    if not len(item):
+        raise ParseError("The item has no payload.")
+    if item.find(f"{{{ATOM}}}feed") is not None:
+        raise ParseError("The payload is an Atom feed, which describes the blog, and not an entry of it.")
+    raise ParseError("There is no Atom entry in the item.")
+
+
+def _texts(entry: Element) -> dict[str, str | None]:
+    title, summary, content = (text_construct(entry, name) for name in ("title", "summary", "content"))
+    if content == (None, None):
+        content = summary if summary != (None, None) else title
+    texts = {"title": title, "summary": summary, "content": content}
+    return {
+        name + suffix: value for name, rich in texts.items() for suffix, value in zip(("", "_xhtml"), rich, strict=True)
+    }
+
+
+def _publisher(item: Element, context: ParseContext) -> str | None:
+    """Return the bare JID that the service says published the item, or None."""
+    return uris.bare(context.publisher) or uris.bare(item.get("publisher"))
+
+
+def _owner(context: ParseContext) -> str | None:
+    """Return the owner of a PEP node that only the owner writes to, as far as its name tells; None for other nodes."""
+    service = uris.bare(context.service)
+    if service is None or "@" not in service or is_comments_node(context.node):
+        return None
+    return service if context.sender is None or uris.bare(context.sender) == service else None
+
+
+def _authorship(entry: Element, item: Element, context: ParseContext) -> dict[str, Any]:
+    claimed = author(entry)
+    publisher, owner = _publisher(item, context), _owner(context)
+    if publisher:
+        jid: str | None = claimed.jid or publisher
+        verified = jid == publisher
+    else:
+        jid = claimed.jid or owner
+        verified = claimed.jid is not None and claimed.jid == owner
+    return {
+        "author": claimed.name or (jid.partition("@")[0] if jid else None),
+        "author_jid": jid,
+        "author_jid_verified": verified,
+        "author_email": claimed.email,
+    }
+
+
+def _links(entry: Element, *relations: str) -> Iterator[tuple[Element, str]]:
+    """Yield the links of these relations with their addresses, those that may be followed only."""
+    for element in children(entry, "link"):
+        relation = (attribute(element, "rel") or "alternate").lower()
+        url = uris.link(element.get("href"))
+        if url is not None and relation in relations:
+            yield element, url
+
+
+def _comments(entry: Element) -> list[dict[str, str]]:
+    found = {}
+    for _, url in _links(entry, "replies"):
+        target = uris.parse_xmpp(url)
+        if target is not None and target.node is not None:
+            found[target] = {"uri": url, "service": target.service, "node": target.node}
+    return list(found.values())
+
+
+def _size(text: str | None) -> int | None:
+    """Return a number of bytes, None when `text` is none that a database can hold."""
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 19:
+        return None
+    return int(text) if int(text) <= _MAX_SIZE else None
+
+
+def _attachments(entry: Element) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for element, url in _links(entry, "enclosure", "related"):
+        found.setdefault(
+            url,
+            {
+                "url": url,
+                "sources": [{"url": url}],
+                "media_type": attribute(element, "type"),
+                "desc": attribute(element, "title"),
+                "size": _size(attribute(element, "length")),
+                "external": (attribute(element, "rel") or "").lower() == "related",
+            },
+        )
+    return list(found.values())
+
+
+def _alt_links(entry: Element) -> list[dict[str, str | None]]:
+    elsewhere = ((element, uris.link(element.get("src"))) for element in children(entry, "content"))
+    found: dict[str, dict[str, str | None]] = {}
+    for element, url in chain(_links(entry, "alternate"), elsewhere):
+        if url is not None:
+            found.setdefault(url, {"url": url, "media_type": attribute(element, "type")})
+    return list(found.values())
+
+
+def _repeated(entry: Element, item: Element, context: ParseContext) -> dict[str, str | None] | None:
+    for _, url in _links(entry, "via"):
+        return {"by": _publisher(item, context) or _owner(context), "uri": url}
+    return None
+
+
+def _reply(entry: Element) -> dict[str, Any] | None:
+    """Return the post replied to. One post may be named by several elements, with its web and XMPP addresses."""
+    elements = list(children(entry, "in-reply-to", THREAD))
+    if not elements:
+        return None
+    first = elements[0]
+    ref = attribute(first, "ref")
+    same = [element for element in elements if attribute(element, "ref") == ref]
+    addresses = [url for element in same if (url := uris.link(element.get("href")))]
+    xmpp = next(((url, target) for url in addresses if (target := uris.parse_xmpp(url))), None)
+    others = dict.fromkeys(attribute(element, "ref") for element in elements)
+    return {
+        "ref": ref,
+        "href": addresses[0] if addresses else None,
+        "media_type": attribute(first, "type"),
+        "source": uris.link(first.get("source")),
+        "uri": xmpp[0] if xmpp else None,
+        "service": xmpp[1].service if xmpp else None,
+        "node": xmpp[1].node if xmpp else None,
+        "item": xmpp[1].item if xmpp else None,
+        "others": [other for other in others if other and other != ref],
+    }
+
+
+def _number(text: str) -> float | None:
+    """Return a finite number, or None."""
+    try:
+        number = float(text) if len(text) <= 50 else None
+    except ValueError:
+        return None
+    return number if number is not None and abs(number) < float("inf") else None
+
+
+def _geoloc(entry: Element) -> dict[str, str | float] | None:
+    element = entry.find(f"{{{GEOLOC}}}geoloc")
+    if element is None:
+        return None
+    found: dict[str, str | float] = {}
+    for child in element[:_MAX_GEOLOC_FIELDS]:
+        name = storable(str(child.tag)).rpartition("}")[2]
+        value: str | float | None = text_of(child)
+        if isinstance(value, str) and name in _GEOLOC_NUMBERS:
+            value = _number(value)
+        if name and value is not None:
+            found.setdefault(name, value)
+    return found or None
+
+
+def _generator(entry: Element) -> dict[str, str | None] | None:
+    element = entry.find(f"{{{ATOM}}}generator")
+    if element is None:
+        return None
+    return {
+        "name": text_of(element),
+        "uri": uris.link(element.get("uri")),
+        "version": clean(element.get("version")),
+    }
+
+
+def _source(entry: Element) -> dict[str, str | None] | None:
+    element = entry.find(f"{{{ATOM}}}source")
+    if element is None:
+        return None
+    urls = [url for _, url in _links(element, "alternate", "self")]
+    return {
+        "id": child_text(element, "id"),
+        "title": text_construct(element, "title").text,
+        "url": urls[0] if urls else None,
+    }

@@ -1,0 +1,89 @@
+"""XMPP URIs of nodes and items (XEP-0060, 12.22; RFC 5122), and which links may be followed."""
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from pubsubcache import jid
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.parsers.text import clean, storable
+from pubsubcache.types import NodeAddress
+
+MAX_LENGTH = 8192
+
+# Schemes that run nothing and show nothing of the local machine.
+SCHEMES = frozenset({"ftp", "ftps", "gemini", "geo", "gopher", "http", "https", "magnet", "mailto", "tel", "xmpp"})
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+_INVISIBLE = re.compile(r"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202f\ufeff]+")
+
+
+class XmppUri(NamedTuple):
+    """What an XMPP URI points at: `service` a normalised JID, `node` and `item` None where not given."""
+
+    service: str
+    node: str | None
+    item: str | None
+
+
+def item_uri(service: str, node: str, item_id: str | None) -> str:
+    """Return the URI of an item, or of its node when `item_id` is None. The texts must be storable."""
+    uri = NodeAddress(service, node).uri
+    return uri if item_id is None else f"{uri};item={quote(item_id, safe='')}"
+
+
+def parse_xmpp(uri: str | None) -> XmppUri | None:
+    """Return what an `xmpp:` URI points at, None when it is no such URI or its JID is none.
+
+    Taken are white space around the parameters and `&` between them, as found in the wild.
+    """
+    uri = (uri or "").strip()
+    if len(uri) > MAX_LENGTH or uri[:5].lower() != "xmpp:":
+        return None
+    path, _, query = uri[5:].partition("#")[0].partition("?")
+    if path.startswith("//"):  # names the account to use, and then the JID
+        path = path[2:].partition("/")[2]
+    try:
+        service = jid.normalise(storable(unquote(path)))
+    except InvalidRequest:
+        return None
+    parameters: dict[str, str] = {}
+    for part in re.split("[;&]", query):
+        key, _, value = part.strip().partition("=")
+        parameters.setdefault(key, storable(unquote(value.strip())))
+    return XmppUri(service, parameters.get("node") or None, parameters.get("item") or None)
+
+
+def bare_jid(text: str | None) -> str | None:
+    """Return the bare JID of an `xmpp:` URI or of plain JID text, None when it is neither."""
+    if found := parse_xmpp(text):
+        return found.service.partition("/")[0]
+    if not text or "@" not in text or ":" in text:
+        return None
+    return bare(text)
+
+
+def bare(text: str | None) -> str | None:
+    """Return the JID `text` without its resource, normalised, None when it is no JID."""
+    try:
+        return jid.bare(storable(text)) if text and len(text) <= MAX_LENGTH else None
+    except InvalidRequest:
+        return None
+
+
+def link(href: str | None) -> str | None:
+    """Return `href` when it may be put behind a link, None otherwise.
+
+    That is: with a scheme of `SCHEMES`, or with none. A scheme hidden by characters that browsers skip is none of them.
+    White space has no place in an address: it is percent-encoded, and dropped around the parameters of an `xmpp:` URI.
+    """
+    href = clean(href)
+    if href is None or len(href) > MAX_LENGTH:
+        return None
+    hidden = _SCHEME.match(_INVISIBLE.sub("", href))
+    scheme = _SCHEME.match(href)
+    if hidden and not (scheme and scheme[1].lower() in SCHEMES):
+        return None
+    if scheme and scheme[1].lower() == "xmpp":
+        href = "".join(part.strip() for part in re.split("([;&?])", href))
+    return "%20".join(href.split())

@@ -1,0 +1,16 @@
+"""Our own handlers of signals."""
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+
+from pubsubcache import rpc
+from pubsubcache.models import Account
+
+
+@receiver([post_save, post_delete], sender=Account, dispatch_uid="pubsubcache_account_changed")
+def account_changed(sender: type[Account], **named: Any) -> None:
+    """Have the workers take up, change or end the session of an account at once."""
+    transaction.on_commit(rpc.wake, using=named["using"])

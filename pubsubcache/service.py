@@ -1,0 +1,118 @@
+"""What we ask of a remote pubsub service, and where to find somebody who can ask it.
+
+The protocol is spoken by an XMPP session of this process (`pubsubcache.xmpp`), and by the messenger to the
+worker that holds the session (`pubsubcache.rpc`). Which one serves an account is looked up here.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+
+
+class PubsubService(Protocol):
+    """Requests to the services that an account reaches.
+
+    Every method raises `ServiceError` (in its most telling class) when the service refuses, `ServiceUnreachable`
+    when it cannot be asked or does not answer in time, and `TooLarge` when its answer is over a bound.
+    """
+
+    async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
+        """Ask for items (XEP-0060, 6.5), as the service gives them: no reordering, no retry."""
+        ...
+
+    async def get_item_ids(self, address: NodeAddress) -> list[str]:
+        """List the ids of a node's items (XEP-0060, 5.5), in the service's order."""
+        ...
+
+    async def subscribe(self, address: NodeAddress) -> Subscription:
+        """Subscribe the account's bare JID (XEP-0060, 6.1)."""
+        ...
+
+    async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
+        """End the subscription of the account's bare JID (XEP-0060, 6.2)."""
+        ...
+
+    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
+        """List the account's own subscriptions at a service, of one node or of all (XEP-0060, 5.6)."""
+        ...
+
+    async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
+        """Return the values of the node's meta-data (XEP-0060, 5.4) by field name; empty when there is none."""
+        ...
+
+
+class _Sessions:
+    """The services that this process can ask itself, by the account's bare JID."""
+
+    def __init__(self) -> None:
+        self._by_jid: dict[str, list[tuple[PubsubService, asyncio.AbstractEventLoop]]] = {}
+
+    def get(self, jid: str) -> PubsubService | None:
+        """Return the service for the account `jid`, callable from any event loop, or None."""
+        if not (found := self._by_jid.get(jid)):
+            return None
+        service, loop = found[-1]
+        if loop is asyncio.get_running_loop():
+            return service
+        return _OtherLoop(service, loop)
+
+    @contextmanager
+    def offered(self, jid: str, service: PubsubService) -> Iterator[None]:
+        """Offer `service`, which lives in the running event loop, for the account `jid` meanwhile.
+
+        The latest offer counts; offers may end in any order.
+        """
+        offers = self._by_jid.setdefault(jid, [])
+        offer = (service, asyncio.get_running_loop())
+        offers.append(offer)
+        try:
+            yield
+        finally:
+            offers.remove(offer)
+
+
+class _OtherLoop:
+    """A service that lives in another event loop than its caller."""
+
+    def __init__(self, service: PubsubService, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = service
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._service, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            future = asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop)
+            return await asyncio.wrap_future(future)
+
+        return call
+
+
+sessions = _Sessions()
+
+
+class _Wakers:
+    """What is to be called in this process when something became due."""
+
+    def __init__(self) -> None:
+        self._callbacks: set[Callable[[], None]] = set()
+
+    @contextmanager
+    def offered(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Have `callback`, which is to return at once, called meanwhile."""
+        self._callbacks.add(callback)
+        try:
+            yield
+        finally:
+            self._callbacks.discard(callback)
+
+    def call(self) -> None:
+        """Call them all."""
+        for callback in list(self._callbacks):
+            callback()
+
+
+wakers = _Wakers()

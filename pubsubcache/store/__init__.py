@@ -1,0 +1,11 @@
+"""Reads and writes of the database: small plain functions, each one transaction.
+
+`in_thread(function)` makes a coroutine function of one, for asynchronous code.
+"""
+
+from channels.db import database_sync_to_async as in_thread
+
+from pubsubcache.store.nodes import forget_nodes, request_sync, set_policy
+from pubsubcache.store.purging import purge, purgeable
+
+__all__ = ["forget_nodes", "in_thread", "purge", "purgeable", "request_sync", "set_policy"]

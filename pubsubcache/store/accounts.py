@@ -1,0 +1,47 @@
+"""Rows of accounts: leases of the workers, and the state of the sessions."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from pubsubcache.models import Account
+
+Status = Account.Status
+
+
+@transaction.atomic
+def claim_accounts(worker: str, *, limit: int | None = None) -> list[Account]:
+    """Take leases of enabled accounts that nobody alive holds, and renew our own; return all that are ours."""
+    now = timezone.now()
+    free = Account.objects.enabled().free_or_of(worker, now).exclude(worker=worker).values_list("pk", flat=True)
+    for pk in free[:limit]:
+        # Another worker may have come between: whoever's condition still holds gets it.
+        Account.objects.filter(pk=pk).enabled().free_or_of(worker, now).update(
+            worker=worker, heartbeat=now, status=Status.CONNECTING, status_detail="", session_started=None
+        )
+    Account.objects.filter(worker=worker, enabled=True).update(heartbeat=now)
+    return list(Account.objects.filter(worker=worker, enabled=True))
+
+
+@transaction.atomic
+def save_status(
+    worker: str, account_pk: int, status: str, detail: str = "", session_started: datetime | None = None
+) -> bool:
+    """Keep the state of a session; return False when the account is no longer ours."""
+    changes: dict[str, Any] = {"status": status, "status_detail": detail}
+    if status == Status.ONLINE:
+        changes["session_started"] = session_started
+    return bool(Account.objects.filter(pk=account_pk, worker=worker).update(**changes, heartbeat=timezone.now()))
+
+
+@transaction.atomic
+def release_accounts(worker: str, pks: list[int] | None = None) -> None:
+    """Give leases back: those of `pks`, or all of the worker's."""
+    ours = Account.objects.filter(worker=worker)
+    if pks is not None:
+        ours = ours.filter(pk__in=pks)
+    kept = ours.filter(status__in=[Status.AUTH_FAILED, Status.ERROR])
+    kept.update(worker="", heartbeat=None, session_started=None)
+    ours.update(worker="", heartbeat=None, status=Status.OFFLINE, status_detail="", session_started=None)

@@ -1,0 +1,274 @@
+"""Rows of nodes: found, made, judged by the analysers, steered by staff, removed."""
+
+from functools import cache
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from pubsubcache.analysers import Analysis, registry
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
+from pubsubcache.store.purging import drop_items
+from pubsubcache.store.statements import Statement
+from pubsubcache.types import NodeAddress, check_text
+
+# Service and name stand in one unique index, and PostgreSQL's index rows end at 2704 bytes.
+MAX_ADDRESS_BYTES = 2500
+SyncState = PubsubNode.SyncState
+Policy = PubsubNode.Policy
+
+NODE_COLUMNS = [field.attname for field in PubsubNode._meta.concrete_fields]
+# Without the password, which is of no use to readers.
+ACCOUNT_COLUMNS = [field.attname for field in Account._meta.concrete_fields if field.attname != "password"]
+NO_ANALYSER = "No analyser matches."
+
+
+def find_node(account_jid: str, address: NodeAddress) -> PubsubNode | None:
+    """Return the row of a node with its account, in one query, or None."""
+    alias = PubsubNode.objects.db
+    for row in _finding(alias).rows(account_jid, address.service, address.name):
+        node = PubsubNode.from_db(alias, NODE_COLUMNS, row[: len(NODE_COLUMNS)])
+        node.account = Account.from_db(alias, ACCOUNT_COLUMNS, row[len(NODE_COLUMNS) :])
+        return node
+    return None
+
+
+@cache
+def _finding(alias: str) -> Statement:
+    jid, service, name = placeholders = ("jid", "service", "name")
+    found = PubsubNode.objects.using(alias).filter(account__jid=jid, service=service, name=name).order_by()
+    return Statement.of(
+        found.values_list(*NODE_COLUMNS, *(f"account__{name}" for name in ACCOUNT_COLUMNS)), placeholders
+    )
+
+
+def load_node(pk: int) -> PubsubNode | None:
+    """Return the row of a node with its account, as it is now, or None."""
+    return PubsubNode.objects.select_related("account").defer("account__password").filter(pk=pk).first()
+
+
+def load_account(account_jid: str) -> Account | None:
+    """Return an account, or None."""
+    return Account.objects.filter(jid=account_jid).first()
+
+
+def check_address(address: NodeAddress) -> None:
+    """Raise `InvalidRequest` for a node that can't be kept: no name, or one that is too long or no text."""
+    if not address.name:
+        raise InvalidRequest("The name of the node is missing.")
+    check_text("The name of the node", address.name)
+    if len(address.service.encode()) + len(address.name.encode()) > MAX_ADDRESS_BYTES:
+        raise InvalidRequest(f"The address of the node is longer than {MAX_ADDRESS_BYTES} bytes.")
+
+
+def wants_sync(node: PubsubNode) -> bool:
+    """Whether the node is to be kept in the cache, by its policy and its analyser."""
+    if node.policy == Policy.AUTO:
+        return bool(node.extra.get("to_sync") or node.extra.get("by_hand"))
+    return node.policy == Policy.ALWAYS
+
+
+@transaction.atomic
+def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | None, error: str = "") -> PubsubNode:
+    """Keep what the analysers said of a node, making its row if there is none; `error` says why they couldn't."""
+    node = adopt_node(account_jid, address)
+    _judge(node, analysis, error)
+    _settle(node)
+    node.save()
+    return node
+
+
+@transaction.atomic
+def keep_analysis(pk: int, analysis: Analysis | None, error: str = "") -> PubsubNode | None:
+    """Keep what the analysers said of a node that is being synchronised, whose state is left."""
+    node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).filter(pk=pk).first()
+    if node is not None:
+        _judge(node, analysis, error)
+        node.save(update_fields=["analyser", "type", "subtype", "extra"])
+    return node
+
+
+def _judge(node: PubsubNode, analysis: Analysis | None, error: str) -> None:
+    node.analyser, node.type, node.subtype = "", "", ""
+    if analysis is not None:
+        node.analyser, node.type, node.subtype = analysis.name, analysis.type, analysis.subtype
+    node.extra |= {
+        "to_sync": bool(analysis and analysis.to_sync),
+        "registry": "" if error else registry.fingerprint(),  # analysed again at the next read
+    }
+    node.extra["reason"] = error or _reason(analysis)
+
+
+def _reason(analysis: Analysis | None) -> str:
+    if analysis is None:
+        return NO_ANALYSER
+    return "" if analysis.to_sync else f"The analyser {analysis.name} does not synchronise this node."
+
+
+def _settle(node: PubsubNode) -> None:
+    """Bring the state in line with whether the node is to be synchronised; what is in sync stays."""
+    if wants_sync(node):
+        if node.sync_state == SyncState.NO_SYNC:
+            set_state(node, None)
+            node.next_attempt = None
+    else:
+        unfollow(node)
+        reason = "Staff decided: never synchronise." if node.policy == Policy.NEVER else node.extra.get("reason", "")
+        set_state(node, SyncState.NO_SYNC, reason)
+        node.checked_at = None
+
+
+def set_state(node: PubsubNode, state: str | None, error: str = "") -> None:
+    """Set the sync state of `node`, with the time and the reason; the caller saves."""
+    if node.sync_state != state:
+        node.sync_state = state
+        node.sync_state_updated = timezone.now()
+    node.sync_error = error
+
+
+def _learn_from_neighbours(node: PubsubNode) -> None:
+    """Take over what other nodes showed of the service's ways."""
+    known = PubsubNode.objects.filter(account_id=node.account_id, service=node.service).exclude(pk=node.pk)
+    for extra in known.filter(extra__has_key="moves").values_list("extra", flat=True)[:1]:
+        node.extra["moves"] = extra["moves"]
+
+
+@transaction.atomic
+def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False) -> PubsubNode:
+    """Return the row of a node, making it if there is none.
+
+    `by_hand`: it is to be kept in sync from now on, though no analyser may say so.
+    Raises `Account.DoesNotExist`.
+    """
+    account = Account.objects.get(jid=account_jid)
+    node, created = PubsubNode.objects.select_for_update().get_or_create(
+        account=account, service=address.service, name=address.name
+    )
+    if created:
+        _learn_from_neighbours(node)
+    if by_hand:
+        node.extra["by_hand"] = True
+    if created or by_hand:
+        node.save()
+    return node
+
+
+@transaction.atomic
+def request_sync(nodes: QuerySet[PubsubNode]) -> int:
+    """Have the workers synchronise `nodes` now, whatever the policy; return their number."""
+    pks = list(nodes.values_list("pk", flat=True))
+    return PubsubNode.objects.filter(pk__in=pks).update(
+        sync_requested=timezone.now(), bring_back=True, next_attempt=None, failures=0
+    )
+
+
+@transaction.atomic
+def set_policy(nodes: QuerySet[PubsubNode], policy: str) -> int:
+    """Set the policy of `nodes`; return their number.
+
+    Nodes that are no longer to be synchronised are emptied, and their subscriptions given up.
+    Raises `InvalidRequest` for an unknown policy.
+    """
+    if policy not in Policy.values:
+        raise InvalidRequest(f"{policy!r} is not a policy.")
+    chosen = list(nodes.select_for_update())
+    for node in chosen:
+        node.policy = policy
+        _settle(node)
+        node.save()
+    return len(chosen)
+
+
+def unfollow(node: PubsubNode) -> None:
+    """Empty a node that the cache gives up, and have a worker end its subscription; the caller saves."""
+    drop_items(node)
+    node.partial = False
+    node.sync_owner = ""
+    if node.subscribed:
+        PendingUnsubscription.objects.get_or_create(account_id=node.account_id, service=node.service, name=node.name)
+        node.subscribed = False
+
+
+@transaction.atomic
+def remove_node(pk: int) -> None:
+    """Forget a node that the service says does not exist (any more)."""
+    PubsubNode.objects.filter(pk=pk).delete()
+
+
+@transaction.atomic
+def hide_node(pk: int, error: str) -> None:
+    """Remove the items of a node that the account may no longer read, and say why."""
+    for node in PubsubNode.objects.select_for_update().filter(pk=pk):
+        drop_items(node)
+        set_state(node, SyncState.NO_SYNC if node.sync_state == SyncState.NO_SYNC else SyncState.ERROR, error)
+        node.next_attempt = None
+        node.subscribed = False
+        node.checked_at = None
+        node.sync_owner = ""
+        node.save()
+
+
+@transaction.atomic
+def doubt_node(pk: int) -> None:
+    """Stop vouching for a node until it was compared with the service, by a synchronisation begun after this."""
+    PubsubNode.objects.filter(pk=pk).doubt()
+
+
+@transaction.atomic
+def set_subscribed(pk: int, subscribed: bool) -> None:
+    """Keep whether the service sends us notifications of a node."""
+    PubsubNode.objects.filter(pk=pk).update(subscribed=subscribed)
+
+
+@transaction.atomic
+def learn(pk: int, **ways: Any) -> None:
+    """Keep what was seen of the service's ways with a node."""
+    for node in PubsubNode.objects.select_for_update().filter(pk=pk):
+        node.extra |= ways
+        node.save(update_fields=["extra"])
+
+
+@transaction.atomic
+def revalidate(pk: int) -> None:
+    """Have a worker compare a node with the service soon."""
+    PubsubNode.objects.unclaimed().filter(pk=pk, sync_requested__isnull=True).update(sync_requested=timezone.now())
+
+
+@transaction.atomic
+def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
+    """Remove nodes and their items; with `unsubscribe` have workers end their subscriptions. Return their number."""
+    chosen = list(nodes.only("pk", "account_id", "service", "name", "subscribed"))
+    if unsubscribe:
+        PendingUnsubscription.objects.bulk_create(
+            [
+                PendingUnsubscription(account_id=node.account_id, service=node.service, name=node.name)
+                for node in chosen
+                if node.subscribed
+            ],
+            ignore_conflicts=True,
+        )
+    PubsubNode.objects.filter(pk__in=[node.pk for node in chosen]).delete()
+    return len(chosen)
+
+
+@transaction.atomic
+def doubt_all(account_pk: int) -> None:
+    """Stop vouching for all nodes of an account until they were compared with their services."""
+    PubsubNode.objects.filter(account_id=account_pk).doubt()
+
+
+def pending_unsubscriptions(account_pk: int) -> list[tuple[int, NodeAddress]]:
+    """Return subscriptions to be given up, of nodes that were not taken up again since."""
+    taken_up = PubsubNode.objects.filter(
+        account=models.OuterRef("account"), service=models.OuterRef("service"), name=models.OuterRef("name")
+    ).filter(models.Q(sync_state__isnull=True) | ~models.Q(sync_state=SyncState.NO_SYNC))
+    pending = PendingUnsubscription.objects.filter(~models.Exists(taken_up), account_id=account_pk)
+    return [(row.pk, NodeAddress(row.service, row.name)) for row in pending[:100]]
+
+
+@transaction.atomic
+def unsubscription_done(pk: int) -> None:
+    """Keep that a subscription was given up."""
+    PendingUnsubscription.objects.filter(pk=pk).delete()

@@ -1,0 +1,77 @@
+"""Items given up by the cache while the service keeps them: purged or over a limit, not retracted."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+
+BATCH = 1000
+
+
+def drop_items(node: PubsubNode) -> int:
+    """Remove all that is known of the items of `node`; return how many were kept. The caller saves."""
+    count, _ = PubsubItem.objects.filter(node=node).delete()
+    PubsubEvicted.objects.filter(node=node).delete()
+    PubsubTombstone.objects.filter(node=node).delete()
+    node.item_count = node.evicted_count = 0
+    return count
+
+
+def evict(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
+    """Remove `items` of `node`, remembering their ids and places; return their number. The caller saves."""
+    total = 0
+    while batch := list(items.filter(node=node).only("name", "position", "created", "updated")[:BATCH]):
+        PubsubEvicted.objects.bulk_create(
+            [
+                PubsubEvicted(
+                    node=node, name=item.name, position=item.position, created=item.created, updated=item.updated
+                )
+                for item in batch
+            ],
+            ignore_conflicts=True,
+        )
+        PubsubItem.objects.filter(pk__in=[item.pk for item in batch]).delete()
+        total += len(batch)
+    node.item_count -= total
+    node.evicted_count += total
+    return total
+
+
+def purge(
+    nodes: QuerySet[PubsubNode],
+    *,
+    created_before: datetime | None = None,
+    updated_before: datetime | None = None,
+) -> int:
+    """Remove items of `nodes` from the cache, those before the given times if any; return their number.
+
+    The nodes stay in sync: reads that reach what was removed go to the service.
+    """
+    total = 0
+    for pk in nodes.values_list("pk", flat=True):
+        total += _purge_node(pk, created_before, updated_before)
+    return total
+
+
+def purgeable(
+    nodes: QuerySet[PubsubNode], created_before: datetime | None = None, updated_before: datetime | None = None
+) -> QuerySet[PubsubItem]:
+    """Return the items that `purge` would remove."""
+    items = PubsubItem.objects.filter(node__in=nodes)
+    if created_before is not None:
+        items = items.filter(created__lt=created_before)
+    if updated_before is not None:
+        items = items.filter(updated__lt=updated_before)
+    return items
+
+
+@transaction.atomic
+def _purge_node(pk: int, created_before: datetime | None, updated_before: datetime | None) -> int:
+    node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+    if node is None:
+        return 0
+    total = evict(node, purgeable(PubsubNode.objects.filter(pk=pk), created_before, updated_before))
+    node.save(update_fields=["item_count", "evicted_count"])
+    return total

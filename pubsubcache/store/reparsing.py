@@ -1,0 +1,87 @@
+"""Stored items parsed again, as after a parser changed: in batches by primary key, each its own transaction."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from pubsubcache.analysers import matching, registry
+from pubsubcache.exceptions import ParseError
+from pubsubcache.models import PubsubItem, PubsubNode
+from pubsubcache.store import in_thread
+from pubsubcache.types import Item
+
+BATCH = 100
+COLUMNS = ("node", "name", "data", "parsed", "parse_error", "publisher")
+NODE_COLUMNS = ("service", "name", "analyser")
+
+
+@dataclass(slots=True)
+class Reparsing:
+    """What was done: items parsed, items for which that changed something, items that cannot be parsed."""
+
+    items: int = 0
+    changed: int = 0
+    errors: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)  # nodes by an analyser that no app registers (any more)
+
+
+async def reparse(nodes: QuerySet[PubsubNode], report: Callable[[int, int | None], None]) -> Reparsing:
+    """Parse the items of `nodes` with the parsers of their analysers; `report` is told how many were, and of how many.
+
+    Nodes whose analyser is not registered are left as they are.
+    """
+    outcome = Reparsing()
+    items, total = await in_thread(_parsable)(nodes, outcome)
+    last = 0
+    while batch := await in_thread(_next_batch)(items, last):
+        last = batch[-1].pk
+        changed = [row for row in batch if await _parse(row, outcome)]
+        outcome.items += len(batch)
+        outcome.changed += await in_thread(_save)(changed)
+        report(outcome.items, total)
+        await asyncio.sleep(0)
+    return outcome
+
+
+def _parsable(nodes: QuerySet[PubsubNode], outcome: Reparsing) -> tuple[QuerySet[PubsubItem], int]:
+    known = ["", *(analyser.name for analyser in registry.all())]
+    for name in nodes.exclude(analyser__in=known).values_list("analyser", flat=True):
+        outcome.skipped[name] = outcome.skipped.get(name, 0) + 1
+    items = PubsubItem.objects.filter(node__in=nodes.filter(analyser__in=known).order_by().values("pk"))
+    return items, items.count()
+
+
+def _next_batch(items: QuerySet[PubsubItem], last: int) -> list[PubsubItem]:
+    columns = (*COLUMNS, *(f"node__{column}" for column in NODE_COLUMNS))
+    return list(items.filter(pk__gt=last).select_related("node").only(*columns).order_by("pk")[:BATCH])
+
+
+async def _parse(row: PubsubItem, outcome: Reparsing) -> bool:
+    """Parse an item into its row; return whether that changed something."""
+    before = row.parse_error, _canonical(row.parsed)
+    row.parsed, row.parse_error = None, ""
+    item = Item(id=row.name, xml=row.data, publisher=row.publisher or None)
+    try:
+        row.parsed = await matching.parse(registry.get(row.node.analyser), item, row.node.address)
+    except ParseError as error:
+        row.parse_error = str(error)[:1000]
+        outcome.errors += 1
+    return before != (row.parse_error, _canonical(row.parsed))
+
+
+def _canonical(parsed: Any) -> str:
+    return json.dumps(parsed, sort_keys=True)
+
+
+@transaction.atomic
+def _save(rows: list[PubsubItem]) -> int:
+    """Store what was parsed, unless the item was changed meanwhile; return how many were stored."""
+    return sum(
+        PubsubItem.objects.filter(pk=row.pk, data=row.data).update(parsed=row.parsed, parse_error=row.parse_error)
+        for row in rows
+    )

@@ -1,0 +1,478 @@
+"""Writes of a synchronisation: its claim, its pages, its end.
+
+Exactly one process synchronises a node: it holds a claim, renewed with each page, that expires when its
+owner dies. Pages carry the node's revision as it was when they were asked for; what a notification changed since
+then is newer than the page.
+"""
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Max, Model, Q, QuerySet
+from django.utils import timezone
+
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import SyncFailed
+from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.nodes import load_node, set_state
+from pubsubcache.store.purging import evict
+from pubsubcache.types import MAX_NUMBER, Item
+
+SyncState = PubsubNode.SyncState
+
+# Positions of one synchronisation lie in a range of their own, those of notifications meanwhile behind them.
+EPOCH = 1 << 32
+HALF_EPOCH = 1 << 31
+# Scheduled comparisons are spread over this part of the interval before its end, in so many turns.
+JITTER = 0.25
+TURNS = 12
+MAX_PUBLISHER = 3071
+UPSERT_COLUMNS = ("data", "parsed", "parse_error", "publisher", "text", "position", "updated", "revision")
+
+
+class ClaimLost(SyncFailed):
+    """The node was removed, or another process took the synchronisation over."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PreparedItem:
+    """An item ready to be stored; `parsed` and `parse_error` are what the analyser's parser made of it."""
+
+    item: Item
+    parsed: Any = None
+    parse_error: str = ""
+    text: str = ""
+
+    @property
+    def publisher(self) -> str:
+        """Who published the item, as far as it can be a JID."""
+        publisher = self.item.publisher or ""
+        return publisher if len(publisher) <= MAX_PUBLISHER else ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Claim:
+    """A claimed synchronisation, with what it did so far."""
+
+    node_pk: int
+    owner: str
+    base: int  # positions that this listing gives start here
+    revision: int  # of the node when the claim was made
+    started: datetime
+    newest_first: bool = False  # how the service lists the node
+    last_position: int = 0
+    added: int = 0
+    updated: int = 0
+    fetch_evicted: bool = False  # bring back what was purged from the cache
+    seen: dict[str, None] = field(default_factory=dict)
+
+    def begin_walk(self, *, newest_first: bool) -> None:
+        """Begin to place what is listed, from the end that is listed first."""
+        self.newest_first = newest_first
+        self.last_position = self.base + HALF_EPOCH if newest_first else 0
+
+    def place(self, position: int | None) -> int:
+        """Return the place of the next item listed: `position`, where it stands, if that is right."""
+        if position is not None and (position - self.last_position) * (-1 if self.newest_first else 1) > 0:
+            self.last_position = position
+        elif self.newest_first:
+            self.last_position -= 1
+        else:
+            self.last_position = max(self.base, self.last_position + 1)
+        return self.last_position
+
+
+@transaction.atomic
+def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
+    """Claim the synchronisation of a node; None when another process that is alive has it, or the node is gone.
+
+    `fetch_evicted`: bring back what was purged from the cache.
+    """
+    now = timezone.now()
+    silent = now - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
+    free = Q(sync_owner="") | Q(sync_heartbeat__isnull=True) | Q(sync_heartbeat__lt=silent)
+    won = PubsubNode.objects.filter(free, pk=pk).update(
+        sync_owner=owner, sync_heartbeat=now, sync_done=0, sync_total=None, sync_requested=None
+    )
+    if not won:
+        return None
+    node = PubsubNode.objects.select_for_update().get(pk=pk)
+    highest = PubsubItem.objects.filter(node=node).aggregate(highest=Max("position"))["highest"] or 0
+    highest = max(highest, node.evicted.aggregate(highest=Max("position"))["highest"] or 0, node.next_position)
+    base = (highest // EPOCH + 1) * EPOCH
+    node.next_position = base + HALF_EPOCH
+    fetch_evicted, node.bring_back = fetch_evicted or node.bring_back, False
+    if node.sync_state != SyncState.COMPLETED:
+        set_state(node, SyncState.IN_PROGRESS)
+    PubsubTombstone.objects.filter(node=node).delete()
+    node.save()
+    return Claim(node_pk=pk, owner=owner, base=base, revision=node.revision, started=now, fetch_evicted=fetch_evicted)
+
+
+def _owned(claim: Claim) -> PubsubNode:
+    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    if node is None:
+        raise ClaimLost("The node was removed, or another process took its synchronisation over.")
+    return node
+
+
+@transaction.atomic
+def renew(claim: Claim, **changes: Any) -> PubsubNode:
+    """Renew the claim, and set fields of the node; return its row. Raises `ClaimLost`."""
+    node = _owned(claim)
+    for name, value in changes.items():
+        setattr(node, name, value)
+    node.sync_heartbeat = timezone.now()
+    node.save(update_fields=["sync_heartbeat", *changes])
+    return load_node(node.pk) or node
+
+
+def stored_data(claim: Claim, names: list[str]) -> dict[str, tuple[str, str]]:
+    """Return {item id: (data, parse error)} of those of `names` that are stored."""
+    rows = PubsubItem.objects.filter(node_id=claim.node_pk, name__in=names)
+    return {name: (data, error) for name, data, error in rows.values_list("name", "data", "parse_error")}
+
+
+@transaction.atomic
+def store_page(
+    claim: Claim, page: list[Item], prepared: dict[str, PreparedItem], revision: int, total: int | None
+) -> int:
+    """Store a page of the listing, asked for at the node's `revision`; `prepared` has its new and changed items.
+
+    What notifications changed since the page was asked for is left as it is. Raises `ClaimLost`.
+    """
+    node = _owned(claim)
+    if node.purged_revision > revision:
+        page = []
+    names = [item.id for item in page]
+    existing = {item.name: item for item in node.items.filter(name__in=names)}
+    evicted = {item.name: item for item in node.evicted.filter(name__in=names)} if node.evicted_count else {}
+    buried = set(node.tombstones.filter(name__in=names, revision__gt=revision).values_list("name", flat=True))
+    written: list[PubsubItem] = []
+    now = timezone.now()
+    for item in page:
+        if item.id in buried:
+            continue
+        claim.seen[item.id] = None
+        if item.id in evicted and not claim.fetch_evicted:
+            _pass_evicted(claim, evicted[item.id])
+            continue
+        row = _place(claim, node, existing.get(item.id), item, prepared.get(item.id), revision, now)
+        if row is not None:
+            if item.id in evicted:
+                row.created, row.updated = evicted[item.id].created, evicted[item.id].updated
+            written.append(row)
+    _upsert(written)
+    added = sum(1 for row in written if row.name not in existing)
+    node.item_count += added
+    if evicted:
+        back = [row.name for row in written if row.name in evicted]
+        node.evicted.filter(name__in=back).delete()
+        node.evicted_count -= len(back)
+    claim.added += added
+    node.sync_done += len(page)
+    node.sync_total = total if total is None or total <= MAX_NUMBER else None
+    node.sync_heartbeat = now
+    if node.item_count > settings.MAX_NODE_ITEMS:
+        _trim(node)
+    node.save()
+    return node.revision
+
+
+def _pass_evicted(claim: Claim, row: PubsubEvicted) -> None:
+    """Go past an item that was purged from the cache, keeping its place right."""
+    if (place := claim.place(row.position)) != row.position:
+        row.position = place
+        row.save(update_fields=["position"])
+
+
+def _place(
+    claim: Claim,
+    node: PubsubNode,
+    row: PubsubItem | None,
+    item: Item,
+    prepared: PreparedItem | None,
+    revision: int,
+    now: datetime,
+) -> PubsubItem | None:
+    """Return the row to be written for a listed item, or None when what is stored is right."""
+    newer = row is not None and row.revision > revision
+    if newer and row is not None and row.position >= claim.base + HALF_EPOCH:
+        return None  # a notification published or moved it after this page was asked for
+    changed = prepared is not None and not newer and (row is None or row.data != item.xml)
+    place = claim.place(None if row is None else row.position)
+    if row is None:
+        if prepared is None:
+            return None
+        row = PubsubItem(node=node, name=item.id, created=now, updated=now)
+    elif changed:
+        claim.updated += 1
+        row.updated = now
+    elif row.position == place and (prepared is None or newer):
+        return None
+    row.position = place
+    if prepared is not None and not newer:
+        row.data, row.publisher, row.text = item.xml, prepared.publisher, prepared.text
+        row.parsed, row.parse_error = prepared.parsed, prepared.parse_error
+        row.revision = node.revision
+    return row
+
+
+def _upsert(rows: list[PubsubItem]) -> None:
+    PubsubItem.objects.bulk_create(
+        [PubsubItem(**_columns(row)) for row in rows],
+        update_conflicts=True,
+        unique_fields=["node", "name"],
+        update_fields=UPSERT_COLUMNS,
+    )
+
+
+def _columns(row: PubsubItem) -> dict[str, Any]:
+    columns = ("node_id", "name", "created", *UPSERT_COLUMNS)
+    return {column: getattr(row, column) for column in columns}
+
+
+def _trim(node: PubsubNode) -> None:
+    """Give up the oldest items over the limit."""
+    surplus = node.item_count - settings.MAX_NODE_ITEMS
+    if surplus > 0:
+        oldest = node.items.in_order().values_list("pk", flat=True)[:surplus]
+        evict(node, PubsubItem.objects.filter(pk__in=list(oldest)))
+        node.partial = True
+
+
+@transaction.atomic
+def finish(
+    claim: Claim,
+    *,
+    subscribed: bool,
+    extra: dict[str, Any],
+    changes: dict[str, Any],
+    reverse: bool,
+    unsure: bool = False,
+) -> int:
+    """End a complete listing: what it did not have is gone. Return how many items were removed.
+
+    Items that notifications brought meanwhile stay. `reverse`: the service lists newest first, as turned out
+    only now; `unsure`: the order is to be seen yet. Raises `ClaimLost`.
+    """
+    node = _owned(claim)
+    removed = _remove_unlisted(node, claim)
+    if reverse:
+        _reverse(node)
+    node.item_count = node.items.count()
+    node.evicted_count = node.evicted.count()
+    node.partial = node.partial and node.evicted_count > 0
+    node.tombstones.all().delete()
+    node.extra |= extra
+    _learn(node)
+    if unsure or node.items.filter(position__gte=claim.base + HALF_EPOCH).exists():
+        node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
+    for name, value in changes.items():
+        setattr(node, name, value)
+    set_state(node, SyncState.COMPLETED)
+    node.subscribed = subscribed
+    if subscribed:  # taken up again before an earlier subscription was given up
+        PendingUnsubscription.objects.filter(account_id=node.account_id, service=node.service, name=node.name).delete()
+    # As of the start: what came since is only known through notifications. Asked for again meanwhile, as when one of
+    # those could not be taken in, this was not enough.
+    node.checked_at = claim.started if node.sync_requested is None else None
+    node.failures, node.next_attempt = 0, None
+    node.sync_owner, node.sync_done, node.sync_total = "", 0, None
+    node.save()
+    return removed
+
+
+def _remove_unlisted(node: PubsubNode, claim: Claim) -> int:
+    removed = 0
+    unseen = node.items.filter(revision__lte=claim.revision).values_list("pk", "name")
+    gone = [pk for pk, name in unseen if name not in claim.seen]
+    lost = [pk for pk, name in node.evicted.values_list("pk", "name") if name not in claim.seen]
+    _learn_limit(node, [*((PubsubItem, pk) for pk in gone), *((PubsubEvicted, pk) for pk in lost)])
+    for start in range(0, len(gone), 1000):
+        removed += PubsubItem.objects.filter(pk__in=gone[start : start + 1000]).delete()[0]
+    for start in range(0, len(lost), 1000):
+        PubsubEvicted.objects.filter(pk__in=lost[start : start + 1000]).delete()
+    return removed
+
+
+def _learn_limit(node: PubsubNode, gone: list[tuple[type[Model], int]]) -> None:
+    """Take it that the service keeps a limited number of items when for each new one, just an oldest one is gone."""
+    kept = [(model, pk) for _, model, pk in _by_age(node)]
+    remaining = len(kept) - len(gone)
+    if gone and remaining and remaining == node.extra.get("listed") and set(kept[: len(gone)]) == set(gone):
+        node.extra["limit"] = remaining
+    note_count(node, remaining)
+
+
+def note_count(node: PubsubNode, count: int) -> None:
+    """Keep how many items the service has; more than its limit, and it has none. The caller saves."""
+    node.extra["listed"] = count
+    if count > node.extra.get("limit", count):
+        del node.extra["limit"]
+
+
+def _by_age(node: PubsubNode) -> list[tuple[int, type[Model], int]]:
+    """Return (position, model, primary key) of all items that are known of, oldest first."""
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
+    places = [
+        (position, pk, model)
+        for model in models
+        for position, pk in model._default_manager.filter(node=node).values_list("position", "pk")
+    ]
+    return [(position, model, pk) for position, pk, model in sorted(places, key=lambda place: place[:2])]
+
+
+def _reverse(node: PubsubNode) -> None:
+    places = _by_age(node)
+    for model in {model for _, model, _ in places}:
+        mirrored = [
+            model(pk=pk, position=position)
+            for (_, kept_in, pk), (position, _, _) in zip(places, reversed(places), strict=True)
+            if kept_in is model
+        ]
+        model._default_manager.bulk_update(mirrored, ["position"], batch_size=500)
+
+
+class Verdict(Enum):
+    """What a comparison of a node with the service's list of ids found."""
+
+    EQUAL = "equal"
+    CHANGED = "changed"  # a notification came in between
+    DIFFERENT = "different"
+
+
+@transaction.atomic
+def compare(pk: int, revision: int, ids: list[str] | int, *, ordered: bool = False) -> Verdict:
+    """Compare a node, as it was at `revision`, with the service's ids in order, or only their number.
+
+    When just the order differs it is put right; `ordered`: it was found to be right.
+    """
+    node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+    if node is None or node.sync_state != SyncState.COMPLETED:
+        return Verdict.EQUAL
+    if node.revision != revision or node.sync_owner:
+        return Verdict.CHANGED
+    count = ids if isinstance(ids, int) else len(ids)
+    if node.item_count + node.evicted_count != count:
+        return Verdict.DIFFERENT
+    if node.extra.get("listed") != count:
+        note_count(node, count)
+        node.save(update_fields=["extra"])
+    if isinstance(ids, list):
+        return _compare_ids(node, ids)
+    if ordered:
+        _learn(node)
+        node.save(update_fields=["extra"])
+    return Verdict.EQUAL
+
+
+def names_from_notifications(pk: int, limit: int) -> list[str]:
+    """Return the ids of the items from the oldest on that a notification brought during the last walk, oldest first.
+
+    At most `limit`; none when there are items purged from the cache, whose places count as well.
+    """
+    node = PubsubNode.objects.filter(pk=pk, evicted_count=0).first()
+    newest = node.items.in_order().last() if node is not None else None
+    if node is None or newest is None:
+        return []
+    start = newest.position // EPOCH * EPOCH + HALF_EPOCH
+    return list(node.items.filter(position__gte=start).in_order().values_list("name", flat=True)[:limit])
+
+
+def _compare_ids(node: PubsubNode, ids: list[str]) -> Verdict:
+    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    places = {
+        name: (position, model, row_pk)
+        for model in models
+        for row_pk, name, position in model._default_manager.filter(node=node).values_list("pk", "name", "position")
+    }
+    if places.keys() != set(ids):
+        return Verdict.DIFFERENT
+    ordered = sorted(place for place, _, _ in places.values())
+    for model in models:
+        moved = [
+            model(pk=places[name][2], position=place)
+            for name, place in zip(ids, ordered, strict=True)
+            if places[name][1] is model and places[name][0] != place
+        ]
+        model._default_manager.bulk_update(moved, ["position"], batch_size=500)
+    _learn(node)
+    node.save(update_fields=["extra"])
+    return Verdict.EQUAL
+
+
+def _learn(node: PubsubNode) -> None:
+    """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
+    probe = node.extra.pop("probe", None) or []
+    places = dict(node.items.filter(name__in=probe).values_list("name", "position"))
+    if len(places) == 2:
+        edited, follower = probe
+        node.extra["moves"] = places[edited] > places[follower]
+
+
+@transaction.atomic
+def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
+    """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later."""
+    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    if node is None:
+        return
+    if node.sync_state == SyncState.COMPLETED:
+        node.sync_error = error
+        node.checked_at = None
+    else:
+        set_state(node, SyncState.ERROR, error)
+    node.failures += 1
+    delay = min(settings.RETRY_DELAY * 2 ** min(node.failures - 1, 20), settings.RETRY_MAX_DELAY)
+    node.next_attempt = timezone.now() + timedelta(seconds=delay * random.uniform(0.8, 1.2)) if retry else None  # noqa: S311
+    node.sync_owner, node.sync_done, node.sync_total = "", 0, None
+    node.tombstones.all().delete()
+    node.save()
+
+
+@transaction.atomic
+def release(claim: Claim) -> None:
+    """Give a claim back, as at a stop: another process may take it up at once."""
+    PubsubNode.objects.filter(pk=claim.node_pk, sync_owner=claim.owner).update(sync_owner="", sync_heartbeat=None)
+
+
+def due(account_pk: int, limit: int, *, online_since: datetime | None) -> list[int]:
+    """Return the nodes of an account that a worker is to synchronise now, most pressing first.
+
+    Asked for; never synchronised; failed, and their time has come; interrupted; not checked since the
+    session started, or doubted; to be compared again by schedule.
+    """
+    now = timezone.now()
+    silent = now - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
+    free: QuerySet[PubsubNode] = PubsubNode.objects.filter(
+        Q(sync_owner="") | Q(sync_heartbeat__isnull=True) | Q(sync_heartbeat__lt=silent), account_id=account_pk
+    )
+    waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now)
+    unchecked = Q(checked_at__isnull=True) | _reconciled_before(now)
+    if online_since is not None:
+        unchecked |= Q(checked_at__lt=online_since)
+    wanted = (
+        Q(sync_state__isnull=True)
+        | Q(sync_state=SyncState.IN_PROGRESS)
+        | Q(sync_state=SyncState.ERROR, next_attempt__isnull=False)
+        | Q(sync_state=SyncState.COMPLETED) & unchecked
+    )
+    nodes = free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
+    urgency = (F("sync_requested").desc(nulls_last=True), F("checked_at").desc(nulls_last=True), "pk")
+    return list(nodes.order_by(*urgency).values_list("pk", flat=True)[:limit])
+
+
+def _reconciled_before(now: datetime) -> Q:
+    """Return which nodes, by their `turn`, it is time to compare again.
+
+    Nodes that were checked together, as at the start of a session, come up one turn after the other.
+    """
+    due = Q()
+    for turn in range(TURNS):
+        seconds = settings.RECONCILE_INTERVAL * (1 - JITTER * turn / TURNS)
+        due |= Q(turn=turn, checked_at__lt=now - timedelta(seconds=seconds))
+    return due

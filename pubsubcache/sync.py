@@ -1,0 +1,353 @@
+"""Synchronisation of a node: everything the service has, and nothing else.
+
+Subscribe first, then list, so that nothing falls between; what notifications bring meanwhile is newer than
+any page. The same walk makes a first copy, repairs one, and compares one: rows that are right are not written.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pubsubcache import live, xmlform
+from pubsubcache.analysers import matching, registry
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import (
+    Forbidden,
+    ItemNotFound,
+    ParseError,
+    PubsubCacheError,
+    ServiceError,
+    ServiceUnreachable,
+    SyncFailed,
+    SyncInProgress,
+    TooLarge,
+)
+from pubsubcache.listing import ListedPage, Listing, newest_id, starts_with_newest
+from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
+from pubsubcache.service import PubsubService
+from pubsubcache.signals import announce, node_deleted, node_synced
+from pubsubcache.store import in_thread, nodes, syncing
+from pubsubcache.store.syncing import Verdict
+from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]
+Settled = Callable[[], Awaitable[None]]
+VERIFICATIONS = 20
+ORDER_ATTEMPTS = 3
+
+
+async def at_once() -> None:
+    """Wait for nothing: where no notifications are received."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResult:
+    """What a synchronisation did: items now in the node, and how many were added, updated, removed."""
+
+    items: int
+    added: int
+    updated: int
+    removed: int
+    seconds: float
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """What was added, updated and removed."""
+        return self.added, self.updated, self.removed
+
+
+async def sync_node(
+    service: PubsubService,
+    node_pk: int,
+    *,
+    fetch_evicted: bool = False,
+    progress: Progress | None = None,
+    settled: Settled = at_once,
+) -> SyncResult:
+    """Synchronise a node.
+
+    `fetch_evicted`: bring back what was purged from the cache. `progress` is called with the items read so far, and
+    with their number as far as the service says it; `settled` waits until the notifications that
+    came so far are stored. Raises `SyncInProgress` when another process
+    does it, `SyncFailed` or what `PubsubService` raises when it fails; the node's row then says why.
+    """
+    began = time.monotonic()
+    node = await in_thread(nodes.load_node)(node_pk)
+    if node is None:
+        raise ItemNotFound(text="the node is no longer in the cache")
+    claim = await in_thread(syncing.claim)(node_pk, uuid.uuid4().hex, fetch_evicted=fetch_evicted)
+    if claim is None:
+        raise SyncInProgress(f"Another process is synchronising {node.address.uri}.")
+    try:
+        removed, count = await _Run(service, node, claim, progress).run()
+    except BaseException as error:
+        await _give_up(node, claim, error)
+        raise
+    await _settle_order(service, node_pk, settled)
+    result = SyncResult(
+        items=count, added=claim.added, updated=claim.updated, removed=removed, seconds=time.monotonic() - began
+    )
+    logger.info("Synchronised %s: %d items, %d added, %d updated, %d removed.", node, count, *result.counts)
+    await announce(node_synced, node_pk=node_pk, result=result)
+    return result
+
+
+async def _settle_order(service: PubsubService, node_pk: int, settled: Settled) -> None:
+    """See to the order of items that notifications brought during the walk."""
+    for _ in range(VERIFICATIONS):
+        node = await in_thread(nodes.load_node)(node_pk)
+        if node is None or "probe" not in node.extra or await _verify_once(service, node, settled) is Verdict.EQUAL:
+            return
+        await asyncio.sleep(0.1)
+
+
+async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException) -> None:
+    """Keep in the node's row why a synchronisation did not end well."""
+    if isinstance(error, asyncio.CancelledError):
+        await asyncio.shield(in_thread(syncing.release)(claim))
+    elif isinstance(error, ItemNotFound):
+        await in_thread(nodes.remove_node)(node.pk)
+        await announce(node_deleted, node_pk=node.pk, account=node.account.jid, address=node.address)
+    elif isinstance(error, Forbidden):
+        await in_thread(nodes.hide_node)(node.pk, str(error))
+    elif isinstance(error, PubsubCacheError):
+        await in_thread(syncing.fail)(claim, str(error))
+    else:
+        logger.error("Synchronising %s failed.", node.address.uri, exc_info=error)
+        await in_thread(syncing.fail)(claim, f"{type(error).__name__}: {error}"[:1000])
+
+
+class Order(Enum):
+    """In which order a service lists a node."""
+
+    UNKNOWN = "unknown"
+    OLDEST_FIRST = "oldest first"
+    NEWEST_FIRST = "newest first"
+
+
+class _Run:
+    """One synchronisation under way."""
+
+    def __init__(
+        self, service: PubsubService, node: PubsubNode, claim: syncing.Claim, progress: Progress | None
+    ) -> None:
+        self.service = service
+        self.node = node
+        self.address = node.address
+        self.claim = claim
+        self.progress = progress
+        self.revision = claim.revision
+        self.publishers: bool | None = None
+        self.parse_anew = False  # what is stored was parsed by another analyser, or by none
+
+    async def run(self) -> tuple[int, int]:
+        """Do it; return how many items were removed, and how many the node has now."""
+        # First: what a subscription brings at once is parsed as well.
+        await self._analyse()
+        subscribed = await self._subscribe()
+        listing = Listing(self.service, self.address)
+        listing.mark = lambda: self.revision  # type: ignore[method-assign]
+        done, walk, order = 0, -1, Order.UNKNOWN
+        async for page in listing.pages():
+            if walk != listing.restarts:
+                done, walk, order = 0, listing.restarts, await self._order([item.id for item in page.items])
+                self.claim.begin_walk(newest_first=order is Order.NEWEST_FIRST)
+            await self._store(page)
+            done += len(page.items)
+            self._report(done, page.total)
+        # An item that was listed before the walk began anew may be gone since.
+        self.claim.seen = {name: None for name in self.claim.seen if name in listing.ids}
+        seen_at_start = order
+        if order is Order.UNKNOWN:
+            order = await self._order(list(listing.ids))
+        reverse = seen_at_start is Order.UNKNOWN and order is Order.NEWEST_FIRST
+        # What seems to be newest first may be an edit that moved the oldest item to the end meanwhile.
+        unsure = order is not Order.OLDEST_FIRST and len(listing.ids) > 1
+        extra: dict[str, Any] = {
+            "rsm": bool(listing.has_rsm),
+            "cursors": "ids" if _ids_are_cursors(listing) else "opaque",
+        }
+        if self.publishers is not None:
+            extra["publishers"] = self.publishers
+        removed = await in_thread(syncing.finish)(
+            self.claim,
+            subscribed=subscribed,
+            extra=extra,
+            changes=await self._metadata(),
+            reverse=reverse,
+            unsure=unsure,
+        )
+        return removed, len(listing.ids)
+
+    async def _order(self, names: list[str]) -> Order:
+        """Return the order of a listing, as far as its beginning or the whole of it shows."""
+        if len(names) < 2:
+            return Order.UNKNOWN
+        newest = await newest_id(self.service, self.address)
+        return {names[0]: Order.NEWEST_FIRST, names[-1]: Order.OLDEST_FIRST}.get(newest, Order.UNKNOWN)
+
+    async def _subscribe(self) -> bool:
+        try:
+            subscription = await self.service.subscribe(self.address)
+        except ItemNotFound:
+            raise
+        except ServiceError as error:
+            logger.info("No subscription to %s: %s", self.address.uri, error)
+            return False
+        return subscription.state == "subscribed"
+
+    async def _analyse(self) -> None:
+        """Find the analyser of a node that was never analysed, or under another registry."""
+        if self.node.extra.get("registry") == registry.fingerprint():
+            return
+        self.parse_anew = True
+
+        async def sample() -> Any:
+            items = (await self.service.get_items(self.address, ItemsRequest(max_items=1))).items
+            return items[-1].element if items else None
+
+        error = ""
+        try:
+            analysis = await matching.analyse(self.address, sample)
+        except PubsubCacheError:
+            raise
+        except Exception as problem:  # a match_cb may raise anything
+            logger.warning("Analysing %s failed: %s", self.address.uri, matching.reason(problem))
+            analysis, error = None, f"The analysis failed: {matching.reason(problem)}"
+        self.node = await in_thread(nodes.keep_analysis)(self.node.pk, analysis, error) or self.node
+
+    async def _store(self, page: ListedPage) -> None:
+        if page.items:
+            self.publishers = bool(self.publishers) or any(item.publisher for item in page.items)
+        stored = await in_thread(syncing.stored_data)(self.claim, [item.id for item in page.items])
+        prepared = await prepare(
+            self.node.analyser,
+            self.address,
+            [item for item in page.items if self.parse_anew or stored.get(item.id, ("",))[0] != item.xml],
+        )
+        self.revision = await in_thread(syncing.store_page)(self.claim, page.items, prepared, page.revision, page.total)
+
+    def _report(self, done: int, total: int | None) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
+
+    async def _metadata(self) -> dict[str, Any]:
+        try:
+            metadata = await self.service.get_node_metadata(self.address)
+        except (ServiceError, ServiceUnreachable):
+            return {}
+        return {"access_model": "".join(metadata.get("pubsub#access_model", ())[:1])[:20]}
+
+
+def _ids_are_cursors(listing: Listing) -> bool:
+    return not listing.has_rsm or (listing.ids_are_cursors and bool(listing.ids))
+
+
+async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -> dict[str, syncing.PreparedItem]:
+    """Parse items for the store, by id; one that cannot be parsed carries the reason instead.
+
+    Raises `TooLarge` for an id that no index can hold.
+    """
+    analyser = registry.get(analyser_name)
+    prepared: dict[str, syncing.PreparedItem] = {}
+    for number, item in enumerate(items):
+        if len(item.id.encode()) > MAX_NAME_BYTES:
+            raise TooLarge(f"The node has an item whose id is longer than {MAX_NAME_BYTES} bytes.")
+        entry = syncing.PreparedItem(item=item, text=xmlform.words(item.element))
+        try:
+            entry.parsed = await matching.parse(analyser, item, address)
+        except ParseError as error:
+            entry.parse_error = str(error)[:1000]
+        prepared[item.id] = entry
+        if number % 20 == 19:
+            await asyncio.sleep(0)  # let notifications and other readers in
+    return prepared
+
+
+async def verify(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
+    """Compare which items a node has, and their order, with the service's list of ids.
+
+    For what notifications don't tell: items that the service drops silently to make room, the place of edited ones.
+    `settled` waits until what came before is stored. Returns False when something changed meanwhile,
+    so that it is to be done again. A node that differs is put in order, or synchronised.
+    """
+    node = await in_thread(nodes.load_node)(node_pk)
+    if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
+        return True
+    verdict = await _verify_once(service, node, settled)
+    if verdict is Verdict.DIFFERENT:
+        await sync_node(service, node_pk, settled=settled)
+    return verdict is not Verdict.CHANGED
+
+
+async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settled) -> Verdict:
+    ordered = False
+    try:
+        count = await _count(service, node)
+        if count is not None and node.extra.get("probe") == []:
+            ordered = await _ends_alike(service, node)
+        ids: list[str] | int | None = count
+        if ids is None or ("probe" in node.extra and not ordered):
+            ids = await (_listed_ids(service, node) if count is None else _walked_ids(service, node))
+        if ids is None:
+            return Verdict.CHANGED
+    except (ServiceError, ServiceUnreachable, SyncFailed) as error:
+        if not live.is_unreachable(error):
+            await in_thread(nodes.doubt_node)(node.pk)
+        return Verdict.EQUAL  # when the session is lost, everything is compared once it is back
+    await settled()
+    verdict: Verdict = await in_thread(syncing.compare)(node.pk, node.revision, ids, ordered=ordered)
+    return verdict
+
+
+async def _count(service: PubsubService, node: PubsubNode) -> int | None:
+    """Return the number of a node's items as a service that pages says it."""
+    if not node.extra.get("rsm"):
+        return None
+    page = await service.get_items(node.address, ItemsRequest(rsm=Rsm(max=0)))
+    return None if page.rsm is None else page.rsm.count
+
+
+async def _ends_alike(service: PubsubService, node: PubsubNode) -> bool:
+    """Whether the items that notifications brought during the walk are the service's newest, in the same order."""
+    names: list[str] = await in_thread(syncing.names_from_notifications)(node.pk, settings.PAGE_SIZE + 1)
+    if not 0 < len(names) <= settings.PAGE_SIZE:
+        return False
+    page = await live.read(service, node.address, ItemsRequest(max_items=len(names)))
+    return [item.id for item in page.items] == names
+
+
+async def _walked_ids(service: PubsubService, node: PubsubNode) -> list[str]:
+    """Return the ids of a node's items in the order of its pages: lists of ids may be in any order where pages are."""
+    listing = Listing(service, node.address)
+    async for _ in listing.pages():
+        pass
+    ids = list(listing.ids)
+    return ids[::-1] if await starts_with_newest(service, node.address, ids) else ids
+
+
+async def _listed_ids(service: PubsubService, node: PubsubNode) -> list[str] | None:
+    """Return the ids of a node's items, oldest first; None when the node changes too fast to tell."""
+    for _ in range(ORDER_ATTEMPTS):
+        before = await newest_id(service, node.address)
+        try:
+            ids = list(dict.fromkeys(await service.get_item_ids(node.address)))
+        except ServiceError:  # as of another's PEP node, of which only the items are shown
+            return [item.id for item in (await service.get_items(node.address, ItemsRequest())).items]
+        if len(ids) < 2:
+            return ids
+        # The list tells its direction only if the item that ends it was the newest all the while.
+        after = await newest_id(service, node.address)
+        if before == after and after in (ids[0], ids[-1]):
+            return ids if after == ids[-1] else ids[::-1]
+    return ids if before == after else None
+
+
+__all__ = ["SyncResult", "prepare", "sync_node", "verify"]

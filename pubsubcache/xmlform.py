@@ -1,0 +1,165 @@
+"""The one form in which items are kept as text, whichever way they came.
+
+Servers and parsers differ in prefixes, quoting and attribute order, and an item that came in a
+notification stands in another namespace than the same item fetched. Here equal content gives equal
+text: default namespaces, attributes sorted, `pubsub` as the namespace of the item. Nothing here
+recurses, so that depth is bounded by `MAX_ITEM_DEPTH` and not by Python's stack.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element
+
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import ParseError, TooLarge
+
+PUBSUB = "http://jabber.org/protocol/pubsub"
+PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
+XML = "http://www.w3.org/XML/1998/namespace"
+
+_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+_ATTRIBUTE = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+)
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """Return (namespace, local name) of a tag in ElementTree's notation."""
+    if tag.startswith("{"):
+        namespace, _, name = tag[1:].partition("}")
+        return namespace, name
+    return "", tag
+
+
+def _attributes(element: Element) -> str:
+    parts = []
+    prefixes: dict[str, str] = {}
+    for key in sorted(element.keys()):
+        namespace, name = split_tag(key)
+        if namespace == XML:
+            name = f"xml:{name}"
+        elif namespace:
+            if namespace not in prefixes:
+                prefixes[namespace] = f"ns{len(prefixes)}"
+                parts.append(f' xmlns:{prefixes[namespace]}="{namespace.translate(_ATTRIBUTE)}"')
+            name = f"{prefixes[namespace]}:{name}"
+        parts.append(f' {name}="{(element.get(key) or "").translate(_ATTRIBUTE)}"')
+    return "".join(parts)
+
+
+def _events(root: Element) -> Iterator[tuple[str, Element]]:
+    """Yield ("start", element) and ("end", element) in document order."""
+    stack: list[tuple[Element, Iterator[Element]]] = []
+    yield "start", root
+    stack.append((root, iter(root)))
+    while stack:
+        element, children = stack[-1]
+        child = next(children, None)
+        if child is None:
+            stack.pop()
+            yield "end", element
+        else:
+            yield "start", child
+            stack.append((child, iter(child)))
+
+
+def to_text(root: Element) -> str:
+    """Return the normal form of `root` as text.
+
+    Raises `TooLarge` when it is nested deeper than `MAX_ITEM_DEPTH` or longer than `MAX_ITEM_SIZE`.
+    """
+    out: list[str] = []
+    namespaces = [""]
+    size = 0
+    max_depth, max_size = settings.MAX_ITEM_DEPTH, settings.MAX_ITEM_SIZE
+    for kind, element in _events(root):
+        namespace, name = split_tag(element.tag)
+        if namespace == XML:  # may not be declared, only be used by its prefix
+            namespace, name = namespaces[-1], f"xml:{name}"
+        if kind == "start":
+            declaration = "" if namespace == namespaces[-1] else f' xmlns="{namespace.translate(_ATTRIBUTE)}"'
+            text = (element.text or "").translate(_TEXT)
+            end = ">" if text or len(element) else "/>"
+            piece = f"<{name}{declaration}{_attributes(element)}{end}{text}"
+            namespaces.append(namespace)
+            if len(namespaces) - 1 > max_depth:
+                raise TooLarge(f"The item is nested deeper than {max_depth} elements.")
+        else:
+            namespaces.pop()
+            piece = f"</{name}>" if element.text or len(element) else ""
+            if element is not root and element.tail:
+                piece += element.tail.translate(_TEXT)
+        size += len(piece) if piece.isascii() else len(piece.encode(errors="replace"))
+        if size > max_size:
+            raise TooLarge(f"The item is longer than {max_size} bytes.")
+        out.append(piece)
+    return "".join(out)
+
+
+def from_text(text: str) -> Element:
+    """Parse text of our own making, or an administrator's. Raises `ParseError`; a DTD is refused."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ParseError("XML with a document type definition is refused.")
+    try:
+        return ET.fromstring(text)  # noqa: S314  (no DTD, so no entity of its own)
+    except (ET.ParseError, UnicodeError) as error:
+        raise ParseError(f"Not well-formed XML: {error}.") from error
+
+
+def normal_item(item: Element) -> Element:
+    """Return a copy of an `<item/>` as it came, by IQ or notification, in the pubsub namespace.
+
+    Elements that merely inherit the notification's namespace move along; what stands around the item is left.
+    """
+    namespace, _ = split_tag(item.tag)
+    copy = Element(f"{{{PUBSUB}}}item", dict(item.attrib))
+    copy.text = item.text
+    stack = [(item, copy)]
+    while stack:
+        source, target = stack.pop()
+        inherits = split_tag(target.tag)[0] == PUBSUB and namespace == PUBSUB_EVENT
+        for child in source:
+            tag = child.tag
+            if inherits and tag.startswith(f"{{{PUBSUB_EVENT}}}"):
+                tag = f"{{{PUBSUB}}}{split_tag(tag)[1]}"
+            child_copy = ET.SubElement(target, tag, dict(child.attrib))
+            child_copy.text, child_copy.tail = child.text, child.tail
+            stack.append((child, child_copy))
+    return copy
+
+
+def first_payload(item: Element) -> Element | None:
+    """Return the first child of an item, or None."""
+    return next(iter(item), None)
+
+
+def payload_namespace(item: Element) -> str | None:
+    """Return the namespace of an item's first payload element, or None without a payload."""
+    payload = first_payload(item)
+    return None if payload is None else split_tag(payload.tag)[0]
+
+
+def words(item: Element) -> str:
+    """Return the words of an item's content: character data only, white space folded."""
+    pieces: list[str] = []
+    for kind, element in _events(item):
+        piece = element.text if kind == "start" else element.tail
+        if piece and element is not item:
+            pieces.append(piece)
+    return " ".join(" ".join(pieces).split())
+
+
+def indented(text: str) -> str:
+    """Return XML text with one element a line, for people's eyes."""
+    root = from_text(text)
+    if _depth(root) < 200:  # ET.indent recurses
+        ET.indent(root)
+    return to_text(root)
+
+
+def _depth(root: Element) -> int:
+    depth = deepest = 0
+    for kind, _ in _events(root):
+        depth += 1 if kind == "start" else -1
+        deepest = max(deepest, depth)
+    return deepest

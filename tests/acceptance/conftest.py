@@ -1,0 +1,17 @@
+"""What acceptance tests share."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.acceptance.site import Site
+from tests.servers.xmpp import XmppServer
+
+
+@pytest.fixture
+async def site(xmpp_server: XmppServer, live_database: None) -> AsyncIterator[Site]:
+    """A site with alice's account and a worker that holds its session."""
+    site = Site(xmpp_server)
+    await site.add_account()
+    async with site.working():
+        yield site

@@ -1,0 +1,191 @@
+"""A site at work in the test's own process: accounts, the worker, and what readers would see."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree.ElementTree import Element, fromstring
+
+import pytest
+from channels.layers import get_channel_layer
+from channels.routing import get_default_application
+from django.db import close_old_connections
+
+from pubsubcache import cache
+from pubsubcache.exceptions import ServiceUnreachable
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.store import in_thread
+from pubsubcache.types import ItemsPage, NodeAddress
+from pubsubcache.worker import PubsubWorker
+from pubsubcache.xmpp.session import Session
+from tests.servers.xmpp import XmppServer
+
+TIMEOUT = 60.0
+ATOM = "http://www.w3.org/2005/Atom"
+
+
+def entry(title: str, **more: str) -> Element:
+    """Return an Atom entry."""
+    fields = {"title": title, "updated": "2026-03-01T12:00:00Z", "published": "2026-03-01T12:00:00Z", **more}
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+    return fromstring(f'<entry xmlns="{ATOM}">{inner}</entry>')
+
+
+def new_name(prefix: str = "urn:xmpp:microblog:0:tests/") -> str:
+    """Return a node name that no other test uses."""
+    return prefix + uuid.uuid4().hex[:12]
+
+
+@in_thread
+def _create_account(fields: dict[str, Any]) -> Account:
+    account, _ = Account.objects.update_or_create(jid=fields["jid"], defaults=fields)
+    return account
+
+
+@in_thread
+def _node(jid: str, address: NodeAddress) -> PubsubNode | None:
+    return (
+        PubsubNode.objects.select_related("account")
+        .filter(account__jid=jid, service=address.service, name=address.name)
+        .first()
+    )
+
+
+@in_thread
+def _items(jid: str, address: NodeAddress) -> list[PubsubItem]:
+    items = PubsubItem.objects.filter(node__account__jid=jid, node__service=address.service, node__name=address.name)
+    return list(items.in_order())
+
+
+@dataclass
+class Site:
+    """An account of `server` in the cache; `worker` once `working()` was entered."""
+
+    server: XmppServer
+    user: str = "alice"
+    worker: PubsubWorker | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def jid(self) -> str:
+        """The account's JID."""
+        return self.server.jid(self.user)
+
+    async def add_account(self, **changes: Any) -> Account:
+        """Add the account to the cache."""
+        return await _create_account({**self.server.account_fields(self.user), **changes})
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[PubsubWorker]:
+        """Have a worker hold the account's session meanwhile."""
+        worker = PubsubWorker(application=get_default_application(), channel_layer=get_channel_layer())
+        task = asyncio.create_task(worker.work())
+        self.worker = worker
+        try:
+            await self.until(self.is_online)
+            yield worker
+        finally:
+            worker.stop()
+            await task
+            await in_thread(close_old_connections)()
+
+    async def account(self) -> Account:
+        """Return the account's row as it is now."""
+        return await in_thread(Account.objects.get)(jid=self.jid)
+
+    async def is_online(self) -> bool:
+        """Whether the account's session is up."""
+        return (await self.account()).is_online()
+
+    async def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109
+        """Return what `condition` (a coroutine function) returns once it is true."""
+        async with asyncio.timeout(timeout):
+            while True:
+                if (outcome := await condition()) or outcome == []:
+                    return outcome
+                await asyncio.sleep(0.02)
+
+    async def node(self, address: NodeAddress) -> PubsubNode | None:
+        """Return the row of a node, or None."""
+        return await _node(self.jid, address)
+
+    async def items(self, address: NodeAddress) -> list[PubsubItem]:
+        """Return the rows of a node's items, oldest first."""
+        return await _items(self.jid, address)
+
+    async def names(self, address: NodeAddress) -> list[str]:
+        """Return the ids of a node's cached items, oldest first."""
+        return [item.name for item in await self.items(address)]
+
+    async def read(self, address: NodeAddress, **options: Any) -> ItemsPage:
+        """Read a node as a user's code does."""
+        return await cache.get_items(self.jid, address.service, address.name, **options)
+
+    async def in_sync(self, address: NodeAddress) -> PubsubNode:
+        """Wait until a node is vouched for; return its row."""
+
+        async def vouched() -> PubsubNode | None:
+            node = await self.node(address)
+            if node is not None and cache.trust(node) is cache.Trust.VOUCHED and not node.sync_owner:
+                return node
+            return None
+
+        return await self.until(vouched)
+
+    async def cached(self, address: NodeAddress, **options: Any) -> ItemsPage:
+        """Have a node cached by reading it, and return it as the cache answers it."""
+        await self.read(address, **options)
+        await self.in_sync(address)
+        page = await self.read(address, **options)
+        assert page.origin == "cache"
+        return page
+
+    async def equal_to_service(self, address: NodeAddress) -> bool:
+        """Whether the cache holds what the service holds, in its order."""
+        try:
+            live = await self.read(address, use_cache=False)
+        except ServiceUnreachable:
+            return False
+        return [item.data for item in await self.items(address)] == [item.xml for item in live.items]
+
+    async def converged(self, address: NodeAddress) -> None:
+        """Wait until the cache vouches for a node and holds what the service holds."""
+
+        async def equal() -> bool:
+            equal = await self.equal_to_service(address)
+            node = await self.node(address)
+            return equal and node is not None and cache.trust(node) is cache.Trust.VOUCHED and not node.sync_owner
+
+        try:
+            await self.until(equal)
+        except TimeoutError:
+            live = await self.read(address, use_cache=False)
+            node = await self.node(address)
+            pytest.fail(
+                f"The cache did not become equal to the service: {[item.id for item in live.items][-50:]} there, "
+                f"{(await self.names(address))[-50:]} here, {vars(node) if node else None}"
+            )
+
+
+async def publish_many(session: Session, address: NodeAddress, count: int, first: int = 0, together: int = 50) -> None:
+    """Publish `count` entries with ids item-0 and up, in order."""
+    for start in range(first, first + count, together):
+        numbers = range(start, min(start + together, first + count))
+        await asyncio.gather(*(session.publish(address, entry(f"Title {n}"), f"item-{n}") for n in numbers))
+
+
+async def make_node(session: Session, server: XmppServer, name: str | None = None, **config: str) -> NodeAddress:
+    """Create a node on the server's pubsub service that anybody may read, and that keeps what it is given."""
+    address = NodeAddress(server.pubsub, name or new_name())
+    fields = {
+        "pubsub#max_items": "100000",
+        "pubsub#persist_items": "1",
+        "pubsub#access_model": "open",
+        "pubsub#notify_retract": "1",
+        "pubsub#notify_delete": "1",
+        **config,
+    }
+    await session.create_node(address, fields)
+    return address

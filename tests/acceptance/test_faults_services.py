@@ -1,0 +1,161 @@
+"""A service that changes, fails or misbehaves at the worst moment: the cache ends equal to it."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from pubsubcache import cache
+from pubsubcache.analysers import registry
+from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreachable
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.store import in_thread, syncing
+from pubsubcache.store.changes import apply_changes
+from pubsubcache.sync import prepare, sync_node, verify
+from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def small_pages(settings: Any) -> Any:
+    settings.PUBSUBCACHE_PAGE_SIZE = 10
+    with registry.temporarily(note_analyser(), replace=True):
+        yield
+
+
+@in_thread
+def make_node() -> int:
+    account = Account.objects.create(jid="alice@example.org")
+    extra = {"registry": registry.fingerprint(), "to_sync": True, "moves": True}
+    node = PubsubNode.objects.create(
+        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", extra=extra
+    )
+    return node.pk
+
+
+@in_thread
+def stored(pk: int) -> list[tuple[str, str]]:
+    return list(PubsubItem.objects.filter(node_id=pk).in_order().values_list("name", "data"))
+
+
+@in_thread
+def doubtful_order(pk: int) -> bool:
+    node = PubsubNode.objects.select_related("account").get(pk=pk)
+    return cache.trust(node) is cache.Trust.ASK
+
+
+async def notify(pk: int, service: FakeService, name: str) -> None:
+    """Apply the notification of an item that the service has now."""
+    item = service.nodes[ADDRESS].items[name][1]
+    prepared = await prepare("note", ADDRESS, [item])
+    await in_thread(apply_changes)(pk, [prepared[name]])
+
+
+@pytest.mark.parametrize("error", [ServiceUnreachable("lost"), ServiceError("internal-server-error")])
+@in_loop
+async def test_an_error_on_any_page_loses_and_invents_nothing(error: PubsubCacheError) -> None:
+    pk = await make_node()
+    service = FakeService(paging="opaque")
+    service.fill(60)
+    await sync_node(service, pk)
+    for number in range(1, 8):
+        service.requests.clear()
+        service.publish(f"late-{number}")
+        service.retract(f"item-{number:03}")
+        service.breaks_on = {number: error}
+        before = await stored(pk)
+        try:
+            await sync_node(service, pk)
+        except PubsubCacheError:
+            kept = {name for name, _ in await stored(pk)}
+            assert {name for name, _ in before} <= kept
+        service.breaks_on = {}
+        await sync_node(service, pk)
+        assert await stored(pk) == list(service.xml().items())
+
+
+@pytest.mark.parametrize("disco", ["ok", "reversed"])
+@in_loop
+async def test_an_item_published_while_ids_are_compared_does_not_turn_the_order(disco: Any) -> None:
+    pk = await make_node()
+    service = FakeService(disco=disco)
+    service.fill(6)
+    await sync_node(service, pk)
+    late = iter(["late"])
+
+    def publish_late(service: FakeService, method: str, argument: Any) -> None:
+        if method == "get_items" and service.asked("get_item_ids") and (name := next(late, None)):
+            service.publish(name)
+
+    service.requests.clear()
+    service.hook = publish_late
+    await verify(service, pk)
+    await notify(pk, service, "late")
+    assert await stored(pk) == list(service.xml().items())
+
+
+@in_loop
+async def test_an_edit_that_moves_the_oldest_item_meanwhile_does_not_turn_the_order() -> None:
+    pk = await make_node()
+    service = FakeService(moves_edited=True)
+    service.fill(6)
+
+    def edit(service: FakeService, method: str, argument: Any) -> None:
+        if argument is not None and argument.max_items == 1 and service.ids()[-1] != "item-000":
+            service.publish("item-000", "Edited")
+
+    service.hook = edit
+    await sync_node(service, pk)
+    assert [name for name, _ in await stored(pk)] == service.ids() or await doubtful_order(pk)
+    await notify(pk, service, "item-000")
+    assert await stored(pk) == list(service.xml().items())
+
+
+class Alphabetical(FakeService):
+    """Lists ids in an order that has nothing to do with the items' age, as ejabberd does."""
+
+    async def get_item_ids(self, address: Any) -> list[str]:
+        return sorted(await super().get_item_ids(address))
+
+
+@pytest.mark.parametrize("late", [0, 3, 12])
+@in_loop
+async def test_a_list_of_ids_says_nothing_of_the_order_where_pages_do(late: int) -> None:
+    pk = await make_node()
+    service = Alphabetical(paging="opaque")
+    for name in "zebra", "ant", "owl", "bee":
+        service.publish(name)
+    names = [f"late-{99 - number}" for number in range(late)]
+    waiting = iter(names)
+
+    async def publish_late(service: FakeService, method: str, argument: Any) -> None:
+        if method == "get_node_metadata":  # between the walk and its end
+            for name in waiting:
+                service.publish(name)
+                await notify(pk, service, name)
+
+    service.hook = publish_late
+    await sync_node(service, pk)
+    await verify(service, pk)
+    assert await stored(pk) == list(service.xml().items())
+    assert not await in_thread(PubsubNode.objects.filter(extra__has_key="probe").exists)()
+
+
+def test_nodes_that_were_checked_together_are_compared_again_in_turns(settings: Any) -> None:
+    settings.PUBSUBCACHE_RECONCILE_INTERVAL = 1000.0
+    account = Account.objects.create(jid="alice@example.org")
+    now = timezone.now()
+    for number in range(48):
+        PubsubNode.objects.create(
+            account=account, service="x", name=f"{number}", sync_state="COMPLETED", checked_at=now
+        )
+
+    def number_due(seconds: float) -> int:
+        PubsubNode.objects.update(checked_at=timezone.now() - timedelta(seconds=seconds))
+        return len(syncing.due(account.pk, 100, online_since=None))
+
+    numbers = [number_due(seconds) for seconds in (740, 800, 870, 940, 1001)]
+    assert numbers == sorted(set(numbers))
+    assert (numbers[0], numbers[-1]) == (0, 48)

@@ -1,0 +1,77 @@
+"""What other clients do to a node reaches the cache."""
+
+import asyncio
+
+from tests.acceptance.site import Site, entry, make_node, publish_many
+
+
+async def test_a_first_read_is_live_and_a_later_one_cached(site: Site, client) -> None:
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await publish_many(bob, address, 5)
+    first = await site.read(address)
+    assert first.origin == "service"
+    assert [item.id for item in first.items] == [f"item-{n}" for n in range(5)]
+    assert first.items[0].parsed["title"] == "Title 0"
+    node = await site.in_sync(address)
+    assert (node.sync_state, node.subscribed, node.analyser, node.type) == ("COMPLETED", True, "microblog", "blog")
+    second = await site.read(address)
+    assert second.origin == "cache"
+    assert [item.xml for item in second.items] == [item.xml for item in first.items]
+    assert [item.parsed for item in second.items] == [item.parsed for item in first.items]
+
+
+async def test_publish_edit_retract_purge_delete(site: Site, client) -> None:
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await publish_many(bob, address, 5)
+    await site.cached(address)
+    await bob.publish(address, entry("New"), "item-5")
+    await bob.publish(address, entry("Edited"), "item-1")
+    await bob.retract(address, "item-2", notify=True)
+    await site.converged(address)
+    by_name = {item.name: item for item in await site.items(address)}
+    assert set(by_name) == {"item-0", "item-1", "item-3", "item-4", "item-5"}
+    assert by_name["item-1"].parsed["title"] == "Edited"
+    assert by_name["item-1"].updated > by_name["item-1"].created
+    await bob.purge_node(address)
+    await site.until(lambda: _empty(site, address))
+    await site.in_sync(address)
+    assert (await site.read(address)).items == []
+    await bob.delete_node(address)
+    await site.until(lambda: _gone(site, address))
+
+
+async def _empty(site: Site, address) -> bool:
+    return await site.names(address) == []
+
+
+async def _gone(site: Site, address) -> bool:
+    return await site.node(address) is None
+
+
+async def test_many_quick_updates_keep_the_last(site: Site, client) -> None:
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await publish_many(bob, address, 3)
+    await site.cached(address)
+    for turn in range(20):
+        await asyncio.gather(*(bob.publish(address, entry(f"{turn}-{n}"), "item-1") for n in range(40)))
+    await site.converged(address)
+    by_name = {item.name: item for item in await site.items(address)}
+    assert by_name["item-1"].parsed["title"] == "19-39"
+
+
+async def test_a_burst_is_stored_in_order(site: Site, client) -> None:
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await publish_many(bob, address, 3)
+    await site.cached(address)
+    await publish_many(bob, address, 1000, first=3, together=100)
+    await site.until(lambda: _has(site, address, 1003), timeout=180)
+    await site.converged(address)
+    assert await site.names(address) == [f"item-{n}" for n in range(1003)]
+
+
+async def _has(site: Site, address, count: int) -> bool:
+    return len(await site.names(address)) == count

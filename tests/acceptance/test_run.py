@@ -1,0 +1,180 @@
+"""`make run`, from its Python on: the admin is served, the sample's nodes come into the cache, and it ends cleanly."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import psutil
+import pytest
+
+from project.sample.process import PrivateServer, free_port
+from project.sample.texts import ARTICLES, JOURNAL_LENGTH, journal_entry
+from tests.servers.xmpp import TestProsody
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 60
+NODES = "SELECT service, name, sync_state, item_count FROM pubsubcache_pubsubnode"
+
+
+def environment(folder: Path, **changes: str) -> dict[str, str]:
+    """The environment of a site of its own in `folder`."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "SECRET_KEY")}
+    return {**kept, "DATA_DIR": str(folder / "var"), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
+
+
+class Site(PrivateServer):
+    """A site as `make run` starts it."""
+
+    name = "site"
+
+    def __init__(self, folder: Path, ready: str = "The admin is at", **changes: str) -> None:
+        super().__init__(folder)
+        self.ready = ready
+        self.changes = changes
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "project.run"]
+
+    def environment(self) -> dict[str, str]:
+        return environment(self.folder, PORT=str(self.port), **self.changes)
+
+    def prepare(self) -> None:
+        self.log_file.unlink(missing_ok=True)
+
+    def is_ready(self) -> bool:
+        return self.ready in self.log_tail()
+
+    def rows(self, query: str, file: str = "db.sqlite3") -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.folder / "var" / file, timeout=30)) as database:
+            return database.execute(query).fetchall()
+
+    def await_rows(self, query: str, enough: Callable[[list[tuple[Any, ...]]], bool]) -> list[tuple[Any, ...]]:
+        """The rows of `query` once they are `enough`."""
+        deadline = time.monotonic() + TIMEOUT
+        while not enough(rows := self.rows(query)):
+            assert self.running and time.monotonic() < deadline, f"{rows}\n{self.log_tail()}"
+            time.sleep(0.1)
+        return rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[Site]:
+    """The site on its sample, whose data stays for the tests that follow."""
+    with Site(folder) as server:
+        yield server
+
+
+def log_in(site: Site) -> str:
+    """The admin's first page, for who logs in with what was printed."""
+    found = re.search(r"(http://\S+)\nLog in as user (\S+), password (\S+)\.", site.log_tail())
+    assert found, site.log_tail()
+    url, user, password = found.groups()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies := CookieJar()))
+    browser.open(url, timeout=TIMEOUT).read()
+    token = next(cookie.value for cookie in cookies if cookie.name == "csrftoken")
+    fields = {"username": user, "password": password, "csrfmiddlewaretoken": token, "next": "/admin/"}
+    answer = browser.open(f"{url}login/", urlencode(fields).encode(), timeout=TIMEOUT)
+    return str(answer.read().decode())
+
+
+def whole(rows: list[tuple[Any, ...]]) -> bool:
+    return len(rows) == 15 and all(state == "COMPLETED" for _, _, state, _ in rows)
+
+
+def test_the_sample_comes_into_the_cache_and_can_be_looked_at(site: Site) -> None:
+    assert "Log out" in log_in(site)
+    counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, whole)}
+    assert counts["pubsub.sample.test", "garden-journal"] >= JOURNAL_LENGTH
+    assert counts["alice@sample.test", "urn:xmpp:microblog:0"] == len(ARTICLES)
+
+
+def test_a_second_run_finds_everything_as_it_was(site: Site) -> None:
+    assert "Log out" in log_in(site)
+    site.await_rows(NODES, whole)
+    stored = site.rows(
+        "SELECT count(*) FROM prosodyarchive WHERE store = 'pubsub_garden-journal'", "sample/prosody.sqlite"
+    )
+    assert JOURNAL_LENGTH <= stored[0][0] < JOURNAL_LENGTH + 50
+    assert site.rows("SELECT count(*) FROM auth_user") == [(1,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["Starting a private Prosody", "bob@sample.test is online", "The admin is at"])
+def test_a_signal_ends_it_with_all_it_started(folder: Path, number: signal.Signals, moment: str) -> None:
+    site = Site(folder, ready=moment)
+    site.stop_signal = number
+    with site:
+        processes = psutil.Process(site.pid).children(recursive=True)
+    assert site.exit_code == 0, site.log_tail()
+    assert "Traceback" not in site.log_tail()
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+
+
+def run_to_its_end(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "project.run"],
+        env=environment(folder, **changes),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run_to_its_end(tmp_path, PORT=str(taken.getsockname()[1]))
+    assert result.returncode == 1
+    assert re.fullmatch(r"Cannot listen on 127.0.0.1:\d+: Address already in use. .*\n", result.stderr)
+
+
+def test_an_account_without_its_password_is_told(tmp_path: Path) -> None:
+    result = run_to_its_end(tmp_path, XMPP_JID="alice@example.org", PORT=str(free_port()), LOG_LEVEL="ERROR")
+    assert (result.returncode, result.stderr) == (1, "XMPP_JID is set, but XMPP_PASSWORD is not.\n")
+
+
+@pytest.mark.parametrize("changes", [{"XMPP_JID": "no jid at all"}, {"XMPP_PORT": "many"}])
+def test_an_account_that_makes_no_sense_is_told(tmp_path: Path, changes: dict[str, str]) -> None:
+    given = {"XMPP_JID": "alice@example.org", "XMPP_PASSWORD": "secret", "PORT": str(free_port()), "LOG_LEVEL": "ERROR"}
+    result = run_to_its_end(tmp_path, **{**given, **changes})
+    assert result.returncode == 1
+    assert result.stderr.startswith("The account cannot be used: ")
+    assert result.stderr.count("\n") == 1
+    assert "secret" not in result.stderr
+
+
+def test_an_account_of_the_environment_is_used_instead_of_the_sample(prosody: TestProsody, tmp_path: Path) -> None:
+    prosody.start()
+    given = {
+        "XMPP_JID": prosody.jid("alice"),
+        "XMPP_PASSWORD": prosody.users["alice"],
+        "XMPP_HOST": prosody.host,
+        "XMPP_PORT": str(prosody.port),
+        "XMPP_CA_FILE": str(prosody.ca_file),
+    }
+    online = [(prosody.jid("alice"), "online")]
+    with Site(tmp_path, **given) as site:
+        site.await_rows("SELECT jid, status FROM pubsubcache_account", lambda rows: rows == online)
+        assert not psutil.Process(site.pid).children(recursive=True)
+        assert prosody.users["alice"] not in site.log_file.read_text()
+
+
+def test_the_words_of_the_journal_are_the_same_at_every_run() -> None:
+    assert journal_entry(7) == journal_entry(7) != journal_entry(8)

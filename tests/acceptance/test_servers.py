@@ -1,0 +1,202 @@
+"""The private servers themselves: they answer, keep their data over a restart, and leave nothing behind."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from django.contrib.auth import get_user_model
+from selenium.webdriver import Chrome
+
+from project.sample.process import PrivateServer, ServerError, find_program
+from pubsubcache.exceptions import ServiceError
+from pubsubcache.types import NodeAddress
+from tests.servers.chromium import chromium, forget_visits
+from tests.servers.ejabberd import Ejabberd
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.redis import Redis
+from tests.servers.xmpp import TestProsody, XmppServer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def is_listening(server: PrivateServer) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((server.host, server.port)) == 0
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The process `pid` with all it started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of `processes` that still run, given time to end; a zombie whose parent has yet to look is none."""
+    running = psutil.wait_procs(processes, timeout=10)[1]
+    return [process for process in running if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("kind", [TestProsody, Ejabberd, Redis])
+def test_a_server_stops_with_all_it_started(kind: type[PrivateServer], tmp_path: Path) -> None:
+    server = kind(tmp_path / "server")
+    with server:
+        processes = family(server.pid)
+        assert is_listening(server)
+    assert not is_listening(server)
+    assert not survivors(processes)
+
+
+class Careless(PrivateServer):
+    """A server that leaves a process behind when it ends."""
+
+    name = "careless"
+
+    def command(self) -> list[str]:
+        return ["sh", "-c", "sleep 1000 & wait"]
+
+    def is_ready(self) -> bool:
+        return len(family(self.pid)) == 2
+
+
+def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
+    with Careless(tmp_path) as server:
+        processes = family(server.pid)
+    assert not survivors(processes)
+
+
+def test_postgresql_stops_with_all_it_started_and_its_data() -> None:
+    with PostgreSQL() as server:
+        processes = family(server.pid)
+        assert len(processes) > 1
+    assert not survivors(processes)
+    assert not server.folder.exists()
+
+
+def test_chromium_ends_with_all_it_started(tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with chromium(tmp_path) as browser:
+        browser.get("data:text/html,<title>a page</title>")
+        assert browser.title == "a page"
+        processes = [process for process in psutil.Process().children(recursive=True) if process not in before]
+        assert len(processes) > 1
+    assert not survivors(processes)
+
+
+def test_a_killed_run_takes_its_servers_along(tmp_path: Path) -> None:
+    script = "import sys, pathlib; from project.sample.prosody import Prosody; server = Prosody(pathlib.Path(sys.argv[1])); server.start(); print(server.pid, flush=True); sys.stdin.read()"  # noqa: E501
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout
+        processes = family(int(run.stdout.readline()))
+        run.send_signal(signal.SIGKILL)
+    assert not survivors(processes)
+
+
+def test_a_missing_server_says_what_to_install() -> None:
+    with pytest.raises(ServerError, match="sudo apt-get install no-such-package"):
+        find_program("no-such-program", "no-such-package")
+
+
+class Failing(PrivateServer):
+    """A server that ends at once."""
+
+    name = "failing"
+
+    def command(self) -> list[str]:
+        return ["sh", "-c", "echo out of luck; exit 1"]
+
+
+def test_a_server_that_ends_shows_its_log(tmp_path: Path) -> None:
+    server = Failing(tmp_path)
+    with pytest.raises(ServerError, match="out of luck"):
+        server.start()
+    assert not server.running
+
+
+async def test_nodes_outlive_a_restart(xmpp_server: XmppServer, client: Callable[..., Any]) -> None:
+    address = NodeAddress(xmpp_server.pubsub, "kept")
+    bob = await client(xmpp_server, "bob")
+    await bob.create_node(address)
+    xmpp_server.restart()
+    again = await client(xmpp_server, "bob")
+    with pytest.raises(ServiceError, match="conflict"):
+        await again.create_node(address)
+    await again.delete_node(address)
+
+
+async def test_another_password_is_taken_while_running(xmpp_server: XmppServer, client: Callable[..., Any]) -> None:
+    for password in ("one", "two"):
+        xmpp_server.register("dave", password)
+        assert (await client(xmpp_server, "dave")).online
+    xmpp_server.users.pop("dave")
+
+
+def test_rows_outlive_a_restart_of_postgresql(postgresql: PostgreSQL) -> None:
+    database = "restarted"
+    postgresql.create_database(database)
+    with postgresql.connect(database) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    postgresql.restart()
+    with postgresql.connect(database) as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+    with postgresql.connect() as connection:
+        connection.execute(f"DROP DATABASE {database}")
+
+
+def test_a_connection_to_a_stopped_postgresql_is_refused(postgresql: PostgreSQL) -> None:
+    postgresql.stop()
+    with pytest.raises(psycopg.OperationalError):
+        postgresql.connect()
+    postgresql.start()
+    postgresql.connect().close()
+
+
+class Page(SimpleHTTPRequestHandler):
+    """A page of one site, for what a browser keeps of it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>a site</title>")
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_browser_forgets(browser: Chrome, site: str) -> None:
+    kept = "return [document.cookie, localStorage.getItem('b')]"
+    browser.get(site)
+    browser.execute_script("document.cookie = 'a=1'; localStorage.setItem('b', '2')")
+    assert browser.execute_script(kept) == ["a=1", "2"]
+    forget_visits(browser)
+    browser.get(site)
+    assert browser.execute_script(kept) == ["", None]
+
+
+def test_commands_see_what_tests_write(manage: Callable[..., Any], db: None) -> None:
+    get_user_model().objects.create_superuser("writer", password="from the test")
+    script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"
+    result = manage("shell", "-c", script)
+    assert result.returncode == 0, result.stderr
+    assert "found writer" in result.stdout

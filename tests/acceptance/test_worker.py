@@ -1,0 +1,138 @@
+"""Workers as processes of their own: web processes ask them, signals end them, others take over."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from pubsubcache import cache, rpc
+from pubsubcache.exceptions import ItemNotFound, ServiceUnreachable
+from pubsubcache.models import Account
+from pubsubcache.store import in_thread
+from pubsubcache.types import NodeAddress
+from tests.acceptance.site import Site, entry, make_node, publish_many
+
+
+@pytest.fixture
+async def site(xmpp_server, live_database: None) -> Site:
+    site = Site(xmpp_server)
+    await site.add_account()
+    return site
+
+
+@pytest.fixture
+def on_redis(redis_server):
+    redis_server.start()
+    layer = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [redis_server.url], "capacity": 1000},
+    }
+    with override_settings(CHANNEL_LAYERS={"default": layer}):
+        yield {"REDIS_URL": redis_server.url}
+
+
+async def test_a_web_process_is_served_by_the_worker(site: Site, client, start_manage, on_redis) -> None:
+    await in_thread(start_manage)("pubsub_worker", env=on_redis, ready=lambda: True)
+    await site.until(site.is_online)
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await publish_many(bob, address, 400)
+    first = await site.read(address)
+    assert (first.origin, len(first.items)) == ("service", 400)
+    await site.in_sync(address)
+    assert (await site.read(address)).origin == "cache"
+    live = await site.read(address, use_cache=False, rsm={"max": 3})
+    assert live.origin == "service"
+    assert [item.id for item in live.items] == ["item-0", "item-1", "item-2"]
+    page = await in_thread(cache.get_items_sync)(site.jid, address.service, address.name, use_cache=False)
+    assert len(page.items) == 400
+    with pytest.raises(ItemNotFound):
+        await site.read(NodeAddress(site.server.pubsub, "urn:example:nothing"))
+    await bob.publish(address, entry("New"), "new")
+    await site.converged(address)
+
+
+async def test_a_signal_ends_a_worker_in_order(site: Site, start_manage) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        worker = await in_thread(start_manage)("pubsub_worker", ready=lambda: True)
+        await site.until(site.is_online)
+        worker.stop_signal = number
+        await asyncio.to_thread(worker.stop)
+        assert worker.exit_code == 0
+        account = await site.account()
+        assert (account.status, account.worker, account.session_started) == ("offline", "", None)
+
+
+async def test_another_worker_takes_over_and_never_shares(site: Site, start_manage) -> None:
+    env = {"PUBSUBCACHE_HEARTBEAT_INTERVAL": "0.3", "PUBSUBCACHE_LEASE_TIMEOUT": "2"}
+    with override_settings(PUBSUBCACHE_LEASE_TIMEOUT=2):
+        first = await in_thread(start_manage)("pubsub_worker", env=env, ready=lambda: True)
+        await site.until(site.is_online)
+        holder = (await site.account()).worker
+        await in_thread(start_manage)("pubsub_worker", env=env, ready=lambda: True)
+        for _ in range(5):
+            await asyncio.sleep(0.3)
+            assert (await site.account()).worker == holder
+        os.kill(first.pid, signal.SIGKILL)
+
+        async def taken_over() -> bool:
+            account = await site.account()
+            return account.worker not in ("", holder) and account.is_online()
+
+        await site.until(taken_over)
+
+
+async def test_a_wrong_password_is_said_once_and_mended_by_another(site: Site, start_manage) -> None:
+    right = (await site.account()).password
+    await site.add_account(password="wrong")
+    worker = await in_thread(start_manage)("pubsub_worker", ready=lambda: True)
+
+    async def refused() -> Any:
+        account = await site.account()
+        return account if account.status == Account.Status.AUTH_FAILED else None
+
+    account = await site.until(refused)
+    assert "wrong" not in account.status_detail
+    assert site.jid in account.status_detail
+    await asyncio.sleep(2)
+    assert worker.log_tail().count("refused") <= 2
+    await site.add_account(password=right)
+    await site.until(site.is_online)
+
+
+async def test_readers_are_told_when_nobody_can_ask(site: Site) -> None:
+    with pytest.raises(ServiceUnreachable):
+        await site.read(NodeAddress(site.server.pubsub, "urn:example:any"))
+
+
+async def test_a_service_that_is_down_leaves_stale_answers(site: Site, client) -> None:
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await publish_many(bob, address, 3)
+    async with site.working():
+        before = await site.cached(address)
+        await in_thread(site.server.stop)()
+        try:
+
+            async def stale() -> Any:
+                page = await site.read(address)
+                return page if page.stale else None
+
+            page = await site.until(stale)
+            assert page.origin == "cache"
+            assert [item.xml for item in page.items] == [item.xml for item in before.items]
+            with pytest.raises(ServiceUnreachable):
+                await site.read(address, use_cache=False)
+        finally:
+            await in_thread(site.server.start)()
+        await site.converged(address)
+        assert not (await site.read(address)).stale
+
+
+def test_calls_over_an_in_memory_layer_say_what_is_missing() -> None:
+    service = rpc.RemoteService("alice@example.org", "worker")
+    with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
+        asyncio.run(service.get_item_ids(NodeAddress("example.org", "node")))

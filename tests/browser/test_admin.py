@@ -1,0 +1,97 @@
+"""The admin in a real browser: from the login to the raw XML of an item, and nothing hostile runs."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import WebDriverWait
+
+from pubsubcache.models import PubsubItem, PubsubNode
+from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Visitor:
+    """A person at the browser: follows links by their words, presses buttons, reads."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser = browser
+        self.address = address
+
+    def log_in(self, name: str) -> None:
+        self.browser.get(f"{self.address}/admin/")
+        self.browser.find_element(By.NAME, "username").send_keys(name)
+        self.browser.find_element(By.NAME, "password").send_keys(PASSWORD)
+        self.press("[type=submit]")
+
+    def press(self, selector: str) -> None:
+        self._click(By.CSS_SELECTOR, selector)
+
+    def follow(self, words: str) -> None:
+        self._click(By.PARTIAL_LINK_TEXT, words)
+
+    def _click(self, by: str, value: str) -> None:
+        page = self.browser.find_element(By.TAG_NAME, "html")
+        self.browser.find_element(by, value).click()
+        WebDriverWait(self.browser, 30).until(staleness_of(page))
+        ready = "return document.readyState === 'complete'"
+        WebDriverWait(self.browser, 30).until(lambda browser: browser.execute_script(ready))
+
+    def text(self, selector: str) -> str:
+        return self.browser.find_element(By.CSS_SELECTOR, selector).text
+
+
+@pytest.fixture
+def visitor(browser: Chrome, live_server: Any) -> Visitor:
+    User.objects.create_superuser("admin", password=PASSWORD)
+    return Visitor(browser, live_server.url)
+
+
+def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor) -> None:
+    of = node(account(), f"blog {SCRIPT}", sync_state="COMPLETED", type="blog")
+    parsed = {"title": "Un été", "body": SCRIPT}
+    item(of, "first-post", parsed=parsed, data=XML.replace("Un été", f"Un été {SCRIPT}"), text=SCRIPT)
+    visitor.log_in("admin")
+    assert "1 completed" in visitor.text("#psc-overview")
+    visitor.follow("Nodes")
+    assert "completed" in visitor.text("#result_list")
+    visitor.follow("blog <script>")
+    visitor.press(".object-tools a[href*='pubsubitem']")
+    visitor.follow("first-post")
+    assert "<title>Un été" in visitor.text(".field-xml pre")
+    assert '"title": "Un été"' in visitor.text(".field-json pre")
+    assert visitor.browser.title != "run"
+    assert visitor.browser.find_elements(By.CSS_SELECTOR, "pre script") == []
+    errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [entry for entry in errors if "favicon" not in entry["message"]] == []
+
+
+def test_staff_have_a_node_synchronised_and_purged(visitor: Visitor) -> None:
+    of = node(account(), "blog", items=2)
+    visitor.log_in("admin")
+    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/pubsubnode/{of.pk}/change/")
+    visitor.press(".psc-tool")
+    assert "1 node will be synchronised now." in visitor.text(".messagelist")
+    assert PubsubNode.objects.get().sync_requested is not None
+    visitor.follow("PURGE FROM THE CACHE")
+    assert "Remove 2 items of 1 node" in visitor.text("#psc-question")
+    visitor.press("#content form [type=submit]")
+    assert "2 items were removed" in visitor.text(".messagelist")
+    assert not PubsubItem.objects.exists()
+
+
+def test_the_lists_fit_the_window(visitor: Visitor) -> None:
+    owner = account("a.rather.long.name.of.an.account@subdomain.example.org")
+    kind = {"type": "blog", "subtype": "comment", "analyser": "microblog"}
+    state = {"sync_state": "ERROR", "sync_error": "x" * 300, "service": "pubsub.of.a.long.name.example.org"}
+    of = node(owner, "urn:xmpp:microblog:0:comments/" + "9f2c1d44" * 20, **state, **kind)
+    item(of, "b5a8e7d0" * 20, parsed={"title": "w" * 300}, publisher="someone@example.org/" + "r" * 300)
+    visitor.log_in("admin")
+    too_wide = "const box = document.querySelector('#changelist .results'); return box.scrollWidth - box.clientWidth"
+    for model in ("account", "pubsubnode", "pubsubitem"):
+        visitor.browser.get(f"{visitor.address}/admin/pubsubcache/{model}/")
+        assert visitor.browser.execute_script(too_wide) <= 1

@@ -1,0 +1,82 @@
+"""A pytest plugin that chooses the database of a run, before Django reads its settings."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgresql import ROLE, PostgreSQL
+
+server_key = pytest.StashKey[PostgreSQL]()
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "django_db_setup"}
+folder_key = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that chooses."""
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="database of the tests: a file of SQLite (default), or a private PostgreSQL",
+    )
+    parser.addoption(
+        "--only-database-tests",
+        action="store_true",
+        help="leave out the tests that touch no database",
+    )
+
+
+def _forget_the_users_settings() -> None:
+    """Take away what the environment says for the user's own site."""
+    for name in list(os.environ):
+        if name.startswith(("PUBSUBCACHE_", "XMPP_")) or name in ("DEBUG", "REDIS_URL", "ALLOWED_HOSTS", "HTTPS"):
+            del os.environ[name]
+
+
+def _postgresql(config: pytest.Config) -> PostgreSQL:
+    """Start the PostgreSQL of the run."""
+    server = PostgreSQL()
+    config.add_cleanup(server.remove)
+    config.add_cleanup(server.stop)
+    server.start()
+    config.stash[server_key] = server
+    return server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Set the environment that the settings are read from; Django is set up by the hook that this one wraps."""
+    options = early_config.known_args_namespace
+    folder = Path(tempfile.mkdtemp(prefix="pubsubcache-tests-"))
+    early_config.stash[folder_key] = folder
+    early_config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    _forget_the_users_settings()
+    os.environ["DATA_DIR"] = str(folder)
+    os.environ["SECRET_KEY"] = "a key for tests, and for nothing else but tests"
+    os.environ["DATABASE_URL"] = f"sqlite:///{folder / 'db.sqlite3'}"
+    if options.database == "postgresql" and not (options.help or options.version):
+        os.environ["DATABASE_URL"] = _postgresql(early_config).url(ROLE)
+    return (yield)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which database the run is on."""
+    return f"database: {config.getoption('database')}"
+
+
+def _touches_database(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return item.get_closest_marker("django_db") is not None or not fixtures.isdisjoint(DATABASE_FIXTURES)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was asked to be left out."""
+    if not config.getoption("only_database_tests"):
+        return
+    if left_out := [item for item in items if not _touches_database(item)]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _touches_database(item)]

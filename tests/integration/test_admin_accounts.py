@@ -1,0 +1,200 @@
+"""Accounts in the admin: the password goes in and never comes out; the state of the session is told truly."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+from django.views.debug import SafeExceptionReporterFilter
+
+from pubsubcache.admin.accounts import AccountAdmin, AccountForm
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from tests.admin_data import account, act, item, node, online, person, superuser, url
+
+pytestmark = pytest.mark.django_db
+SECRET = "hunter2-never-to-be-seen"
+
+
+def form(**fields: Any) -> dict[str, Any]:
+    return {"jid": "alice@example.org", "tls_verify": "on", "enabled": "on", "host": "", "port": "", **fields}
+
+
+def test_a_password_is_set_and_kept_encrypted() -> None:
+    response = superuser().post(url("account", "add"), form(new_password=SECRET))
+    assert response.status_code == 302
+    assert Account.objects.get().password == SECRET
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT password FROM pubsubcache_account")
+        assert SECRET not in cursor.fetchone()[0]
+
+
+def test_an_account_is_not_added_without_a_password() -> None:
+    response = superuser().post(url("account", "add"), form())
+    assert "new_password" in response.context["adminform"].form.errors
+    assert not Account.objects.exists()
+
+
+def test_a_blank_password_keeps_the_one_there_is() -> None:
+    made = account(password=SECRET)
+    superuser().post(url("account", "change", made.pk), form(new_password="", host="xmpp.example.org"))
+    made.refresh_from_db()
+    assert (made.password, made.host) == (SECRET, "xmpp.example.org")
+
+
+def test_a_new_password_replaces_the_old() -> None:
+    made = account(password="old")
+    superuser().post(url("account", "change", made.pk), form(new_password=SECRET))
+    made.refresh_from_db()
+    assert made.password == SECRET
+
+
+def test_the_password_is_on_no_page_and_in_no_log() -> None:
+    client = superuser()
+    made = account(password=SECRET)
+    client.post(url("account", "change", made.pk), form(new_password=SECRET + "2", port="99999999"))  # refused
+    refused = client.post(url("account", "change", made.pk), form(new_password=SECRET, port="99999999"))
+    assert refused.status_code == 200
+    client.post(url("account", "change", made.pk), form(new_password=SECRET + "3"))
+    pages = [
+        url("account", "changelist"),
+        url("account", "change", made.pk),
+        url("account", "history", made.pk),
+        url("account", "delete", made.pk),
+        reverse("admin:index"),
+    ]
+    for response in [refused, *(client.get(page) for page in pages)]:
+        assert response.status_code == 200
+        assert SECRET not in response.content.decode()
+    assert LogEntry.objects.count() == 1
+    assert SECRET not in str(list(LogEntry.objects.values()))
+
+
+def test_the_password_is_hidden_from_error_reports() -> None:
+    """A report of an error in the view names the POST parameters; this one is starred out."""
+    request = RequestFactory().post("/", form(new_password=SECRET))
+    AccountAdmin(Account, admin.site).changeform_view(request)
+    reported = SafeExceptionReporterFilter().get_post_parameters(request)
+    assert reported["jid"] == "alice@example.org"
+    assert SECRET not in str(reported)
+
+
+def test_a_password_that_cannot_be_decrypted_is_said_to_be_so_and_survives(settings: Any) -> None:
+    client = superuser()
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = "the key before"
+    made = account(password=SECRET)
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = "another key"
+    assert "password unreadable" in client.get(url("account", "changelist")).content.decode()
+    assert "be decrypted" in client.get(url("account", "change", made.pk)).content.decode()
+    client.post(url("account", "change", made.pk), form(host="xmpp.example.org"))
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = "the key before"
+    made.refresh_from_db()
+    assert (made.password, made.host) == (SECRET, "xmpp.example.org")
+
+
+def test_saving_leaves_alone_what_a_worker_writes_meanwhile() -> None:
+    """The form was loaded when the account was offline; its save must not take the session's state back."""
+    made = account()
+    loaded = AccountForm(form(host="xmpp.example.org"), instance=Account.objects.get())
+    assert loaded.is_valid()
+    Account.objects.update(**online())
+    AccountAdmin(Account, admin.site).save_model(None, loaded.save(commit=False), loaded, True)  # type: ignore[arg-type]
+    made.refresh_from_db()
+    assert (made.host, made.status, made.worker) == ("xmpp.example.org", "online", "host:1")
+
+
+def test_the_jid_of_an_account_stays() -> None:
+    made = account()
+    superuser().post(url("account", "change", made.pk), form(jid="mallory@example.org"))
+    made.refresh_from_db()
+    assert made.jid == "alice@example.org"
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        (online(), "online"),
+        (online(heartbeat=timezone.now() - timedelta(minutes=5)), "no worker"),
+        (online(status="auth_failed", status_detail="not-authorized"), "login refused"),
+        (online(status="connecting"), "connecting"),
+        ({}, "no worker"),
+        ({"enabled": False}, "disabled"),
+    ],
+)
+def test_a_status_that_nobody_alive_vouches_for_is_not_shown_as_such(fields: dict[str, Any], shown: str) -> None:
+    if fields.get("heartbeat") and shown != "no worker":
+        fields = {**fields, "heartbeat": timezone.now() + timedelta(hours=1)}
+    account(**fields)
+    page = superuser().get(url("account", "changelist")).content.decode()
+    cell = page.split('class="field-session"')[1].split("</td>")[0]
+    assert f">{shown}</span>" in cell
+
+
+def test_accounts_are_disabled_and_enabled() -> None:
+    client = superuser()
+    one, other = account(), account("bob@example.org", enabled=False)
+    page = act(client, "disable", one, other, model="account")  # type: ignore[arg-type]
+    assert "1 account was disabled." in page.content.decode()
+    assert not Account.objects.filter(enabled=True).exists()
+    page = act(client, "enable", one, other, model="account")  # type: ignore[arg-type]
+    assert "2 accounts were enabled." in page.content.decode()
+    assert Account.objects.filter(enabled=True).count() == 2
+    assert LogEntry.objects.filter(object_id=str(one.pk)).count() == 2
+
+
+def test_who_may_only_view_can_neither_write_nor_switch() -> None:
+    client = person("view_account")
+    made = account(password=SECRET)
+    page = client.get(url("account", "change", made.pk)).content.decode()
+    assert "new_password" not in page
+    assert SECRET not in page
+    assert client.post(url("account", "change", made.pk), form(new_password="x")).status_code == 403
+    assert client.get(url("account", "add")).status_code == 403
+    act(client, "disable", made, model="account")  # type: ignore[arg-type]
+    made.refresh_from_db()
+    assert (made.enabled, made.password) == (True, SECRET)
+
+
+def test_deleting_an_account_counts_what_goes_along_and_needs_the_right_to_forget_nodes() -> None:
+    made = account()
+    node(made, items=3)
+    page = superuser().get(url("account", "delete", made.pk)).content.decode()
+    assert "Items: 3" in " ".join(page.split())
+    assert (
+        person("view_account", "delete_account").post(url("account", "delete", made.pk), {"post": "yes"}).status_code
+        == 403
+    )
+    assert Account.objects.exists()
+    client = person("view_account", "delete_account", "delete_pubsubnode")
+    assert client.post(url("account", "delete", made.pk), {"post": "yes"}).status_code == 302
+    assert not Account.objects.exists()
+    assert not PubsubNode.objects.exists()
+    assert not PubsubItem.objects.exists()
+
+
+def test_deleting_an_account_does_not_load_its_items(django_assert_max_num_queries: Callable[..., Any]) -> None:
+    client = superuser()
+    made = account()
+    of = node(made)
+    for number in range(60):
+        item(of, f"i{number}")
+    with django_assert_max_num_queries(12) as queries:
+        client.get(url("account", "delete", made.pk))
+    assert not any('"pubsubcache_pubsubitem"."data"' in query["sql"] for query in queries.captured_queries)
+
+
+def test_the_list_makes_no_query_per_account(django_assert_max_num_queries: Callable[..., Any]) -> None:
+    client = superuser()
+    for number in range(30):
+        node(account(f"user{number}@example.org"))
+    with django_assert_max_num_queries(9):
+        assert client.get(url("account", "changelist")).status_code == 200
+
+
+def test_an_empty_list_says_what_to_do() -> None:
+    assert "There is no account yet" in superuser().get(url("account", "changelist")).content.decode()

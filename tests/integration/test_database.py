@@ -1,0 +1,166 @@
+"""The database at start: found out about, made, migrated, or refused."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import override_settings
+
+from pubsubcache import database
+from pubsubcache.exceptions import MigrationsPending
+from pubsubcache.models import Account
+from tests.integration.databases import fresh_database, url
+from tests.servers.manage import MANAGE, TIMEOUT
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest, tmp_path: Path, django_db_setup: None) -> Iterator[str]:
+    with fresh_database(request, tmp_path) as alias:
+        yield alias
+
+
+def is_sqlite(alias: str) -> bool:
+    return connections[alias].vendor == "sqlite"
+
+
+def path(alias: str) -> Path:
+    return Path(str(connections[alias].settings_dict["NAME"]))
+
+
+def copies(alias: str) -> list[Path]:
+    return sorted(path(alias).parent.glob("*.before-*")) if is_sqlite(alias) else []
+
+
+def make_older(alias: str) -> None:
+    """Make a database in which our tables are yet to come, and somebody else's data."""
+    path(alias).parent.mkdir(parents=True, exist_ok=True)
+    call_command("migrate", "auth", database=alias, verbosity=0, interactive=False)
+    User.objects.using(alias).create(username="old timer")
+
+
+def test_a_missing_one_is_made(fresh: str) -> None:
+    assert not is_sqlite(fresh) or not path(fresh).parent.exists()
+    applied = database.prepare(fresh)
+    assert "pubsubcache.0001_initial" in applied
+    assert "auth.0001_initial" in applied
+    assert database.unapplied(fresh) == []
+    Account.objects.using(fresh).create(jid="alice@example.org")
+    if is_sqlite(fresh):
+        assert stat.S_IMODE(path(fresh).parent.stat().st_mode) == 0o700
+    assert copies(fresh) == []
+
+
+def test_an_empty_one_is_made(fresh: str) -> None:
+    if is_sqlite(fresh):
+        path(fresh).parent.mkdir()
+        path(fresh).touch()
+    assert database.prepare(fresh)
+    assert copies(fresh) == []
+
+
+def test_one_that_is_up_to_date_is_left(fresh: str) -> None:
+    database.prepare(fresh)
+    assert database.prepare(fresh) == []
+    with override_settings(PUBSUBCACHE_AUTO_MIGRATE=False):
+        assert database.prepare(fresh) == []
+    assert copies(fresh) == []
+
+
+def test_an_older_one_is_copied_aside_and_migrated(fresh: str) -> None:
+    make_older(fresh)
+    applied = database.prepare(fresh)
+    assert "pubsubcache.0001_initial" in applied
+    assert "auth.0001_initial" not in applied
+    assert User.objects.using(fresh).get().username == "old timer"
+    if is_sqlite(fresh):
+        (copy,) = copies(fresh)
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        kept = sqlite3.connect(copy)
+        assert kept.execute("SELECT username FROM auth_user").fetchall() == [("old timer",)]
+        assert kept.execute("SELECT name FROM sqlite_master WHERE name = 'pubsubcache_account'").fetchall() == []
+        kept.close()
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_only_the_newest_copies_are_kept(fresh: str, number: int) -> None:
+    if not is_sqlite(fresh):
+        return  # nothing is copied
+    make_older(fresh)
+    made: list[Path] = []
+    with override_settings(PUBSUBCACHE_MIGRATE_BACKUPS=number):
+        for _ in range(5):
+            database.prepare(fresh)
+            made += [copy for copy in copies(fresh) if copy not in made]
+            call_command("migrate", "pubsubcache", "zero", database=fresh, verbosity=0, interactive=False)
+    assert copies(fresh) == made[len(made) - number :]
+    assert len(copies(fresh)) == number
+
+
+def test_a_newer_one_is_refused(fresh: str) -> None:
+    database.prepare(fresh)
+    MigrationRecorder(connections[fresh]).record_applied("pubsubcache", "9999_from_the_future")
+    with pytest.raises(MigrationsPending, match=r"newer.*pubsubcache\.9999_from_the_future"):
+        database.prepare(fresh)
+
+
+def test_other_apps_may_be_gone(fresh: str) -> None:
+    database.prepare(fresh)
+    MigrationRecorder(connections[fresh]).record_applied("an_app_removed_since", "0001_initial")
+    assert database.prepare(fresh) == []
+
+
+def test_without_leave_to_migrate_it_names_what_is_lacking(fresh: str) -> None:
+    make_older(fresh)
+    tables = connections[fresh].introspection.table_names()
+    with (
+        override_settings(PUBSUBCACHE_AUTO_MIGRATE=False),
+        pytest.raises(MigrationsPending, match=r"pubsubcache\.0001_initial.*manage\.py migrate"),
+    ):
+        database.prepare(fresh)
+    assert connections[fresh].introspection.table_names() == tables
+    assert copies(fresh) == []
+
+
+PREPARE = """
+import django
+django.setup()
+from pubsubcache import database
+print(len(database.prepare()))
+"""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_several_that_start_at_once_do_not_collide(fresh: str, older: bool) -> None:
+    if older:
+        make_older(fresh)
+        connections[fresh].close()
+    environment = {**os.environ, "DATABASE_URL": url(fresh), "DJANGO_SETTINGS_MODULE": "project.settings"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE],
+            cwd=MANAGE.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    outcomes = [process.communicate(timeout=TIMEOUT) for process in processes]
+    for process, (_, complaints) in zip(processes, outcomes, strict=True):
+        assert process.returncode == 0, complaints
+    applied = sorted(int(printed) for printed, _ in outcomes)
+    assert applied[:3] == [0, 0, 0]
+    assert applied[3] > 0
+    assert database.unapplied(fresh) == []
+    if is_sqlite(fresh):
+        assert len(copies(fresh)) == int(older)

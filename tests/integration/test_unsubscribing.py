@@ -1,0 +1,41 @@
+"""Subscriptions that the cache no longer needs are given up, those that it took up again are not."""
+
+import pytest
+
+from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
+from pubsubcache.store import nodes, syncing
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def node() -> PubsubNode:
+    account = Account.objects.create(jid="alice@example.org")
+    return PubsubNode.objects.create(
+        account=account, service="pubsub.example.org", name="news", sync_state="COMPLETED", subscribed=True
+    )
+
+
+def _set(node: PubsubNode, policy: str) -> None:
+    nodes.set_policy(PubsubNode.objects.filter(pk=node.pk), policy)
+
+
+def test_a_node_given_up_is_to_be_unsubscribed_from(node: PubsubNode) -> None:
+    _set(node, "never")
+    assert [address for _, address in nodes.pending_unsubscriptions(node.account_id)] == [node.address]
+
+
+def test_a_node_taken_up_again_is_not(node: PubsubNode) -> None:
+    _set(node, "never")
+    _set(node, "always")
+    assert nodes.pending_unsubscriptions(node.account_id) == []
+    claim = syncing.claim(node.pk, "me")
+    assert claim is not None
+    syncing.finish(claim, subscribed=True, extra={}, changes={}, reverse=False)
+    assert not PendingUnsubscription.objects.exists()
+
+
+def test_a_node_forgotten_leaves_its_subscription_to_be_given_up(node: PubsubNode) -> None:
+    account = node.account_id
+    nodes.forget_nodes(PubsubNode.objects.all(), unsubscribe=True)
+    assert len(nodes.pending_unsubscriptions(account)) == 1

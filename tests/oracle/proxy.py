@@ -1,0 +1,114 @@
+"""A TCP proxy in front of a server, which breaks connections at moments that are rare by themselves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+CHUNK = 65536
+
+
+class Proxy:
+    """Passes connections on to `host`:`port`; an asynchronous context manager.
+
+    `port` is where it listens. `delay` holds back each piece of the server's answers so many seconds, `piece` cuts
+    them into pieces of so many bytes, `budget` breaks all connections after so many more bytes, in the middle of
+    whatever they were part of; `refusing` takes no new ones.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        self.port = 0
+        self.delay = 0.0
+        self.piece = CHUNK
+        self.budget: int | None = None
+        self.refusing = False
+        self.passed = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._writers) // 2
+
+    def cut(self) -> None:
+        """Break all connections, now and without a word."""
+        while self._writers:
+            self._writers.pop().transport.abort()
+
+    @asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """Cut everything, and refuse connections meanwhile."""
+        self.refusing = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self.refusing = False
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.transport.abort()
+            return
+        try:
+            remote_reader, remote_writer = await asyncio.open_connection(*self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, remote_writer}
+        pipes = [
+            asyncio.create_task(self._pipe(reader, remote_writer, is_answer=False)),
+            asyncio.create_task(self._pipe(remote_reader, writer, is_answer=True)),
+        ]
+        self._tasks.update(pipes)
+        await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
+        for task in pipes:
+            task.cancel()
+        for end in (writer, remote_writer):
+            self._writers.discard(end)
+            end.close()
+        self._tasks.difference_update(pipes)
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(CHUNK):
+                if not is_answer:
+                    writer.write(data)
+                    await writer.drain()
+                    continue
+                for start in range(0, len(data), self.piece):
+                    await self._answer(data[start : start + self.piece], writer)
+
+    async def _answer(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.budget is not None and self.budget <= len(data):
+            writer.write(data[: self.budget])
+            self.budget = None
+            with suppress(OSError):
+                await writer.drain()
+            self.cut()
+            raise ConnectionResetError
+        if self.budget is not None:
+            self.budget -= len(data)
+        self.passed += len(data)
+        writer.write(data)
+        await writer.drain()

@@ -1,0 +1,69 @@
+"""After any history of changes, faults and restarts the cache equals the service.
+
+`make oracle EXAMPLES=200` plays more histories; `make oracle HISTORY=file` plays one again. See docs/convergence.md.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.oracle.steps import Step, final_forms, histories
+from tests.oracle.world import open_world
+from tests.servers.xmpp import XmppServer
+
+EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "10"))
+SEED = int(os.environ.get("ORACLE_SEED", "1"))
+REPEAT = int(os.environ.get("ORACLE_REPEAT", "1"))  # of a history that does not fail every time
+HISTORY = os.environ.get("ORACLE_HISTORY", "")
+SHRINK = (Phase.shrink,) if os.environ.get("ORACLE_SHRINK") else ()
+
+
+@pytest.fixture
+def lively(settings: Any) -> None:
+    """Small pages and short waits, so that little data and little time have all that large ones have."""
+    settings.PUBSUBCACHE_PAGE_SIZE = 3
+    settings.PUBSUBCACHE_EVENT_BATCH_SIZE = 5
+    settings.PUBSUBCACHE_RETRY_DELAY = 0.2
+    settings.PUBSUBCACHE_RECONNECT_DELAY = 0.1
+    settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.5
+    settings.PUBSUBCACHE_POLL_INTERVAL = 0.2
+    settings.PUBSUBCACHE_HEARTBEAT_INTERVAL = 0.3
+    settings.PUBSUBCACHE_SYNC_CLAIM_TIMEOUT = 5.0
+
+
+@pytest.fixture
+def replayed() -> dict[str, Any]:
+    """The history that is to be played again, as a failing run printed it."""
+    replayed: dict[str, Any] = json.loads(Path(HISTORY).read_text())
+    return replayed
+
+
+if HISTORY:
+
+    async def test_this_history(
+        xmpp_server: XmppServer, live_database: None, lively: None, replayed: dict[str, Any]
+    ) -> None:
+        for _ in range(REPEAT):
+            async with open_world(xmpp_server) as world:
+                await world.play(**replayed)
+
+else:
+
+    @seed(SEED)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, *SHRINK),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(history=histories, forms=final_forms)
+    async def test_any_history(
+        xmpp_server: XmppServer, live_database: None, lively: None, history: list[Step], forms: list[dict[str, Any]]
+    ) -> None:
+        async with open_world(xmpp_server) as world:
+            await world.play(history, forms)

@@ -1,0 +1,442 @@
+"""A service, writers, and a site that caches it: plays histories and compares."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pubsubcache import cache, rpc
+from pubsubcache.exceptions import ServiceError, ServiceUnreachable
+from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
+from pubsubcache.service import sessions
+from pubsubcache.store import in_thread, nodes, purging
+from pubsubcache.types import ItemsPage, NodeAddress
+from pubsubcache.xmpp.session import Session, open_session
+from tests.acceptance.site import Site, new_name
+from tests.oracle.payloads import payloads, publish
+from tests.oracle.proxy import Proxy
+from tests.oracle.steps import IDS, Step, written
+from tests.servers.xmpp import XmppServer
+
+#: What the nodes are: (writer, whether it is of the writer's PEP, how many items the service keeps).
+KINDS = [("bob", False, 1000), ("bob", False, 5), ("alice", True, 1000), ("bob", True, 1000)]
+FIRST_ITEMS = 12
+CONVERGENCE_TIMEOUT = 40.0
+READ_TIMEOUT = 20.0
+
+
+class Divergence(AssertionError):
+    """The cache said what it must not say."""
+
+
+@dataclass
+class Node:
+    """A node of the service under test."""
+
+    address: NodeAddress
+    writer: Session
+    limit: int
+    is_pep: bool
+    silent: bool = False  # something happened that no notification tells: reconciliation is to find it
+    never_empty: bool = True  # the service had items at any time since the cache was last compared with it
+    counter: int = 0
+
+
+@dataclass
+class World:
+    """Plays steps on a server, with a site whose worker reaches it through `proxy`."""
+
+    server: XmppServer
+    proxy: Proxy
+    site: Site
+    writers: dict[str, Session]
+    nodes: dict[int, Node] = field(default_factory=dict)
+    shaky: bool = False  # the session was disturbed since the cache was last compared
+    _working: AsyncExitStack | None = None
+
+    async def play(self, history: list[Step], forms: list[dict[str, Any]]) -> None:
+        """Play a history from an empty cache, and compare at its end. Raises `Divergence`."""
+        place = -1
+        try:
+            await self.online()
+            for place, step in enumerate(history):  # noqa: B007
+                await self._step(step)
+            place = len(history)
+            await self.settle()
+            for form in forms:
+                for node in self.nodes.values():
+                    await self._compare(node, form)
+        except Exception as error:
+            error.add_note(f"At step {place} on {self.server.name}, of this history:")
+            error.add_note(written(history, forms))
+            raise
+        finally:
+            await self._clear()
+
+    async def _clear(self) -> None:
+        self.proxy.delay, self.proxy.budget = 0.0, None
+        for node in self.nodes.values():
+            with suppress(ServiceError):  # deleted by the history
+                await node.writer.delete_node(node.address)
+        self.nodes.clear()
+        self.shaky = False
+        await in_thread(lambda: PubsubNode.objects.all().delete())()
+
+    async def _step(self, step: Step) -> None:
+        kind, *arguments = step
+        method = getattr(self, kind)
+        if kind in ("offline", "online", "cut", "cut_after", "slow", "settle"):
+            await method(*arguments)
+        else:
+            await method(await self._node(arguments[0]), *arguments[1:])
+
+    # The worker and its connection
+
+    async def online(self) -> None:
+        """Have a worker."""
+        if self._working is None:
+            self._working = AsyncExitStack()
+            await self._working.enter_async_context(self.site.working())
+
+    async def offline(self) -> None:
+        """Stop the worker."""
+        if self._working is not None:
+            working, self._working = self._working, None
+            await working.aclose()
+        self.shaky = True
+
+    async def cut(self) -> None:
+        """Break the worker's connection."""
+        self.proxy.cut()
+        self.shaky = True
+
+    async def cut_after(self, size: int) -> None:
+        """Break the worker's connection in the middle of what the server says, after so many bytes."""
+        self.proxy.budget = size
+        self.shaky = True
+
+    async def slow(self, delay: float) -> None:
+        """Have what the server says come late."""
+        self.proxy.delay = delay
+
+    # What writers do
+
+    async def _node(self, number: int) -> Node:
+        if number not in self.nodes:
+            writer, is_pep, limit = KINDS[number]
+            service = self.server.jid(writer) if is_pep else self.server.pubsub
+            node = Node(NodeAddress(service, new_name()), self.writers[writer], limit, is_pep)
+            self.nodes[number] = node
+            await self._create(node)
+            for name in range(FIRST_ITEMS):
+                await self._publish(node, f"first-{name}", "plain")
+            await self.read(node, {})
+        return self.nodes[number]
+
+    async def _create(self, node: Node) -> None:
+        fields = {
+            "pubsub#max_items": str(node.limit),
+            "pubsub#persist_items": "1",
+            "pubsub#access_model": "open",
+            "pubsub#notify_retract": "1",
+            "pubsub#notify_delete": "1",
+            "pubsub#send_last_published_item": "never",
+        }
+        await node.writer.create_node(node.address, fields)
+
+    async def _publish(self, node: Node, name: str, kind: str) -> None:
+        node.counter += 1
+        await publish(node.writer, node.address, name, payloads(kind, f"Title {node.counter}"))
+
+    async def _try(self, node: Node, *actions: Any) -> None:
+        """Do what the service may refuse, and note whether it left the node without items."""
+        for error in await asyncio.gather(*actions, return_exceptions=True):
+            if isinstance(error, BaseException) and not isinstance(error, ServiceError):
+                raise error
+        try:
+            remaining = await node.writer.get_item_ids(node.address)
+        except ServiceError:
+            remaining = []
+        node.never_empty = node.never_empty and bool(remaining)
+
+    async def publish(self, node: Node, number: int, kind: str) -> None:
+        """Publish an item, new or edited."""
+        await self._try(node, self._publish(node, IDS[number], kind))
+
+    async def burst(self, node: Node, count: int, seed: int) -> None:
+        """Publish, edit and retract many items at once."""
+        chance = random.Random(seed)
+        actions = []
+        for _ in range(count):
+            name = chance.choice([f"first-{chance.randrange(FIRST_ITEMS)}", f"more-{chance.randrange(12)}"])
+            if chance.random() < 0.25:
+                actions.append(node.writer.retract(node.address, name, notify=True))
+            else:
+                actions.append(self._publish(node, name, "plain"))
+        node.never_empty = False
+        # ejabberd's notifications of what is published at once may come in another order than the items have.
+        node.silent = node.silent or self.server.name == "ejabberd"
+        await self._try(node, *actions)
+
+    async def race(self, node: Node, kind: str, seed: int) -> None:
+        """Change items while they are being listed, slowly: what is listed is older than what is notified."""
+        chance = random.Random(seed)
+        node.never_empty = False
+        self._is_silent(node, ejabberd_pep=kind == "retract")
+        delay, self.proxy.delay = self.proxy.delay, max(self.proxy.delay, 0.01)
+        await self.sync(node)
+        with suppress(TimeoutError):
+            await self.site.until(lambda: self._is_listed(node), timeout=1.0)
+        for name in chance.sample(range(FIRST_ITEMS), 4):
+            await asyncio.sleep(chance.random() * 0.03)
+            if kind == "retract":
+                await self._try(node, node.writer.retract(node.address, f"first-{name}", notify=True))
+            else:
+                await self._try(node, self._publish(node, f"{kind}-{name}", "plain"))
+        self.proxy.delay = delay
+
+    async def _is_listed(self, node: Node) -> bool:
+        row = await self.site.node(node.address)
+        return row is not None and bool(row.sync_owner)
+
+    def _is_silent(self, node: Node, *, ejabberd_pep: bool) -> None:
+        if ejabberd_pep and node.is_pep and self.server.name == "ejabberd":
+            node.silent = True  # which tells recipients of PEP of nothing but new items
+
+    async def retract(self, node: Node, number: int, notify: bool) -> None:
+        """Retract an item; without `notify` subscribers may not be told."""
+        node.silent = node.silent or not notify
+        self._is_silent(node, ejabberd_pep=True)
+        await self._try(node, node.writer.retract(node.address, IDS[number], notify=notify))
+
+    async def purge(self, node: Node) -> None:
+        """Remove all items."""
+        self._is_silent(node, ejabberd_pep=True)
+        await self._try(node, node.writer.purge_node(node.address))
+
+    async def delete(self, node: Node) -> None:
+        """Delete the node."""
+        self._is_silent(node, ejabberd_pep=True)
+        await self._try(node, node.writer.delete_node(node.address))
+
+    async def recreate(self, node: Node, count: int) -> None:
+        """Make the node again, deleting it if it is there, with some items."""
+        await self.delete(node)
+        await self._create(node)
+        for name in range(count):
+            await self._try(node, self._publish(node, f"first-{name * 2}", "plain"))
+
+    async def limit(self, node: Node, count: int) -> None:
+        """Have the service keep so many items."""
+        node.silent = True
+        await self._try(node, node.writer.configure(node.address, {"pubsub#max_items": str(count)}))
+
+    async def access(self, node: Node, model: str) -> None:
+        """Let nobody but the owner read, or everybody again."""
+        node.silent = True
+        await self._try(node, node.writer.configure(node.address, {"pubsub#access_model": model}))
+
+    # What users of the site do
+
+    async def read(self, node: Node, form: dict[str, Any]) -> None:
+        """Read as a user does: it must work whatever happens at the same time."""
+        await self._read(node, form)
+
+    async def _read(self, node: Node, form: dict[str, Any]) -> ItemsPage | None:
+        expects_items = node.never_empty
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                page = await self.site.read(node.address, **form)
+        except ServiceError:
+            return None
+        except ServiceUnreachable as error:
+            if self.shaky:
+                return None
+            raise Divergence(f"A read of {form} met {error!r}") from error
+        may_be_empty = form.get("item_ids") or form.get("rsm", {}).get("max") == 0 or form.get("rsm", {}).get("index")
+        if expects_items and not may_be_empty and not page.items:
+            raise Divergence(f"A read of {form} was empty though {node.address} has items ({page})")
+        return page
+
+    async def walk(self, node: Node, size: int, backwards: bool) -> None:
+        """Read page by page."""
+        rsm: dict[str, Any] = {"max": size, "before": ""} if backwards else {"max": size}
+        never_empty = node.never_empty
+        for _ in range(8):
+            page = await self._read(node, {"rsm": rsm})
+            if page is None or not page.items or page.rsm is None:
+                break
+            rsm = {"max": size, "before": page.rsm.first} if backwards else {"max": size, "after": page.rsm.last}
+            node.never_empty = False  # a page beyond the last is empty
+        node.never_empty = never_empty
+
+    # What operators do
+
+    async def sync(self, node: Node) -> None:
+        """Have the node synchronised by hand."""
+        await in_thread(nodes.request_sync)(self._rows(node))
+        await rpc.awake()
+
+    async def evict(self, node: Node, keep: int) -> None:
+        """Purge the cache of all but the newest items of the node."""
+
+        def run() -> None:
+            newest = PubsubItem.objects.filter(node__in=self._rows(node)).order_by("-created")[keep : keep + 1]
+            for item in newest:
+                purging.purge(self._rows(node), created_before=item.created)
+
+        await in_thread(run)()
+
+    def _rows(self, node: Node) -> Any:
+        return PubsubNode.objects.filter(
+            account__jid=self.site.jid, service=node.address.service, name=node.address.name
+        )
+
+    # Comparing
+
+    async def settle(self) -> None:
+        """Wait until the cache of each node equals the service. Raises `Divergence` if it does not come to that."""
+        self.proxy.budget = None
+        await self.online()
+        await self.site.until(self._is_connected)
+        for node in self.nodes.values():
+            if node.silent:
+                await self._reconcile(node)
+        for node in self.nodes.values():
+            await self._settled(node)
+        self.shaky = False
+
+    async def _reconcile(self, node: Node) -> None:
+        """Have the node compared with the service as the schedule would."""
+        row = await self.site.node(node.address)
+        if row is not None:
+            await in_thread(nodes.revalidate)(row.pk)
+            await rpc.awake()
+
+    async def _is_connected(self) -> bool:
+        """Whether the worker's session, as it is now, reaches the server."""
+        service = sessions.get(self.site.jid)
+        if not self.proxy.connections or service is None or not await self.site.is_online():
+            return False
+        try:
+            await service.get_features(self.server.pubsub)  # type: ignore[attr-defined]
+        except ServiceUnreachable:
+            return False
+        return True
+
+    async def _settled(self, node: Node) -> None:
+        deadline = time.monotonic() + CONVERGENCE_TIMEOUT
+        while (difference := await self._difference(node)) is not None:
+            row = await self.site.node(node.address)
+            if row is not None and row.sync_state == "COMPLETED" and not row.subscribed:
+                await self._reconcile(node)  # it is not told of changes
+            if time.monotonic() > deadline:
+                raise Divergence(f"{node.address.name} of {node.address.service} did not converge: {difference}")
+            await asyncio.sleep(0.05)
+        node.silent = False
+        node.never_empty = bool(await self._live_ids(node))
+
+    async def _live_ids(self, node: Node) -> list[str]:
+        try:
+            return await node.writer.get_item_ids(node.address)
+        except ServiceError:
+            return []
+
+    async def _difference(self, node: Node) -> str | None:
+        """Return how cache and service differ now, or None."""
+        live, cached = await self._outcome(node, use_cache=False), await self._outcome(node)
+        if isinstance(live, str) or isinstance(cached, str):
+            if cached != live:
+                return f"the service answers {_short(live)}, the cache {_short(cached)}"
+            has_items = await in_thread(PubsubItem.objects.filter(node__in=self._rows(node)).exists)()
+            return f"items of a node that is {live}" if has_items else None
+        row = await self.site.node(node.address)
+        if not live.items and self._tells_nothing_of_emptiness(node) and cached.origin == "service":
+            return None
+        if row is None or cache.trust(row) is not cache.Trust.VOUCHED or row.sync_owner:
+            return f"the cache does not vouch for it: {vars(row) if row else None}"
+        rows = await in_thread(self._stored)(row)
+        if [name for name, _ in rows] != [item.id for item in live.items]:
+            there = [item.id[:30] for item in live.items]
+            return f"the service has {there}, the cache {[name[:30] for name, _ in rows]}, {vars(row)}"
+        for (name, data), item in zip(rows, live.items, strict=True):
+            if data is not None and data != item.xml:
+                return f"{name!r} is {item.xml!r} at the service, {data!r} in the cache"
+        if row.item_count != sum(data is not None for _, data in rows) or row.item_count + row.evicted_count != len(
+            rows
+        ):
+            return f"counts {row.item_count} and {row.evicted_count} are wrong for {len(rows)} items"
+        return _page_difference(live, cached)
+
+    def _tells_nothing_of_emptiness(self, node: Node) -> bool:
+        """Whether an empty answer is all that the service gives of an empty node: the cache does not rely on that."""
+        return self.server.name == "prosody" and node.is_pep and node.writer.login.jid != self.site.jid
+
+    @staticmethod
+    def _stored(row: PubsubNode) -> list[tuple[str, str | None]]:
+        """Return (id, data) of a node's items in their order; data is None where it was purged from the cache."""
+        kept = [(position, name, data) for position, name, data in row.items.values_list("position", "name", "data")]
+        gone = PubsubEvicted.objects.filter(node=row).values_list("position", "name")
+        entries = sorted([*kept, *((position, name, None) for position, name in gone)], key=lambda entry: entry[0])
+        return [(name, data) for _, name, data in entries]
+
+    async def _outcome(self, node: Node, form: dict[str, Any] | None = None, **options: Any) -> ItemsPage | str:
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                return await self.site.read(node.address, **(form or {}), **options)
+        except ServiceError as error:
+            return error.condition
+        except (ServiceUnreachable, TimeoutError) as error:
+            return f"unreachable: {error!r}"
+
+    async def _compare(self, node: Node, form: dict[str, Any]) -> None:
+        """Compare an answer of the cache with the service's."""
+        live, cached = await self._outcome(node, form, use_cache=False), await self._outcome(node, form)
+        if isinstance(live, str) or isinstance(cached, str):
+            difference = None if live == cached else f"the service answers {_short(live)}, the cache {_short(cached)}"
+        else:
+            difference = _page_difference(live, cached)
+        if difference is not None:
+            raise Divergence(f"{form} of {node.address.name} of {node.address.service}: {difference}")
+
+
+def _short(outcome: ItemsPage | str) -> str:
+    return outcome if isinstance(outcome, str) else f"{len(outcome.items)} items from the {outcome.origin}"
+
+
+def _page_difference(live: ItemsPage, cached: ItemsPage) -> str | None:
+    for aspect, of_item in (
+        ("ids", lambda item: item.id),
+        ("XML", lambda item: item.xml),
+        ("parsed data", lambda item: item.parsed),
+        ("publisher", lambda item: item.publisher),
+    ):
+        there, here = [of_item(item) for item in live.items], [of_item(item) for item in cached.items]
+        if there != here:
+            return f"{aspect}: {str(there)[:2000]} there, {str(here)[:2000]} here ({cached.origin}, {cached.state})"
+    if live.complete != cached.complete:
+        return f"complete is {live.complete} there, {cached.complete} here"
+    counts = (live.rsm and live.rsm.count, cached.rsm and cached.rsm.count)
+    if counts[0] != counts[1]:
+        return f"counts {counts}"
+    if cached.stale:
+        return "the answer is stale"
+    return None
+
+
+@asynccontextmanager
+async def open_world(server: XmppServer) -> AsyncIterator[World]:
+    """Open a world on a running server and the tests' database."""
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(server.host, server.port))
+        writers = {user: await stack.enter_async_context(open_session(server.login(user))) for user in ("alice", "bob")}
+        site = Site(server)
+        await site.add_account(port=proxy.port)
+        world = World(server, proxy, site, writers)
+        try:
+            yield world
+        finally:
+            await world.offline()

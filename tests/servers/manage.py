@@ -1,0 +1,77 @@
+"""The project's commands, run as an operator runs them: each a process of its own, on the tests' database."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from django.db import connection
+
+from project.sample.process import PrivateServer
+
+MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
+TIMEOUT = 120
+
+
+def database_url() -> str:
+    """Return the tests' database as a DATABASE_URL."""
+    parts = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{parts['NAME']}"
+    return f"postgres://{parts['USER']}@{parts['HOST']}:{parts['PORT']}/{parts['NAME']}"
+
+
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a process on the tests' database, with `changes`."""
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(),
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "PYTHONUNBUFFERED": "1",
+        **(changes or {}),
+    }
+
+
+def manage(
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = TIMEOUT
+) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py` with `arguments` to its end; `env` is added to the environment."""
+    return subprocess.run(
+        [sys.executable, str(MANAGE), *arguments],
+        env=environment(env),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+class ManagedProcess(PrivateServer):
+    """A command of `manage.py` that runs on, such as a worker; started when `ready()` is true."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        ready: Callable[[], bool] | None = None,
+        env: Mapping[str, str] | None = None,
+        port: int = 0,
+    ) -> None:
+        self.name = arguments[0]
+        super().__init__(folder, port)
+        self.arguments = arguments
+        self._ready = ready
+        self._environment = dict(env or {})
+
+    def command(self) -> list[str]:
+        """Return the command line of the process, which stays in the foreground."""
+        return [sys.executable, str(MANAGE), *self.arguments]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the process."""
+        return environment(self._environment)
+
+    def is_ready(self) -> bool:
+        """Whether what was waited for has come."""
+        return self._ready() if self._ready else super().is_ready()

@@ -1,0 +1,315 @@
+"""Analysers: registered or refused at once, asked in order, and never trusted not to fail."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+
+from pubsubcache.analysers import Analyser, AnalyserRegistry, Analysis, matching, register_analyser, registry
+from pubsubcache.exceptions import ParseError
+from pubsubcache.parsers import ParseContext
+from pubsubcache.types import Item, NodeAddress
+from tests.fakes import ADDRESS, NOTE, make_item
+
+
+@pytest.fixture(autouse=True)
+def _empty_registry() -> Iterator[None]:
+    with registry.temporarily(replace=True):
+        yield
+
+
+def no_sample() -> Any:
+    raise AssertionError("a sample item costs a request")
+
+
+class Sampler:
+    """Counts how often a sample was asked for."""
+
+    def __init__(self, item: Item | None) -> None:
+        self.item = item
+        self.count = 0
+
+    async def __call__(self) -> Element | None:
+        self.count += 1
+        return None if self.item is None else self.item.element
+
+
+# Registration
+
+BAD: list[dict[str, Any]] = [
+    {},
+    {"name": "x"},
+    {"type": "x"},
+    {"name": "x", "type": "y"},
+    {"name": "", "type": "y", "node": "n"},
+    {"name": "  ", "type": "y", "node": "n"},
+    {"name": "x", "type": " ", "node": "n"},
+    {"name": None, "type": "y", "node": "n"},
+    {"name": 5, "type": "y", "node": "n"},
+    {"name": "x", "type": 5, "node": "n"},
+    {"name": "x" * 101, "type": "y", "node": "n"},
+    {"name": "x", "type": "y", "node": ""},
+    {"name": "x", "type": "y", "node": 5},
+    {"name": "x", "type": "y", "namespace": b"n"},
+    {"name": "x", "type": "y", "node": "n", "to_sync": "yes"},
+    {"name": "x", "type": "y", "node": "n", "to_sync": None},
+    {"name": "x", "type": "y", "node": "n", "parser": "parse"},
+    {"name": "x", "type": "y", "node": "n", "match_cb": 5},
+]
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_a_wrong_registration_is_an_error_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        register_analyser(**options)
+    assert registry.all() == []
+
+
+def test_an_unknown_option_is_an_error() -> None:
+    with pytest.raises(TypeError):
+        register_analyser(name="x", type="y", node="n", tosync=True)
+    with pytest.raises(TypeError):
+        register_analyser("x")  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        register_analyser(Analyser(name="x", type="y", node="n"), to_sync=True)  # type: ignore[call-overload]
+
+
+def test_a_name_is_taken_in_any_spelling() -> None:
+    register_analyser(name="Recipes", type="recipe", node="urn:example:recipes")
+    with pytest.raises(ValueError, match="recipes"):
+        register_analyser(name=" recipes ", type="other", node="n")
+    assert [analyser.name for analyser in registry.all()] == ["recipes"]
+
+
+def test_a_ready_analyser() -> None:
+    analyser = Analyser(name="X", type="y", namespace="n", to_sync=True)
+    assert register_analyser(analyser) is analyser
+    assert registry.get("x") is analyser
+    registry.unregister(" X ")
+    assert registry.get("x") is None
+    with pytest.raises(KeyError):
+        registry.unregister("x")
+
+
+def test_decorates_the_parser() -> None:
+    @register_analyser(name="x", type="y", namespace="n")
+    def parse(item: Element, context: ParseContext) -> dict[str, Any]:
+        return {"a": 1}
+
+    found = registry.get("x")
+    assert found is not None
+    assert found.parser is parse
+    assert found.module == __name__
+    assert parse(Element("item"), ParseContext(service="s", node="n")) == {"a": 1}
+
+
+def test_a_decorator_may_be_left() -> None:
+    left = register_analyser(name="x", type="y", namespace="n")
+    assert left.name == "x"
+    with pytest.raises(ValueError, match="x"):
+        left("no parser")
+
+
+def test_temporarily() -> None:
+    register_analyser(name="kept", type="y", node="k")
+    with registry.temporarily(Analyser(name="more", type="y", node="n")):
+        assert [analyser.name for analyser in registry.all()] == ["kept", "more"]
+        register_analyser(name="within", type="y", node="n")
+        registry.unregister("kept")
+    assert [analyser.name for analyser in registry.all()] == ["kept"]
+    with registry.temporarily(replace=True):
+        assert registry.all() == []
+    with pytest.raises(ValueError, match="kept"), registry.temporarily(Analyser(name="kept", type="y", node="k")):
+        pass
+    assert [analyser.name for analyser in registry.all()] == ["kept"]
+
+
+def test_the_fingerprint_tells_registries_apart() -> None:
+    def fingerprint(**options: Any) -> str:
+        own = AnalyserRegistry()
+        own.register(Analyser(**({"name": "x", "type": "y", "node": "n"} | options)))
+        return own.fingerprint()
+
+    different = [{}, {"name": "z"}, {"type": "z"}, {"node": "m"}, {"namespace": "n"}, {"to_sync": True}]
+    assert len({fingerprint(**options) for options in different}) == len(different)
+    assert fingerprint() == fingerprint()
+    # What separates the parts may stand in them.
+    assert fingerprint(node="n,None") != fingerprint(node="n", namespace="None,False;x")
+    assert fingerprint(node="None") != fingerprint(node=None, namespace="None")
+
+
+# Matching
+
+
+async def test_the_first_that_matches_decides() -> None:
+    register_analyser(name="long", type="a", node="urn:example:notes/private")
+    register_analyser(name="short", type="b", node="urn:example:notes")
+    register_analyser(name="never", type="c", node="urn:example:notes")
+    for node, expected in [("urn:example:notes/private/1", "long"), ("urn:example:notes", "short"), ("urn:other", "")]:
+        analysis = await matching.analyse(NodeAddress("s", node), no_sample)
+        assert (analysis.name if analysis else "") == expected
+
+
+async def test_a_prefix_that_decides_costs_no_request() -> None:
+    register_analyser(name="prefix", type="a", node=ADDRESS.name)
+    register_analyser(name="namespace", type="b", namespace=NOTE)
+    analysis = await matching.analyse(ADDRESS, no_sample)
+    assert analysis is not None
+    assert (analysis.name, analysis.type, analysis.to_sync, analysis.namespace, analysis.item) == (
+        "prefix", "a", False, None, None,
+    )  # fmt: skip
+
+
+async def test_a_prefix_with_a_namespace_costs_none_either() -> None:
+    register_analyser(name="both", type="a", node=ADDRESS.name, namespace="urn:elsewhere")
+    assert await matching.analyse(ADDRESS, no_sample)
+
+
+async def test_a_sample_is_asked_for_once() -> None:
+    for number in range(3):
+        register_analyser(name=f"other {number}", type="a", namespace=f"urn:{number}")
+    register_analyser(name="note", type="b", namespace=NOTE)
+    sample = Sampler(make_item("a"))
+    analysis = await matching.analyse(ADDRESS, sample)
+    assert analysis is not None
+    assert (analysis.name, analysis.namespace, sample.count) == ("note", NOTE, 1)
+    assert analysis.item is not None
+
+
+async def test_an_empty_node_matches_no_namespace() -> None:
+    register_analyser(name="note", type="b", namespace=NOTE)
+    sample = Sampler(None)
+    assert await matching.analyse(ADDRESS, sample) is None
+    assert sample.count == 1
+
+
+async def test_what_the_sample_raises_passes() -> None:
+    register_analyser(name="note", type="b", namespace=NOTE)
+
+    async def sample() -> None:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        await matching.analyse(ADDRESS, sample)
+
+
+def test_by_namespace_follows_the_same_order() -> None:
+    register_analyser(name="note", type="b", namespace=NOTE)
+    register_analyser(name="prefix", type="a", node="urn:p")
+    names = [
+        found.name if (found := matching.by_namespace(node, namespace)) else ""
+        for node, namespace in [("urn:p", NOTE), ("urn:p", None), ("x", None), ("x", ""), ("x", NOTE)]
+    ]
+    assert names == ["note", "prefix", "", "", "note"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_match_cb_has_a_say(asynchronous: bool) -> None:
+    def change(analysis: Analysis) -> None:
+        assert (analysis.service, analysis.node) == (ADDRESS.service, ADDRESS.name)
+        analysis.subtype, analysis.to_sync = "special", False
+
+    async def change_later(analysis: Analysis) -> None:
+        change(analysis)
+
+    register_analyser(
+        name="x", type="y", node=ADDRESS.name, to_sync=True, match_cb=change_later if asynchronous else change
+    )
+    analysis = await matching.analyse(ADDRESS, no_sample)
+    assert analysis is not None
+    assert (analysis.subtype, analysis.to_sync) == ("special", False)
+
+
+@pytest.mark.parametrize("subtype", [None, 5, "x" * 500, ["a"], "a\0b\ud800"])
+async def test_match_cb_sets_anything_as_subtype(subtype: Any) -> None:
+    def change(analysis: Analysis) -> None:
+        analysis.subtype = subtype
+
+    register_analyser(name="x", type="y", node=ADDRESS.name, match_cb=change)
+    analysis = await matching.analyse(ADDRESS, no_sample)
+    assert analysis is not None
+    assert len(analysis.subtype) <= 100
+    analysis.subtype.encode()
+    assert "\0" not in analysis.subtype
+
+
+async def test_what_match_cb_raises_passes() -> None:
+    def fail(analysis: Analysis) -> None:
+        raise ZeroDivisionError
+
+    register_analyser(name="x", type="y", node=ADDRESS.name, match_cb=fail)
+    with pytest.raises(ZeroDivisionError):
+        await matching.analyse(ADDRESS, no_sample)
+
+
+# Parsing
+
+
+async def parse(parser: Any, item: Item | None = None) -> Any:
+    analyser = Analyser(name="x", type="y", node="n", parser=parser)
+    return await matching.parse(analyser, item or make_item("a", publisher="bob@example.org"), ADDRESS)
+
+
+async def test_without_a_parser_there_is_nothing() -> None:
+    assert await matching.parse(None, make_item("a"), ADDRESS) is None
+    assert await parse(None) is None
+
+
+async def test_plain_and_coroutine_parsers_are_told_who_published() -> None:
+    def plain(item: Element, context: ParseContext) -> dict[str, Any]:
+        return {"id": item.get("id"), "where": [context.service, context.node], "who": context.publisher}
+
+    async def later(item: Element, context: ParseContext) -> dict[str, Any]:
+        return plain(item, context)
+
+    expected = {"id": "a", "where": [ADDRESS.service, ADDRESS.name], "who": "bob@example.org"}
+    assert await parse(plain) == await parse(later) == expected
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), KeyError("a"), RecursionError(), MemoryError(), AssertionError(), StopIteration(),
+     TimeoutError(), UnicodeError("x" * 5000), ParseError("not one of these"), Unprintable(), ValueError("a\0\ud800")],
+)  # fmt: skip
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_whatever_a_parser_raises_is_a_parse_error(error: Exception, asynchronous: bool) -> None:
+    def fail(item: Element, context: ParseContext) -> dict[str, Any]:
+        raise error
+
+    async def fail_later(item: Element, context: ParseContext) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(ParseError) as raised:
+        await parse(fail_later if asynchronous else fail)
+    text = str(raised.value)
+    text.encode()
+    assert "\0" not in text
+    assert 0 < len(text) <= 1000
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, {"a": math.inf}, {"a": object()}, {"a": {1, 2}}, b"x", {(1, 2): 3}, nested(100_000), {"a": 10**5000}],
+)
+async def test_what_is_no_json_is_a_parse_error(value: Any) -> None:
+    with pytest.raises(ParseError):
+        await parse(lambda item, context: value)
+
+
+async def test_what_databases_refuse_is_replaced() -> None:
+    parsed = await parse(lambda item, context: {"a\0": ["b\0", "\ud800c", {"d": "\udfff"}], "t": (1, 2.5), "n": None})
+    assert parsed == {"a\ufffd": ["b\ufffd", "?c", {"d": "?"}], "t": [1, 2.5], "n": None}

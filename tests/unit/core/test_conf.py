@@ -1,0 +1,79 @@
+"""Settings: typed, from the environment or not, and wrong ones said at once."""
+
+from typing import Any
+
+import environ
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from pubsubcache import conf
+
+
+def read(**variables: str) -> dict[str, Any]:
+    env = environ.Env()
+    env.ENVIRON = {f"PUBSUBCACHE_{name}": value for name, value in variables.items()}
+    return {name.removeprefix("PUBSUBCACHE_"): value for name, value in conf.from_environment(env).items()}
+
+
+def test_defaults_and_settings() -> None:
+    assert conf.settings.MAX_AGE == conf.Defaults.MAX_AGE
+    with override_settings(PUBSUBCACHE_MAX_AGE=7.0):
+        assert conf.settings.MAX_AGE == 7.0
+    assert conf.settings.MAX_AGE == conf.Defaults.MAX_AGE
+    with pytest.raises(AttributeError):
+        _ = conf.settings.NO_SUCH_SETTING
+
+
+def test_every_setting_is_read_from_the_environment_in_its_type() -> None:
+    examples = {bool: ("no", False), int: ("7", 7), float: ("2.5", 2.5), str: ("text", "text")}
+    for name in conf.names():
+        text, value = examples[type(getattr(conf.Defaults, name))]
+        assert read(**{name: text}) == {name: value}
+        assert type(read(**{name: text})[name]) is type(value)
+
+
+def test_nothing_said_is_nothing_set() -> None:
+    assert read() == {}
+
+
+@pytest.mark.parametrize("word", ["1", "true", "True", "YES", "on", "y", " true "])
+def test_yes(word: str) -> None:
+    assert read(AUTO_MIGRATE=word) == {"AUTO_MIGRATE": True}
+
+
+@pytest.mark.parametrize("word", ["0", "false", "False", "NO", "off", "n"])
+def test_no(word: str) -> None:
+    assert read(AUTO_MIGRATE=word) == {"AUTO_MIGRATE": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("AUTO_MIGRATE", "maybe"),
+        ("AUTO_MIGRATE", ""),
+        ("AUTO_MIGRATE", "2"),
+        ("PAGE_SIZE", "many"),
+        ("PAGE_SIZE", ""),
+        ("PAGE_SIZE", "1.5"),
+        ("PAGE_SIZE", "0"),
+        ("PAGE_SIZE", "-5"),
+        ("MAX_AGE", "long"),
+        ("MAX_AGE", "5 minutes"),
+        ("MAX_AGE", "nan"),
+        ("MAX_AGE", "inf"),
+        ("MAX_AGE", "-1"),
+        ("MIGRATE_BACKUPS", "-1"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"PUBSUBCACHE_{name}"):
+        read(**{name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("MAX_AGE", "0", 0.0), ("MAX_AGE", "3e2", 300.0), ("MIGRATE_BACKUPS", "0", 0), ("ENCRYPTION_KEY", "", "")],
+)
+def test_values_at_the_edge(name: str, text: str, value: Any) -> None:
+    assert read(**{name: text}) == {name: value}

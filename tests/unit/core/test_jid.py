@@ -1,0 +1,102 @@
+"""Addresses: one spelling for each, and nothing through that is none."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pubsubcache import jid
+from pubsubcache.exceptions import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("example.org", "example.org"),
+        ("Example.ORG.", "example.org"),
+        (" alice@example.org ", "alice@example.org"),
+        ("Alice@Example.org/Home Sweet", "alice@example.org/Home Sweet"),
+        ("a@b/c/d@e", "a@b/c/d@e"),
+        ("pubsub.example.org/bot@x", "pubsub.example.org/bot@x"),
+        ("e\u0301va@example.org", "\u00e9va@example.org"),
+        ("ÉVA@EXAMPLE.org", "éva@example.org"),
+        ("a@[::1]", "a@[::1]"),
+        ("a@127.0.0.1", "a@127.0.0.1"),
+        ("a@localhost", "a@localhost"),
+        ("a@bücher.example", "a@bücher.example"),
+        ("a@हिन्दी.example", "a@हिन्दी.example"),
+        ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+        ("o'neil\\27@example.org".replace("'", ""), "oneil\\27@example.org"),
+    ],
+)
+def test_spelling(text: str, expected: str) -> None:
+    assert jid.normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "@",
+        "/",
+        "@example.org",
+        "alice@",
+        "alice@/home",
+        "alice@example.org/",
+        "a b@example.org",
+        "a@b@example.org",
+        "a@exa mple.org",
+        "a@example..org",
+        "a@-example.org",
+        "a@example-.org",
+        "a@example.org\n/home",
+        "a@example\n.org",
+        "a@example.org/ho\nme",
+        "a\x00@example.org",
+        "a@example.org/\x00",
+        "a@example.org/\ud800",
+        "a\ud800@example.org",
+        "<a>@example.org",
+        'a"b@example.org',
+        "a@[::1",
+        "a@[::x]",
+        "a@[fe80::1%<x> y]",
+        "a@" + "x" * 64,
+        "x" * 1024 + "@example.org",
+        "a@example.org/" + "x" * 1024,
+        "é" * 512 + "@example.org",
+        "a@" + ".".join(["x" * 60] * 17),
+    ],
+)
+def test_no_jid(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        jid.normalise(text)
+
+
+def test_the_longest_parts() -> None:
+    local, resource = "x" * 1023, "é" * 511
+    assert jid.normalise(f"{local}@example.org/{resource}") == f"{local}@example.org/{resource}"
+
+
+@given(st.text(max_size=30))
+def test_anything_is_a_jid_of_one_spelling_or_an_error(text: str) -> None:
+    try:
+        once = jid.normalise(text)
+    except InvalidRequest:
+        return
+    assert jid.normalise(once) == once
+    assert once.isprintable()
+    assert jid.bare(text) == once.partition("/")[0]
+
+
+@given(st.text(st.sampled_from("aA.@/-_é İßſ\u0301\u0130"), max_size=12))
+def test_likely_text_is_a_jid_of_one_spelling_or_an_error(text: str) -> None:
+    test_anything_is_a_jid_of_one_spelling_or_an_error.hypothesis.inner_test(text)
+
+
+def test_an_account_has_a_name_and_no_resource() -> None:
+    assert jid.account("Alice@Example.org") == "alice@example.org"
+    for text in ("example.org", "alice@example.org/home"):
+        with pytest.raises(InvalidRequest, match="bare JID"):
+            jid.account(text)
+    assert jid.bare("alice@example.org/home") == "alice@example.org"

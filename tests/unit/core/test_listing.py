@@ -1,0 +1,272 @@
+"""Whatever a service's manners: a listing is whole and in order, or it fails and says so."""
+
+from typing import Any
+
+import pytest
+
+from pubsubcache.exceptions import (
+    Forbidden,
+    ItemNotFound,
+    PubsubCacheError,
+    ServiceError,
+    ServiceUnreachable,
+    SyncFailed,
+    TooLarge,
+)
+from pubsubcache.listing import Listing
+from pubsubcache.types import Item
+from tests.fakes import ADDRESS, FakeService
+
+COUNT = 47
+PAGE = 10
+
+
+async def walk(service: FakeService, page_size: int = PAGE) -> tuple[Listing, dict[str, Item]]:
+    """List a node; return the listing and the items, the last yielded of each id."""
+    listing = Listing(service, ADDRESS, page_size=page_size)
+    found: dict[str, Item] = {}
+    async for page in listing.pages():
+        for item in page.items:
+            found[item.id] = item
+    return listing, found
+
+
+def filled(size: int = COUNT, /, **manners: Any) -> FakeService:
+    service = FakeService(**manners)
+    service.fill(size)
+    return service
+
+
+def check_whole(service: FakeService, listing: Listing, found: dict[str, Item]) -> None:
+    ids = service.ids()
+    assert list(listing.ids) in (ids, ids[::-1])
+    assert {name: found[name].xml for name in listing.ids} == service.xml()
+
+
+WELL_MANNERED: dict[str, dict[str, Any]] = {
+    "no paging": {},
+    "item ids as cursors": {"paging": "ids"},
+    "opaque cursors": {"paging": "opaque"},
+    "newest first": {"paging": "opaque", "newest_first": True},
+    "newest first, no paging": {"newest_first": True},
+    "disco refused": {"disco": "refused"},
+    "disco reversed": {"disco": "reversed"},
+    "paging, disco refused": {"paging": "opaque", "disco": "refused"},
+    "pages cut": {"paging": "ids", "page_limit": 3},
+    "no count": {"paging": "ids", "count": lambda real: None},
+    "count too small": {"paging": "ids", "count": lambda real: 3},
+    "count zero": {"paging": "ids", "count": lambda real: 0},
+    "count too large, ids listed": {"paging": "ids", "count": lambda real: real + 5},
+    "duplicates": {"paging": "ids", "duplicates": True},
+    "last page turned": {"paging": "opaque", "turned_last_page": True},
+    "index always 0": {"paging": "ids", "index": lambda real: 0},
+    "large pages refused": {"paging": "ids", "refuse_over": 3},
+    "large pages too large": {"paging": "ids", "refuse_over": 3, "refusal": TooLarge("big")},
+    "large pages time out": {"paging": "ids", "refuse_over": 15, "refusal": ServiceUnreachable("late")},
+    "whole node refused, no paging": {"refuse_over": 3, "refusal": TooLarge("big")},
+    "plain answers cut": {"plain_limit": 20},
+    "plain answers cut, disco reversed": {"plain_limit": 20, "disco": "reversed"},
+    "plain and id answers cut": {"plain_limit": 20, "ids_limit": 10},
+    "id answers cut": {"refuse_over": 30, "refusal": TooLarge("big"), "ids_limit": 10},
+    "ids by age": {"plain_limit": 20, "ids_order": "age"},
+    "ids listed in part": {"disco_limit": 20},
+    "no cursors, ids listed": {"paging": "ids", "gives_cursors": False},
+    "repeated pages, ids listed": {"paging": "ids", "repeats": "pages"},
+    "repeated cursors, ids listed": {"paging": "ids", "repeats": "cursors"},
+    "empty page in the middle, ids listed": {"paging": "ids", "empty_after": 20},
+    "empty first page, ids listed": {"paging": "ids", "empty_after": 0},
+    "empty first page and no count, ids listed": {"paging": "ids", "empty_after": 0, "count": lambda real: None},
+    "empty first page and count zero, ids listed": {"paging": "ids", "empty_after": 0, "count": lambda real: 0},
+    "empty plain answer, ids listed": {"plain_limit": 0},
+    "set refused": {"refuse_rsm": ServiceError("feature-not-implemented")},
+    "set is a bad request": {"refuse_rsm": ServiceError("bad-request")},
+    "plain answers cut, ids refused": {"plain_limit": 20, "disco": "refused"},
+    "not found past the end": {"paging": "ids", "past_the_end": "item-not-found"},
+    "unknown ids are errors": {"plain_limit": 20, "unknown_id": "item-not-found"},
+}
+
+
+@pytest.mark.parametrize("manners", WELL_MANNERED)
+async def test_is_whole_and_in_order(manners: str) -> None:
+    service = filled(**WELL_MANNERED[manners])
+    listing, found = await walk(service, 100 if "time out" in manners else PAGE)
+    check_whole(service, listing, found)
+    assert len(service.requests) < 4 * COUNT
+
+
+HOPELESS: dict[str, dict[str, Any]] = {
+    "empty page in the middle": {"empty_after": 20},
+    "empty first page": {"empty_after": 0},
+    "empty first page, no count": {"empty_after": 0, "count": lambda real: None},
+    "no cursors": {"gives_cursors": False},
+    "repeated pages": {"repeats": "pages"},
+    "repeated cursors": {"repeats": "cursors"},
+    "count too large": {"count": lambda real: real + 5},
+}
+
+
+@pytest.mark.parametrize("manners", HOPELESS)
+async def test_fails_rather_than_miss_items(manners: str) -> None:
+    service = filled(paging="ids", disco="refused", **HOPELESS[manners])
+    with pytest.raises(SyncFailed):
+        await walk(service)
+    assert len(service.requests) < COUNT
+
+
+async def test_a_list_of_ids_that_lacks_others_than_the_pages_settles_nothing() -> None:
+    service = filled(paging="ids", empty_after=20)
+
+    async def the_later_ones(address: Any) -> list[str]:
+        return service.ids()[10:]
+
+    service.get_item_ids = the_later_ones  # type: ignore[method-assign]
+    with pytest.raises(SyncFailed):
+        await walk(service)
+
+
+async def test_an_empty_node_is_whole() -> None:
+    for manners in ({}, {"paging": "ids"}, {"paging": "opaque"}, {"paging": "ids", "disco": "refused"}):
+        listing, found = await walk(filled(0, **manners))
+        assert (dict(listing.ids), found) == ({}, {})
+
+
+async def test_an_empty_answer_that_nothing_confirms_is_an_error() -> None:
+    with pytest.raises(SyncFailed):
+        await walk(filled(0, disco="refused"))
+
+
+async def test_a_round_number_of_items_may_be_all() -> None:
+    for size in (10, 20, 40):
+        service = filled(size, disco="refused")
+        listing, found = await walk(service)
+        check_whole(service, listing, found)
+
+
+@pytest.mark.parametrize("error", [Forbidden("forbidden"), ItemNotFound(), ServiceError("feature-not-implemented")])
+async def test_the_services_refusal_passes(error: ServiceError) -> None:
+    service = filled(errors={"get_items": error, "get_item_ids": error})
+    with pytest.raises(type(error)) as raised:
+        await walk(service)
+    assert raised.value.condition == error.condition
+    assert len(service.requests) < 5
+
+
+@pytest.mark.parametrize("error", [ServiceUnreachable("gone"), TooLarge("big"), ServiceError("internal-server-error")])
+@pytest.mark.parametrize("paging", ["none", "ids"])
+async def test_a_break_in_the_middle_is_an_error_or_overcome(paging: Any, error: Exception) -> None:
+    for number in range(1, 6):
+        service = filled(paging=paging, plain_limit=10, breaks_on={number: error})
+        try:
+            listing, found = await walk(service)
+        except PubsubCacheError:
+            continue
+        check_whole(service, listing, found)
+        assert len(service.requests) < 3 * COUNT
+
+
+async def test_a_service_that_is_away_is_not_asked_for_long() -> None:
+    service = filled(paging="ids", errors=dict.fromkeys(["get_items", "get_item_ids"], ServiceUnreachable("away")))
+    with pytest.raises(ServiceUnreachable):
+        await walk(service, page_size=100)
+    assert len(service.requests) < 10
+
+
+def retracting(name: str, at: int) -> Any:
+    def hook(service: FakeService, method: str, argument: Any) -> None:
+        if len(service.asked()) == at:
+            service.retract(name)
+
+    return hook
+
+
+async def test_begins_anew_when_the_item_to_page_from_is_retracted() -> None:
+    service = filled(paging="ids", hook=retracting("item-009", at=2))
+    listing, found = await walk(service)
+    assert listing.restarts == 1
+    check_whole(service, listing, found)
+
+
+async def test_a_node_whose_anchors_keep_going_is_not_taken_for_missing() -> None:
+    def hook(service: FakeService, method: str, argument: Any) -> None:
+        if method == "get_items" and argument.rsm and argument.rsm.after:
+            service.retract(argument.rsm.after)
+
+    for disco in ("ok", "refused"):
+        service = filled(paging="ids", hook=hook, disco=disco)
+        try:
+            listing, found = await walk(service)
+        except SyncFailed:
+            continue
+        check_whole(service, listing, found)
+
+
+async def test_an_item_retracted_before_its_turn_is_not_listed() -> None:
+    service = filled(paging="opaque", hook=retracting("item-035", at=3))
+    listing, found = await walk(service)
+    check_whole(service, listing, found)
+
+
+async def test_a_node_deleted_in_the_middle_is_missing() -> None:
+    def hook(service: FakeService, method: str, argument: Any) -> None:
+        if len(service.asked()) == 3:
+            service.nodes.clear()
+
+    with pytest.raises(ItemNotFound):
+        await walk(filled(paging="ids", hook=hook))
+
+
+async def test_ids_that_go_between_listing_and_fetching_are_left_out() -> None:
+    for unknown_id in ("absent", "item-not-found"):
+        service = filled(plain_limit=20, unknown_id=unknown_id, hook=retracting("item-005", at=2))
+        listing, found = await walk(service)
+        check_whole(service, listing, found)
+
+
+async def test_an_edited_item_that_moves_is_listed_where_it_goes() -> None:
+    def hook(service: FakeService, method: str, argument: Any) -> None:
+        if len(service.asked()) == at:
+            service.publish("item-002", "edited")
+
+    for at in range(2, 7):
+        service = filled(40, paging="opaque", moves_edited=True, hook=hook)
+        listing, found = await walk(service)
+        if at < 6:
+            assert list(listing.ids) == service.ids()
+        check_whole(service, listing, found)
+
+
+async def test_pages_hold_each_item_once() -> None:
+    service = filled(paging="ids", duplicates=True)
+    listing = Listing(service, ADDRESS, page_size=PAGE)
+    async for page in listing.pages():
+        names = [item.id for item in page.items]
+        assert len(names) == len(set(names))
+
+
+async def test_asks_for_no_more_than_it_needs() -> None:
+    service = filled(paging="opaque")
+    await walk(service)
+    assert len(service.requests) == 6  # five pages, and the one that says that there are no more
+    service = filled()
+    await walk(service)
+    assert [method for method, _ in service.requests] == ["get_items", "get_item_ids"]
+
+
+async def test_knows_its_cursors() -> None:
+    assert (await walk(filled(paging="ids")))[0].ids_are_cursors
+    assert not (await walk(filled(paging="opaque")))[0].ids_are_cursors
+
+
+async def test_the_revision_of_a_page_is_of_when_it_was_asked_for() -> None:
+    service = filled(paging="ids")
+    listing = Listing(service, ADDRESS, page_size=PAGE)
+    listing.mark = lambda: len(service.asked())  # type: ignore[method-assign]
+    revisions = [page.revision async for page in listing.pages()]
+    assert revisions == [0, 1, 2, 3, 4]
+
+
+async def test_a_walk_that_is_left_leaves_no_request_behind() -> None:
+    service = filled(paging="ids", breaks_on={2: ServiceUnreachable("gone")})
+    pages = Listing(service, ADDRESS, page_size=PAGE).pages()
+    await anext(pages)
+    await pages.aclose()

@@ -1,0 +1,213 @@
+"""Equal content gives equal text, whichever way it came; nothing is lost; nothing recurses."""
+
+import xml.etree.ElementTree as ET
+from xml.etree.ElementTree import Element, SubElement
+
+import pytest
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pubsubcache import xmlform
+from pubsubcache.exceptions import ParseError, TooLarge
+from pubsubcache.types import Item
+from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, to_text
+
+ATOM = "http://www.w3.org/2005/Atom"
+
+
+def normal(text: str) -> str:
+    """Return the normal form of the first item in a stanza."""
+    root = ET.fromstring(text)
+    return to_text(normal_item(next(found for found in root.iter() if found.tag.endswith("}item"))))
+
+
+IQ = f"""<iq xmlns="jabber:client"><pubsub xmlns="{PUBSUB}"><items node="n">
+<item id="1">%s</item> trailing </items></pubsub></iq>"""
+EVENT = f"""<m:message xmlns:m="jabber:client"><event xmlns="{PUBSUB_EVENT}"><items node="n">
+<item id="1">%s</item></items></event></m:message>"""
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        f'<entry xmlns="{ATOM}"><title type="text">a</title></entry>',
+        f'<a:entry xmlns:a="{ATOM}"><a:title type="text">b</a:title></a:entry>',
+        '<x xmlns="urn:x" xml:lang="fr" a="1"/>',
+        '<plain xmlns=""><sub/></plain>',
+        "<inherits><deep>er</deep></inherits>",
+        "text <b xmlns='urn:b'/> between",
+        "",
+    ],
+)
+def test_iq_and_notification_are_equal(payload: str) -> None:
+    assert normal(IQ % payload) == normal(EVENT % payload)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (f'<entry xmlns="{ATOM}" a="1" b="2"/>', f"<entry   b='2'  a='1' xmlns='{ATOM}'></entry>"),
+        (f'<entry xmlns="{ATOM}"><t>x</t></entry>', f'<p:entry xmlns:p="{ATOM}"><p:t>x</p:t></p:entry>'),
+        (f'<e xmlns="{ATOM}" xmlns:q="urn:q" q:a="1"/>', f'<e xmlns="{ATOM}" xmlns:zz="urn:q" zz:a="1" xmlns:no="n"/>'),
+        (f'<e xmlns="{ATOM}">&#38;&#60;&gt;&quot;</e>', f'<e xmlns="{ATOM}">&amp;&lt;><![CDATA["]]></e>'),
+        (f'<e xmlns="{ATOM}">\r\n</e>', f'<e xmlns="{ATOM}">\n</e>'),
+        (f'<e xmlns="{ATOM}" a="&#9;&#10;"/>', f'<e xmlns="{ATOM}" a="&#x9;&#xA;"/>'),
+        (f'<e xmlns="{ATOM}"><f xmlns="urn:f"/></e>', f'<e xmlns="{ATOM}" xmlns:g="urn:f"><g:f/></e>'),
+    ],
+)
+def test_spelling_does_not_count(one: str, other: str) -> None:
+    assert normal(IQ % one) == normal(IQ % other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('<e xmlns="urn:1"/>', '<e xmlns="urn:2"/>'),
+        ('<e xmlns="urn:1"> </e>', '<e xmlns="urn:1"/>'),
+        ('<e xmlns="urn:1">&#13;</e>', '<e xmlns="urn:1">\n</e>'),
+        ('<e xmlns="urn:1" a="1"/>', '<e xmlns="urn:1" xmlns:q="urn:1" q:a="1"/>'),
+        ('<e xmlns="urn:1"><f/>x</e>', '<e xmlns="urn:1">x<f/></e>'),
+        ('<e xmlns="urn:1" xml:lang="de"/>', '<e xmlns="urn:1" xml:lang="fr"/>'),
+        ("<e><f/></e>", '<e><f xmlns=""/></e>'),
+    ],
+)
+def test_content_counts(one: str, other: str) -> None:
+    assert normal(IQ % one) != normal(IQ % other)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '<xml:odd a="1">text<sub xmlns="urn:s"/></xml:odd>',
+        '<e xmlns="urn:1"><xml:odd><f/><xml:g/></xml:odd></e>',
+        '<e xmlns="urn:1" xmlns:q="urn:q" q:a="1" q:b="&#13;&lt;&quot;" xml:lang="en"><f xmlns="">]]&gt;</f></e>',
+    ],
+)
+def test_what_is_kept_can_be_read_again(payload: str) -> None:
+    text = normal(IQ % payload)
+    assert to_text(from_text(text)) == text
+
+
+def test_the_item_itself() -> None:
+    text = normal(f'<iq><items xmlns="{PUBSUB}"><item id="a&amp;b" publisher="x@y"/>tail</items></iq>')
+    assert text == f'<item xmlns="{PUBSUB}" id="a&amp;b" publisher="x@y"/>'
+
+
+names = st.text(st.sampled_from("abcXYZ_é"), min_size=1, max_size=5)
+namespaces = st.sampled_from(["", "urn:a", "urn:b?c=1&d='\"<", PUBSUB, ATOM])
+characters = st.characters(exclude_categories=["Cs"], exclude_characters=["\ufffe", "\uffff"]).filter(
+    lambda character: ord(character) >= 32 or character in "\t\n\r"
+)
+texts = st.text(characters, max_size=8)
+
+
+@st.composite
+def elements(draw: st.DrawFn, depth: int = 3) -> Element:
+    def qualified() -> str:
+        namespace = draw(namespaces)
+        return f"{{{namespace}}}{draw(names)}" if namespace else draw(names)
+
+    attributes = {qualified(): draw(texts) for _ in range(draw(st.integers(0, 3)))}
+    if draw(st.booleans()):
+        attributes[f"{{{xmlform.XML}}}lang"] = draw(texts)
+    element = Element(qualified(), attributes)
+    element.text = draw(texts) or None
+    for _ in range(draw(st.integers(0, 3)) if depth else 0):
+        child = draw(elements(depth - 1))
+        child.tail = draw(texts) or None
+        element.append(child)
+    return element
+
+
+def same(one: Element, other: Element) -> bool:
+    return (
+        (one.tag, one.attrib, one.text or "", one.tail or "")
+        == (other.tag, other.attrib, other.text or "", other.tail or "")
+        and len(one) == len(other)
+        and all(map(same, one, other))
+    )
+
+
+@given(elements())
+def test_text_and_element_are_the_same_thing(element: Element) -> None:
+    text = to_text(element)
+    again = from_text(text)
+    assert same(again, element)
+    assert to_text(again) == text
+
+
+@given(elements())
+def test_the_standard_librarys_spelling_is_the_same_content(element: Element) -> None:
+    if "\r" not in ET.tostring(element, "unicode"):  # which it does not escape everywhere
+        assert to_text(ET.fromstring(ET.tostring(element, "utf-8"))) == to_text(element)
+
+
+@given(elements())
+def test_the_normal_form_of_an_item_is_final(element: Element) -> None:
+    item = Element(f"{{{PUBSUB_EVENT}}}item", {"id": "1"})
+    item.append(element)
+    once = normal_item(item)
+    assert to_text(normal_item(once)) == to_text(once)
+    assert item[0] is element  # what came is left as it was
+
+
+def deep(depth: int) -> Element:
+    root = parent = Element(f"{{{PUBSUB}}}item", {"id": "deep"})
+    for _ in range(depth - 1):
+        parent = SubElement(parent, "{urn:d}d")
+    parent.text = "bottom"
+    return root
+
+
+def test_depth_is_bounded_by_the_setting_alone() -> None:
+    with override_settings(PUBSUBCACHE_MAX_ITEM_DEPTH=20_000):
+        item = Item.from_element(deep(20_000))
+        assert xmlform.words(from_text(item.xml)) == "bottom"
+        assert to_text(normal_item(from_text(item.xml))) == item.xml
+        assert xmlform.indented(item.xml)
+        with pytest.raises(TooLarge, match="20000"):
+            Item.from_element(deep(20_001))
+
+
+def test_size_is_bounded_in_bytes() -> None:
+    item = Element(f"{{{PUBSUB}}}item", {"id": "1"})
+    for letter in ("x", "é", "𝄞"):
+        item.text = letter * 1000
+        size = len(to_text(item).encode())
+        with override_settings(PUBSUBCACHE_MAX_ITEM_SIZE=size):
+            assert to_text(item)
+        with override_settings(PUBSUBCACHE_MAX_ITEM_SIZE=size - 1), pytest.raises(TooLarge):
+            to_text(item)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no xml",
+        "<a>",
+        "<a/><b/>",
+        "<!DOCTYPE a><a/>",
+        '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        "<a>&undefined;</a>",
+        "<a>\x00</a>",
+        "<a>\ud800</a>",
+    ],
+)
+def test_text_that_is_no_xml_is_an_error_of_ours(text: str) -> None:
+    with pytest.raises(ParseError):
+        from_text(text)
+
+
+def test_words_are_the_content_alone() -> None:
+    item = ET.fromstring(f'<item xmlns="{PUBSUB}" id="i">\n <a xmlns="urn:a" b="no">one <i>two</i>\nthree</a> </item>')
+    assert xmlform.words(item) == "one two three"
+
+
+def test_payload() -> None:
+    item = ET.fromstring(f'<item xmlns="{PUBSUB}"> <a xmlns="urn:a"/><b xmlns="urn:b"/></item>')
+    assert xmlform.payload_namespace(item) == "urn:a"
+    assert xmlform.first_payload(Element("item")) is None
+    assert xmlform.payload_namespace(Element("item")) is None
+    assert xmlform.payload_namespace(ET.fromstring("<item><a/></item>")) == ""

@@ -1,0 +1,240 @@
+"""Entries that nobody means well with, or that broke on the way."""
+
+import copy
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from xml.etree.ElementTree import Element
+
+import pytest
+
+from pubsubcache import xmlform
+from pubsubcache.exceptions import ParseError
+from pubsubcache.parsers import ParseContext, atom
+from pubsubcache.parsers.microblog import parse_entry
+from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
+from tests.unit.parsers.test_html import ATTACKS
+
+FULL = f"""
+<author><name>Mira Moss</name><uri>xmpp:mira@garden.example</uri><email>mira@post.example</email></author>
+<title type='text'>Frost &amp; roses</title>
+<title type='xhtml'><div xmlns='{XHTML}'><b>Frost</b> &amp; roses</div></title>
+<summary type='html'>&lt;i&gt;short&lt;/i&gt;</summary><content type='text'>words</content>
+<content type='xhtml' xml:lang='en'><div xmlns='{XHTML}'>
+<p>wo<em>rds</em></p><img src='https://x/y' alt='z'/>
+</div></content>
+<id>tag:garden.example,2026:p1</id><published>2026-01-31T06:00:00Z</published>
+<updated>Sat, 31 Jan 2026 07:00 GMT</updated>
+<category term='rose'/><category term='frost'/><generator uri='https://rake.example' version='4'>Rake</generator>
+<link rel='alternate' type='text/html' href='https://garden.example/p1'/>
+<link rel='replies' title='comments'
+ href='xmpp:pubsub.garden.example?;node=urn%3Axmpp%3Amicroblog%3A0%3Acomments%2F77'/>
+<link rel='enclosure' type='image/jpeg' length='20480' href='https://garden.example/r.jpg'/>
+<link rel='via' href='xmpp:otto@hedge.example?;node=urn%3Axmpp%3Amicroblog%3A0;item=p0'/>
+<thr:in-reply-to ref='tag:other' href='xmpp:pubsub.garden.example?;node=allotments;item=p1'/>
+<geoloc xmlns='http://jabber.org/protocol/geoloc'><lat>48.17</lat><lon>-3.3</lon></geoloc>
+<source><id>tag:feed</id><title>Feed</title><link href='https://feed.example'/></source>
+"""
+NAMESPACES = [ATOM, XHTML, PUBSUB, "", "urn:example:other", "http://purl.org/syndication/thread/1.0"]
+CONTEXTS = [
+    PEP,
+    SERVICE,
+    ParseContext("mira@garden.example", "urn:xmpp:microblog:0:comments/1", "mira@garden.example/x"),
+    ParseContext("", "", "no jid", "\ud800"),
+    ParseContext("no jid\x00", "node\x00\ud800"),
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("name", ["title", "summary", "content"])
+def test_no_attack_survives_in_an_entry(attack: str, name: str) -> None:
+    entry = item("")[0]
+    for kind in ("html", "xhtml", "text/html", "text", None):
+        element = ET.SubElement(entry, f"{{{ATOM}}}{name}", {"type": kind} if kind else {})
+        element.text = attack
+        wrapper = ET.Element(f"{{{PUBSUB}}}item")
+        wrapper.append(entry)
+        check(parse_entry(wrapper, PEP))
+
+
+@pytest.mark.parametrize("depth", [900, 1100, 4000])
+@pytest.mark.parametrize("kind", ["xhtml", "html", "text", "application/xml"])
+def test_deep_payloads(depth: int, kind: str) -> None:
+    deep = "<b>" * depth + "deep" + "</b>" * depth
+    result = parsed(f"<title>Beds</title><content type='{kind}'><div xmlns='{XHTML}'>{deep}</div></content>")
+    assert result["title"] == "Beds"
+    assert result["content"] == ("Beds" if kind == "application/xml" else "deep")
+    assert result["content_xhtml"] is None
+
+
+def test_deep_elements_that_are_no_construct() -> None:
+    deep = "<x>" * 4000 + "</x>" * 4000
+    for name in ("author", "id", "updated", "link", "category", "source", "generator", "geoloc", "unknown"):
+        assert parsed(f"<title>Beds</title><{name}>{deep}</{name}>")["title"] == "Beds"
+    assert parsed(deep + "<title>Beds</title>")["title"] == "Beds"
+
+
+def test_a_large_payload() -> None:
+    words = "soil " * 50_000
+    result = parsed(f"<content type='xhtml'><div xmlns='{XHTML}'><p>{words}</p></div></content>")
+    assert len(words) == 250_000
+    assert result["content"] == words.strip()
+    assert result["content_xhtml"] == f"<div><p>{words}</p></div>"
+
+
+def test_a_large_payload_of_many_elements() -> None:
+    result = parsed(f"<content type='xhtml'><div xmlns='{XHTML}'>{'<p>a<br/>b</p>' * 18_000}</div></content>")
+    assert result["content"] == "\n".join(["a", "b"] * 18_000)
+    assert result["content_xhtml"].count("<br/>") == 18_000
+
+
+def test_counts_are_bounded() -> None:
+    many = 5 * atom.MAX_ELEMENTS
+    result = parsed(
+        "".join(f"<category term='t{n}'/>" for n in range(many))
+        + "".join(f"<link rel='enclosure' href='https://x/{n}'/>" for n in range(many))
+        + "".join(f"<thr:in-reply-to ref='r{n}'/>" for n in range(many))
+    )
+    assert len(result["tags"]) == atom.MAX_ELEMENTS
+    assert len(result["extra"]["attachments"]) == atom.MAX_ELEMENTS
+    assert len(result["reply"]["others"]) == atom.MAX_ELEMENTS - 1
+    assert parsed("".join(f"<link rel='replies' href='xmpp:x?;node=n{n}'/>" for n in range(many)))["comments"][-1][
+        "node"
+    ]
+    assert parsed("<link/>" * many + "<title/>" * many + "<author/>" * many)["title"] is None
+
+
+def test_what_no_database_takes_is_left_out() -> None:
+    """A stream can't carry such characters; elements that were made otherwise can."""
+    bad = "a\x00b\ud800c\x1fd"
+    element = item(FULL, attributes="id='i1' publisher='x'")
+    for one in element.iter():
+        one.attrib.update({key: value + bad for key, value in one.attrib.items() if key != "type"})
+        one.text = (one.text or "") + bad
+        one.tail = bad
+    result = parse_entry(element, ParseContext("s" + bad, "n" + bad, bad, bad))
+    check(result)
+    assert (result["id"], result["node"]) == ("i1abcd", "nabcd")
+
+
+def test_comments_and_processing_instructions_in_the_tree() -> None:
+    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True, insert_pis=True))
+    text = ET.tostring(item(FULL), encoding="unicode")
+    noisy = text.replace("><", "><!-- c --><?p i?><")
+    assert noisy != text
+    result = parse_entry(ET.fromstring(noisy, parser), PEP)
+    check(result)
+    assert result["content"] == "words"
+    assert result["content_xhtml"] == '<div><p>wo<em>rds</em></p><img src="https://x/y" alt="z"/></div>'
+
+
+# Mutations
+
+
+def drop(random: Random, root: Element, parent: Element) -> None:
+    if len(parent):
+        parent.remove(random.choice(list(parent)))
+
+
+def double(random: Random, root: Element, parent: Element) -> None:
+    if len(parent):
+        parent.insert(random.randrange(len(parent) + 1), copy.deepcopy(random.choice(list(parent))))
+
+
+def rename(random: Random, root: Element, parent: Element) -> None:
+    parent.tag = f"{{{random.choice(NAMESPACES)}}}{parent.tag.rpartition('}')[2]}".replace("{}", "")
+
+
+def retag(random: Random, root: Element, parent: Element) -> None:
+    parent.tag = random.choice(list(root.iter())).tag
+
+
+def move(random: Random, root: Element, parent: Element) -> None:
+    if len(parent):
+        parent.append(copy.deepcopy(random.choice(list(root.iter()))))
+
+
+def retype(random: Random, root: Element, parent: Element) -> None:
+    parent.set(
+        "type", random.choice(["text", "html", "xhtml", "text/html", "", "odd/type", "TEXT", "image/png", "\u0130"])
+    )
+
+
+def swap_attribute(random: Random, root: Element, parent: Element) -> None:
+    values = [value for one in root.iter() for value in one.attrib.values()]
+    if parent.attrib and values:
+        parent.set(random.choice(list(parent.attrib)), random.choice(values))
+
+
+def mangle_text(random: Random, root: Element, parent: Element) -> None:
+    text = parent.text or "x"
+    place = random.randrange(len(text) + 1)
+    parent.text = (
+        text[:place] + random.choice(["", "<b>", "&", "\u202e", "9" * 50, ":", "\n", "]]>"]) + text[place + 1 :]
+    )
+
+
+Mutation = Callable[[Random, Element, Element], None]
+MUTATIONS: list[Mutation] = [drop, double, rename, retag, move, retype, swap_attribute, mangle_text]
+
+
+def drop_bytes(random: Random, text: str) -> Element | None:
+    """Return `text` with characters dropped as an element, None when it is not well-formed any more."""
+    for _ in range(random.randrange(1, 4)):
+        place = random.randrange(len(text))
+        text = text[:place] + text[place + random.randrange(1, 4) :]
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError:
+        return None
+
+
+def assert_parses_or_refuses(element: Element, context: ParseContext) -> bool:
+    try:
+        check(parse_entry(element, context))
+    except ParseError as error:
+        assert str(error).endswith(".")
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_trees_raise_nothing_but_parse_errors(seed: int) -> None:
+    random = Random(seed)
+    outcomes = set()
+    for _ in range(500):
+        root = item(FULL, attributes="id='i1' publisher='mira@garden.example'")
+        for _ in range(random.randrange(1, 6)):
+            random.choice(MUTATIONS)(random, root, random.choice(list(root.iter())))
+        outcomes.add(assert_parses_or_refuses(root, random.choice(CONTEXTS)))
+    assert outcomes == {True, False}
+
+
+def test_texts_with_bytes_dropped_raise_nothing_but_parse_errors() -> None:
+    random = Random(11)
+    text = xmlform.to_text(item(FULL, attributes="id='i1' publisher='mira@garden.example'"))
+    well_formed = 0
+    while well_formed < 1000:
+        element = drop_bytes(random, text)
+        if element is not None:
+            well_formed += 1
+            assert_parses_or_refuses(element, random.choice(CONTEXTS))
+
+
+def test_parsing_needs_neither_settings_nor_an_xmpp_library() -> None:
+    code = (
+        "import sys, xml.etree.ElementTree as ET\n"
+        "from pubsubcache.parsers import ParseContext\n"
+        "from pubsubcache.parsers.microblog import parse_entry\n"
+        "print(parse_entry(ET.fromstring(sys.argv[1]), ParseContext('a@b', 'n'))['title'])\n"
+        "assert 'slixmpp' not in sys.modules and 'django.db' not in sys.modules\n"
+    )
+    text = ET.tostring(item(FULL), encoding="unicode")
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code, text], cwd=root, env={"PATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("Frost & roses", "")

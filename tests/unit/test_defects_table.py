@@ -1,0 +1,22 @@
+"""The table of known mistakes names tests that exist."""
+
+import re
+from pathlib import Path
+from string import ascii_lowercase
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROWS = [line for line in (DOCS / "defects.md").read_text().splitlines() if line.startswith("| ")][1:]
+
+
+def test_every_mistake_has_a_test_that_exists() -> None:
+    for row in ROWS:
+        named = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", row)
+        assert named, row
+        for test, path in named:
+            source = (DOCS / path).read_text()
+            assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), (test, path)
+
+
+def test_none_is_left_out() -> None:
+    letters = [row.split("|")[1].strip() for row in ROWS]
+    assert letters == [*ascii_lowercase, "", ""]

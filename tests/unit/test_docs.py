@@ -1,0 +1,377 @@
+"""The documentation says what the code says: nothing is missing from it, and what it shows works."""
+
+import argparse
+import ast
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import fromstring
+
+import pytest
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
+from django.db.models import Field, Model
+from django.dispatch import Signal
+
+from pubsubcache import analysers, checks, conf, exceptions, signals
+from pubsubcache.analysers import Analyser, Analysis, registry
+from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.parsers import ParseContext, microblog
+from pubsubcache.types import Item, ItemsPage, NodeAddress, Rsm
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted(path.stem for path in (ROOT / "pubsubcache/management/commands").glob("pubsub_*.py"))
+ATOM = "http://www.w3.org/2005/Atom"
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def section(name: str, title: str) -> str:
+    """The text of `page(name)` under the heading `title`, to the next heading of its level."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", page(name), re.M | re.S)
+    assert found, f"{name} has no section {title}"
+    return found[2]
+
+
+def tokens(text: str) -> set[str]:
+    """What stands in `backquotes`, and its first word: an option without its value."""
+    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    return {*quoted, *(words.split()[0] for words in quoted if words.strip())}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The blocks of code in `language`, without their indentation."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.M | re.S)
+    return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all rows of the tables in a text."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+
+
+# Settings
+
+
+def documented_settings() -> dict[str, list[str]]:
+    found = [
+        row for row in rows(section("docs/settings.md", "Settings of the application")) if "`PUBSUBCACHE_" in row[0]
+    ]
+    return {row[0].strip("| `"): row for row in found}
+
+
+def test_the_settings_documented_are_those_there_are() -> None:
+    assert list(documented_settings()) == [conf.PREFIX + name for name in conf.names()]
+
+
+@pytest.mark.parametrize("name", conf.names())
+def test_a_setting_is_documented_with_its_type_and_default(name: str) -> None:
+    _, kind, default, meaning = documented_settings()[conf.PREFIX + name]
+    expected = getattr(conf.Defaults, name)
+    assert kind == type(expected).__name__
+    assert ast.literal_eval(default.strip("`")) == expected
+    assert type(ast.literal_eval(default.strip("`"))) is type(expected)
+    assert meaning.rstrip(" |").endswith(".")
+
+
+def variables_read(source: str) -> set[str]:
+    """The environment variables that a module reads: first arguments of calls on `env` and of `os.environ`."""
+    found = set()
+    for call in ast.walk(ast.parse(page(source))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args:
+            owner, name = ast.unparse(call.func.value), call.args[0]
+            if owner in ("env", "os.environ") and isinstance(name, ast.Constant) and call.func.attr != "setdefault":
+                found.add(name.value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [("project/settings.py", "Environment variables"), ("project/run.py", "Variables of `make run`")],
+)
+def test_the_variables_documented_are_those_that_are_read(source: str, title: str) -> None:
+    documented = {row[0].strip("| `") for row in rows(section("docs/settings.md", title)) if row[0].startswith("`")}
+    assert len(documented) > 5
+    assert documented == variables_read(source)
+
+
+def test_the_variables_in_the_readme_are_read() -> None:
+    table = rows(section("README.md", "Run it in production"))
+    named = {row[0].strip("| `") for row in table if row[0].startswith("`")} - {"PUBSUBCACHE_..."}
+    assert named
+    assert named <= variables_read("project/settings.py")
+
+
+def test_every_setting_named_anywhere_exists() -> None:
+    known = {conf.PREFIX + name for name in conf.names()}
+    for path in PAGES:
+        assert set(re.findall(r"\bPUBSUBCACHE_[A-Z_]*[A-Z]", path.read_text())) <= known, path.name
+
+
+def test_every_system_check_is_documented() -> None:
+    ids = set(re.findall(r'id="(pubsubcache\.\w+)"', Path(checks.__file__).read_text()))
+    assert ids
+    assert ids == {token for token in tokens(section("docs/settings.md", "System checks")) if "pubsubcache." in token}
+
+
+# Commands
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    return load_command_class("pubsubcache", command).create_parser("manage.py", command)
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """All options of a command and of its actions, but those that every command of Django has."""
+    found = {
+        option for action in parser._actions for option in action.option_strings if action.help != argparse.SUPPRESS
+    }
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                found |= options_of(sub)
+    return found - {
+        option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings
+    }
+
+
+def test_the_commands_documented_are_those_there_are() -> None:
+    assert re.findall(r"^## (pubsub_\w+)$", page("docs/commands.md"), re.M) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_documented_are_those_there_are(command: str) -> None:
+    parser = parser_of(command)
+    text = section("docs/commands.md", command)
+    named = {token for token in tokens(text) if re.fullmatch(r"--?[A-Za-z][\w-]*", token)}
+    assert named == options_of(parser)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_choices_of_options_are_documented(command: str) -> None:
+    text = tokens(section("docs/commands.md", command))
+    for action in parser_of(command)._actions:
+        if action.option_strings and action.choices and "--verbosity" not in action.option_strings:
+            assert {str(choice) for choice in action.choices} <= text, action.option_strings
+
+
+def test_the_actions_of_accounts_are_documented() -> None:
+    actions = next(a for a in parser_of("pubsub_account")._actions if isinstance(a, argparse._SubParsersAction))
+    text = section("docs/commands.md", "pubsub_account")
+    documented = {row[0].strip("| `").split()[0] for row in rows(text) if row[0].startswith("`")}
+    assert documented == set(actions.choices)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_is_shown_in_the_shape_that_commands_print(command: str) -> None:
+    shown = [json.loads(code) for code in blocks(section("docs/commands.md", command), "json")]
+    printed: dict[str, Any] = {
+        "pubsub_account": lambda: [pubsub_account.as_data(Account(jid="alice@example.org"))],
+        "pubsub_nodes": lambda: [pubsub_nodes.as_data(PubsubNode(account=Account(), service="s", name="n"))],
+        "pubsub_get": lambda: pubsub_get.as_data(
+            NodeAddress("s", "n"), ItemsPage(items=[Item(id="i", xml="<item/>")], rsm=Rsm(count=1))
+        ),
+    }
+    if command in printed:
+        assert keys(shown[0]) == keys(printed[command]())
+
+
+def keys(data: Any) -> Any:
+    """The keys of JSON data and of all within it, but of what parsers return."""
+    if isinstance(data, dict):
+        return {key: None if key == "parsed" else keys(value) for key, value in data.items()}
+    return [keys(value) for value in data] if isinstance(data, list) else None
+
+
+def test_every_exit_code_is_documented() -> None:
+    errors = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    codes = {str(getattr(kind, "exit_code", 1)) for kind in errors}
+    documented = {
+        code for row in rows(section("docs/commands.md", "Exit codes")) for code in re.findall(r"\d+", row[0])
+    }
+    assert documented == {"0", "130", "143", "141"} | codes
+    assert codes <= set(re.findall(r"\d+", section("README.md", "Troubleshooting").partition("Exit codes")[2]))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_named_anywhere_exist(path: Path) -> None:
+    plugin = {"pubsub_cache"}  # of slixmpp
+    assert set(re.findall(r"\bpubsub_[a-z]+\b", path.read_text())) <= {*COMMANDS, *plugin}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_command_lines_shown_are_understood(path: Path) -> None:
+    text = "\n".join(blocks(path.read_text(), "console"))
+    for command, arguments in re.findall(r"manage\.py (pubsub_\w+)([^\n#]*)", text):
+        words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', arguments)]
+        assert parser_of(command).parse_args(words), command
+
+
+# Analysers, signals, models, the admin
+
+
+@pytest.mark.parametrize("name", analysers.__all__)
+def test_every_export_of_analysers_is_documented(name: str) -> None:
+    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`|## {name}\n", page("docs/analysers.md"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"), [(Analyser, "Registration"), (Analysis, "Analysis"), (ParseContext, "ParseContext")]
+)
+def test_every_field_of_an_analyser_and_what_goes_with_it_is_documented(kind: type, title: str) -> None:
+    documented = {name for row in rows(section("docs/analysers.md", title)) for name in tokens(row[0])}
+    assert documented - {"Analyser"} == {field.name for field in fields(kind)}
+
+
+RICH = f"""<item xmlns="http://jabber.org/protocol/pubsub" id="i"><entry xmlns="{ATOM}"
+    xmlns:thr="http://purl.org/syndication/thread/1.0">
+  <title>t</title><updated>2026-01-31T12:00:00Z</updated><generator>g</generator><source><id>s</id></source>
+  <link rel="replies" href="xmpp:a@b.example?;node=n"/><link rel="via" href="xmpp:a@b.example?;node=n;item=j"/>
+  <link rel="enclosure" href="https://b.example/f"/><link rel="alternate" href="https://b.example/p"/>
+  <thr:in-reply-to ref="r" href="https://b.example/r"/>
+  <geoloc xmlns="http://jabber.org/protocol/geoloc"><lat>1</lat><lon>2</lon></geoloc>
+</entry></item>"""
+
+
+def all_keys(data: Any) -> set[str]:
+    if isinstance(data, dict):
+        return set(data) | {key for value in data.values() for key in all_keys(value)}
+    return {key for value in data for key in all_keys(value)} if isinstance(data, list) else set()
+
+
+def test_every_key_of_the_microblog_schema_is_documented() -> None:
+    parsed = microblog.parse_entry(fromstring(RICH), ParseContext(service="a@b.example", node="urn:xmpp:microblog:0"))
+    assert all(parsed[name] for name in ("comments", "reply", "geoloc", "generator", "source", "extra"))
+    assert all(parsed["extra"].values())
+    text = section("docs/analysers.md", "The built-in microblog")
+    table = [row for row in rows(text) if row[0].strip("| ").startswith("`")]
+    documented = {name for row in table for name in tokens(row[0])}
+    assert {name for name in documented if "." not in name} == set(parsed)
+    assert {name for name in documented if "." in name} == {f"extra.{name}" for name in parsed["extra"]}
+    within = set(re.findall(r"\w+", " ".join(token for row in table for token in tokens(" ".join(row)))))
+    assert all_keys(parsed) <= within
+
+
+def test_the_signals_documented_are_those_there_are() -> None:
+    sent = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    documented = {name for row in rows(page("docs/signals.md")) for name in tokens(row[0])}
+    assert documented == sent
+
+
+@pytest.mark.parametrize("model", [Account, PubsubNode, PubsubItem])
+def test_the_fields_documented_are_those_there_are(model: type[Model]) -> None:
+    documented = [
+        name for row in rows(section("docs/models.md", model.__name__)) for name in re.findall(r"`(\w+)`", row[0])
+    ]
+    assert sorted(documented) == sorted(
+        f.name for f in model._meta.get_fields() if isinstance(f, Field) and f.name != "id"
+    )
+
+
+def test_every_permission_of_ours_is_documented() -> None:
+    ours = {f"pubsubcache.{name}" for model in (Account, PubsubNode) for name, _ in model._meta.permissions}
+    assert ours
+    assert ours <= tokens(page("docs/admin.md"))
+    known = {
+        f"pubsubcache.{verb}_{model._meta.model_name}"
+        for verb in ("add", "change", "delete", "view")
+        for model in (Account, PubsubNode, PubsubItem)
+    }
+    assert {token for token in tokens(page("docs/admin.md")) if token.startswith("pubsubcache.")} <= ours | known
+
+
+# Examples
+
+
+EXAMPLES = [
+    (path.name, number, code) for path in PAGES for number, code in enumerate(blocks(path.read_text(), "python"))
+]
+
+
+@pytest.mark.parametrize(("name", "number", "code"), EXAMPLES, ids=[f"{name}-{number}" for name, number, _ in EXAMPLES])
+def test_examples_compile(name: str, number: int, code: str) -> None:
+    compile(code, f"{name}, block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize(("name", "number", "code"), EXAMPLES, ids=[f"{name}-{number}" for name, number, _ in EXAMPLES])
+def test_what_examples_import_is_there(name: str, number: int, code: str) -> None:
+    tree = compile(code, name, "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = __import__(node.module or "", fromlist=["_"])
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_the_analyser_of_the_readme_parses_its_item_as_shown() -> None:
+    text = section("README.md", "Write an analyser")
+    (code,), (xml,), (shown,) = blocks(text, "python"), blocks(text, "xml"), blocks(text, "json")
+    with registry.temporarily(replace=True):
+        names: dict[str, Any] = {}
+        exec(code, names)
+        analyser = registry.get("recipes")
+    assert analyser is not None
+    assert analyser.parser is not None
+    context = ParseContext(service="alice@example.org", node="urn:example:recipe:0")
+    assert analyser.parser(fromstring(xml), context) == json.loads(shown)
+    assert analyser.match_cb is not None
+    for node, to_sync, subtype in [("/drafts", False, ""), ("/dessert", True, "dessert"), ("", True, "")]:
+        analysis = Analysis(service="s", node=names["RECIPE"] + node, name="recipes", type="recipe", to_sync=True)
+        analyser.match_cb(analysis)
+        assert (analysis.to_sync, analysis.subtype) == (to_sync, subtype)
+
+
+def test_the_analysers_of_the_reference_can_be_registered() -> None:
+    (code,) = blocks(section("docs/analysers.md", "Registration"), "python")
+    with registry.temporarily(replace=True):
+        exec(code, {})
+        assert [analyser.name for analyser in registry.all()] == ["news", "tickets", "weather"]
+        assert all(analyser.parser for analyser in registry.all() if analyser.name != "tickets")
+
+
+# Pages
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub and its like make of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    found, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop()
+        if path in PAGES and path not in found:
+            found.add(path)
+            waiting += [(path.parent / name).resolve() for name in re.findall(r"\]\(([\w./]+)", path.read_text())]
+    assert found == set(PAGES)
+
+
+def test_it_is_said_why_each_dependency_is_there() -> None:
+    required = re.findall(r"^([\w-]+)(?=[\[=])", page("requirements.txt"), re.M)
+    documented = [name for row in rows(section("CHANGELOG.md", "Why each dependency")) for name in tokens(row[0])]
+    assert sorted(documented) == sorted(required)
+
+
+def test_the_targets_of_make_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", page("Makefile"), re.M))
+    for path in PAGES:
+        assert set(re.findall(r"(?:`|\$ |\.\.\. )make ([a-z-]+)", path.read_text())) <= targets, path.name

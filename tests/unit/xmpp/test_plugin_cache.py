@@ -1,0 +1,198 @@
+"""What a client wrote reaches the cache as the service has it, whatever happens meanwhile."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.db import OperationalError
+
+from pubsubcache import cache, plugin
+from pubsubcache.analysers import registry
+from pubsubcache.exceptions import InvalidRequest, ServiceUnreachable
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.plugin import CacheOfAccount
+from pubsubcache.service import sessions
+from pubsubcache.store import in_thread
+from pubsubcache.store.changes import Removal, apply_changes
+from pubsubcache.sync import prepare, sync_node
+from pubsubcache.types import ItemsRequest, NodeAddress
+from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
+
+pytestmark = pytest.mark.django_db
+JID = "alice@example.org"
+
+
+@pytest.fixture(autouse=True)
+def _notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(plugin, "QUIET", 0.0)
+    with registry.temporarily(note_analyser(), replace=True):
+        yield
+
+
+@in_thread
+def _make_node() -> int:
+    account, _ = Account.objects.get_or_create(jid=JID)
+    extra = {"registry": registry.fingerprint(), "to_sync": True}
+    return PubsubNode.objects.create(
+        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", extra=extra
+    ).pk
+
+
+@in_thread
+def row(pk: int) -> PubsubNode:
+    return PubsubNode.objects.get(pk=pk)
+
+
+@in_thread
+def cached(pk: int) -> list[tuple[str, str]]:
+    return list(PubsubItem.objects.filter(node_id=pk).in_order().values_list("name", "data"))
+
+
+async def synced(count: int = 5, **manners: Any) -> tuple[FakeService, int, CacheOfAccount]:
+    """Return a service, a node of its in sync, and the cache of a client of it."""
+    service = FakeService(**manners)
+    service.fill(count)
+    pk = await _make_node()
+    await sync_node(service, pk)
+    service.requests.clear()
+    return service, pk, CacheOfAccount(JID, service)
+
+
+async def settled(client: CacheOfAccount) -> None:
+    """Wait until nothing goes on in the background."""
+    await asyncio.gather(*client._verifying.values())
+
+
+async def check_equal(service: FakeService, pk: int) -> None:
+    assert await cached(pk) == list(service.xml().items())
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@in_loop
+async def test_writes_are_taken_in(moves: bool) -> None:
+    service, pk, client = await synced(moves_edited=moves)
+    service.publish("new")
+    await client.written(ADDRESS, ["new"])
+    assert await cached(pk) == list(service.xml().items())
+    service.publish("item-002", "Edited")
+    await client.written(ADDRESS, ["item-002"])
+    assert dict(await cached(pk)) == service.xml()
+    await settled(client)
+    await check_equal(service, pk)
+    service.retract("item-001")
+    await client.written(ADDRESS, ["item-001"])
+    await check_equal(service, pk)
+    assert cache.trust(await in_thread(PubsubNode.objects.select_related("account").get)(pk=pk)) is cache.Trust.VOUCHED
+
+
+@in_loop
+async def test_the_notification_that_comes_later_changes_nothing() -> None:
+    service, pk, client = await synced()
+    item = service.publish("new", "New")
+    await client.written(ADDRESS, ["new"])
+    before = await cached(pk)
+    prepared = await prepare("note", ADDRESS, [item])
+    outcome = await in_thread(apply_changes)(pk, list(prepared.values()))
+    assert (outcome.published, outcome.grown) == ([], False)
+    assert await cached(pk) == before
+
+
+@in_loop
+async def test_newer_notifications_are_not_undone() -> None:
+    """Somebody retracts the item after the service was asked for it, and before it is stored."""
+    service, pk, client = await synced()
+    item = service.publish("new")
+    answers = [[item], []]
+
+    async def read_ids(*asked: Any) -> list[Any]:
+        items = answers.pop(0)
+        if items:
+            service.retract("new")
+            await in_thread(apply_changes)(pk, [Removal("new")])
+        return items
+
+    with patch.object(plugin.live, "read_ids", read_ids):
+        await client.written(ADDRESS, ["new"])
+    assert answers == []
+    await check_equal(service, pk)
+
+
+@in_loop
+async def test_items_that_made_room_are_found_out() -> None:
+    service, pk, client = await synced()
+    service.publish("new")
+    service.retract("item-000")  # of which nobody says a word
+    await client.written(ADDRESS, ["new"])
+    await settled(client)
+    await check_equal(service, pk)
+
+
+@in_loop
+async def test_writes_that_come_together_are_taken_in_together() -> None:
+    service, pk, client = await synced()
+    names = [f"new-{number}" for number in range(20)]
+    for name in names:
+        service.publish(name)
+    await asyncio.gather(*(client.written(ADDRESS, [name]) for name in names))
+    await settled(client)
+    await check_equal(service, pk)
+    assert len([request for request in service.asked() if request.item_ids]) <= 2
+
+
+@pytest.mark.parametrize("names", [None, ["new"]])
+@in_loop
+async def test_what_cannot_be_told_is_compared(names: list[str] | None) -> None:
+    service, pk, client = await synced()
+    service.errors["get_items"] = ServiceUnreachable("offline")
+    await client.written(ADDRESS, names)
+    node = await row(pk)
+    assert node.checked_at is None
+    assert node.sync_requested is not None
+
+
+@in_loop
+async def test_what_is_not_cached_costs_no_request() -> None:
+    service, pk, client = await synced()
+    await in_thread(PubsubNode.objects.filter(pk=pk).update)(sync_state=PubsubNode.SyncState.NO_SYNC)
+    await client.written(ADDRESS, ["item-001"])
+    await client.written(NodeAddress("elsewhere.example.org", "node"), ["item-001"])
+    assert service.requests == []
+
+
+@in_loop
+async def test_reads() -> None:
+    service, _, client = await synced()
+    page = await client.get_items(ADDRESS, ItemsRequest(max_items=2))
+    assert ([item.id for item in page.items], page.origin) == (["item-003", "item-004"], "cache")
+    assert sessions.get(JID) is None
+    with pytest.raises(InvalidRequest):
+        await client.get_items(NodeAddress(ADDRESS.service, ""), ItemsRequest())
+    with patch.object(cache, "look_up", side_effect=OperationalError):
+        page = await client.get_items(ADDRESS, ItemsRequest(max_items=2))
+    assert ([item.id for item in page.items], page.origin) == (["item-003", "item-004"], "service")
+    assert len(service.asked()) == 1
+
+
+@in_loop
+async def test_an_unknown_account_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    service, _, _ = await synced()
+    client = CacheOfAccount("carol@example.org", service)
+    for _ in range(2):
+        assert len((await client.get_items(ADDRESS, ItemsRequest())).items) == 5
+    assert [record.message for record in caplog.records if "no account" in record.message] == [
+        "The cache has no account carol@example.org: add it with manage.py pubsub_account add."
+    ]
+
+
+async def test_offers_may_end_in_any_order() -> None:
+    first, second = FakeService(), FakeService()
+    one, two = sessions.offered(JID, first), sessions.offered(JID, second)
+    one.__enter__()
+    two.__enter__()
+    assert sessions.get(JID) is second
+    one.__exit__(None, None, None)
+    assert sessions.get(JID) is second
+    two.__exit__(None, None, None)
+    assert sessions.get(JID) is None

@@ -1,0 +1,237 @@
+"""What requests look like, and how answers are read."""
+
+from collections.abc import Callable
+from typing import Any
+from xml.etree.ElementTree import Element, canonicalize, fromstring, tostring
+
+import pytest
+
+from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError, TooLarge
+from pubsubcache.types import ItemsRequest, NodeAddress, Rsm, Subscription
+from pubsubcache.xmpp import pubsub
+from pubsubcache.xmpp.requests import stanza_error
+
+NODE = NodeAddress("pubsub.example.org", "n")
+PUBSUB = "http://jabber.org/protocol/pubsub"
+
+
+class Service:
+    """Answers each request with the next of `answers`, and keeps what was asked."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def __call__(self, kind: str, to: str, payload: Element) -> Element:
+        self.asked.append((kind, to, canonicalize(tostring(payload))))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return fromstring(f"<iq xmlns='jabber:client' type='result'>{answer}</iq>")
+
+
+def same(xml: str) -> str:
+    return canonicalize(tostring(fromstring(xml)))
+
+
+async def request_of(call: Callable[[Service], Any], *answers: str) -> tuple[str, str, str]:
+    service = Service(*(answers or ("",)))
+    await call(service)
+    return service.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "inside"),
+    [
+        (ItemsRequest(), "<items node='n'/>"),
+        (ItemsRequest(max_items=3), "<items node='n' max_items='3'/>"),
+        (ItemsRequest(item_ids=("b", "a&")), "<items node='n'><item id='b'/><item id='a&amp;'/></items>"),
+        (
+            ItemsRequest(rsm=Rsm(max=2, after="x"), max_items=5),
+            "<items node='n' max_items='5'/><set xmlns='http://jabber.org/protocol/rsm'><max>2</max><after>x</after></set>",
+        ),
+        (
+            ItemsRequest(rsm=Rsm(max=0, before="")),
+            "<items node='n'/><set xmlns='http://jabber.org/protocol/rsm'><max>0</max><before/></set>",
+        ),
+        (
+            ItemsRequest(rsm=Rsm(index=0)),
+            "<items node='n'/><set xmlns='http://jabber.org/protocol/rsm'><index>0</index></set>",
+        ),
+        (
+            ItemsRequest(order_by="modification"),
+            "<items node='n'/><order xmlns='urn:xmpp:order-by:1' by='modification'/>",
+        ),
+    ],
+)
+async def test_items_are_asked_for(request_: ItemsRequest, inside: str) -> None:
+    asked = await request_of(lambda service: pubsub.get_items(service, NODE, request_))
+    assert asked == ("get", NODE.service, same(f"<pubsub xmlns='{PUBSUB}'>{inside}</pubsub>"))
+
+
+async def test_items_and_their_page_are_read() -> None:
+    service = Service(
+        f"<pubsub xmlns='{PUBSUB}'><items node='n'>"
+        "<item id='b' publisher='p@x'><x xmlns='u'/></item><item id='a'/></items>"
+        "<set xmlns='http://jabber.org/protocol/rsm'><first index='3'>c1</first><last>c2</last><count>9</count>"
+        "</set></pubsub>"
+    )
+    page = await pubsub.get_items(service, NODE, ItemsRequest(rsm=Rsm(max=2)))
+    assert [(item.id, item.publisher) for item in page.items] == [("b", "p@x"), ("a", None)]
+    assert page.rsm == Rsm(first="c1", last="c2", index=3, count=9)
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ("<count>0</count>", Rsm(count=0)),
+        ("<first index='-3'>a</first><last>b</last><count>x</count>", Rsm(first="a", last="b")),
+        ("<first index='99999999999999999999'>a</first><last/>", Rsm(first="a", last="")),
+    ],
+)
+async def test_odd_pages_are_read_as_far_as_they_make_sense(inside: str, expected: Rsm) -> None:
+    service = Service(f"<pubsub xmlns='{PUBSUB}'><set xmlns='http://jabber.org/protocol/rsm'>{inside}</set></pubsub>")
+    assert (await pubsub.get_items(service, NODE, ItemsRequest())).rsm == expected
+
+
+async def test_an_item_over_the_bounds_is_an_error(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_ITEM_SIZE = 100
+    service = Service(f"<pubsub xmlns='{PUBSUB}'><items><item id='a'><x>{'y' * 200}</x></item></items></pubsub>")
+    with pytest.raises(TooLarge):
+        await pubsub.get_items(service, NODE, ItemsRequest())
+
+
+def ids_page(ids: str, rsm: str = "") -> str:
+    items = "".join(f"<item jid='pubsub.example.org' name='{name}'/>" for name in ids)
+    page = f"<set xmlns='http://jabber.org/protocol/rsm'>{rsm}</set>" if rsm else ""
+    return f"<query xmlns='http://jabber.org/protocol/disco#items' node='n'>{items}{page}</query>"
+
+
+async def test_item_ids_are_listed() -> None:
+    service = Service(ids_page("cab"))
+    assert await pubsub.get_item_ids(service, NODE) == ["c", "a", "b"]
+    query = "<query xmlns='http://jabber.org/protocol/disco#items' node='n'/>"
+    assert service.asked == [("get", NODE.service, same(query))]
+
+
+async def test_pages_of_item_ids_are_followed_to_their_end() -> None:
+    service = Service(
+        ids_page("ab", "<last>b</last><count>5</count>"),
+        ids_page("cd", "<last>d</last><count>5</count>"),
+        ids_page("e", "<last>e</last><count>5</count>"),
+    )
+    assert await pubsub.get_item_ids(service, NODE) == list("abcde")
+    assert "<ns1:after>b</ns1:after>" in service.asked[1][2]
+
+
+async def test_pages_of_item_ids_that_go_in_a_circle_are_an_error() -> None:
+    service = Service(*[ids_page("ab", "<last>b</last>")] * 5)
+    with pytest.raises(ServiceError, match="circle"):
+        await pubsub.get_item_ids(service, NODE)
+    assert len(service.asked) == 2
+
+
+async def test_endless_pages_of_item_ids_are_bounded(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 3
+    service = Service(ids_page("ab", "<last>b</last>"), ids_page("cd", "<last>d</last>"), ids_page("e"))
+    with pytest.raises(TooLarge):
+        await pubsub.get_item_ids(service, NODE)
+
+
+async def test_a_subscription_is_asked_for_and_read() -> None:
+    answer = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subid='7' subscription='pending'/></pubsub>"
+    service = Service(answer)
+    got = await pubsub.subscribe(service, NODE, "a@x")
+    assert got == Subscription(jid="a@x", state="pending", node="n", subid="7")
+    assert service.asked == [
+        ("set", NODE.service, same(f"<pubsub xmlns='{PUBSUB}'><subscribe node='n' jid='a@x'/></pubsub>"))
+    ]
+
+
+async def test_subscriptions_are_listed_with_their_node_wherever_it_stands() -> None:
+    inner = "<subscription jid='a@x' subscription='subscribed'/>"
+    inner += "<subscription node='m' jid='a@x' subscription='subscribed'/>"
+    answer = f"<pubsub xmlns='{PUBSUB}'><subscriptions node='n'>{inner}</subscriptions></pubsub>"
+    assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), "s", "n")] == ["n"]
+    assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), "s")] == ["", "m"]
+
+
+async def test_ending_a_subscription_that_is_none_is_no_error() -> None:
+    await pubsub.unsubscribe(Service(ItemNotFound()), NODE, "a@x")
+    await pubsub.unsubscribe(Service(ServiceError("unexpected-request", "not-subscribed: No")), NODE, "a@x")
+    with pytest.raises(Forbidden):
+        await pubsub.unsubscribe(Service(Forbidden("forbidden")), NODE, "a@x")
+    with pytest.raises(ServiceError):
+        await pubsub.unsubscribe(Service(ServiceError("unexpected-request", "other")), NODE, "a@x", "7")
+
+
+async def test_publishing_returns_the_id_that_the_service_gave() -> None:
+    answer = f"<pubsub xmlns='{PUBSUB}'><publish node='n'><item id='given'/></publish></pubsub>"
+    assert await pubsub.publish(Service(answer), NODE, Element("{u}x")) == "given"
+    service = Service("")
+    assert await pubsub.publish(service, NODE, Element("{u}x"), "mine") == "mine"
+    expected = f"<pubsub xmlns='{PUBSUB}'><publish node='n'><item id='mine'><x xmlns='u'/></item></publish></pubsub>"
+    assert service.asked == [("set", NODE.service, same(expected))]
+
+
+@pytest.mark.parametrize(
+    ("call", "inside"),
+    [
+        (
+            lambda s: pubsub.retract(s, NODE, "a"),
+            f"<pubsub xmlns='{PUBSUB}'><retract node='n' notify='true'><item id='a'/></retract></pubsub>",
+        ),
+        (
+            lambda s: pubsub.retract(s, NODE, "a", notify=False),
+            f"<pubsub xmlns='{PUBSUB}'><retract node='n'><item id='a'/></retract></pubsub>",
+        ),
+        (lambda s: pubsub.purge_node(s, NODE), f"<pubsub xmlns='{PUBSUB}#owner'><purge node='n'/></pubsub>"),
+        (lambda s: pubsub.delete_node(s, NODE), f"<pubsub xmlns='{PUBSUB}#owner'><delete node='n'/></pubsub>"),
+        (lambda s: pubsub.create_node(s, NODE), f"<pubsub xmlns='{PUBSUB}'><create node='n'/></pubsub>"),
+        (
+            lambda s: pubsub.configure(s, NODE, {"pubsub#persist_items": True, "pubsub#max_items": 3, "l": ["a", "b"]}),
+            f"<pubsub xmlns='{PUBSUB}#owner'><configure node='n'><x xmlns='jabber:x:data' type='submit'>"
+            f"<field var='FORM_TYPE' type='hidden'><value>{PUBSUB}#node_config</value></field>"
+            "<field var='pubsub#persist_items'><value>1</value></field>"
+            "<field var='pubsub#max_items'><value>3</value></field>"
+            "<field var='l'><value>a</value><value>b</value></field></x></configure></pubsub>",
+        ),
+    ],
+)
+async def test_what_an_owner_asks(call: Callable[[Service], Any], inside: str) -> None:
+    assert await request_of(call) == ("set", NODE.service, same(inside))
+
+
+async def test_metadata_is_read_from_the_form() -> None:
+    answer = (
+        "<query xmlns='http://jabber.org/protocol/disco#info'>"
+        "<identity category='pubsub' type='leaf'/><feature var='f'/>"
+        "<x xmlns='jabber:x:data' type='result'><field var='pubsub#access_model'><value>open</value></field>"
+        "</x></query>"
+    )
+    assert await pubsub.get_node_metadata(Service(answer), NODE) == {"pubsub#access_model": ("open",)}
+    assert await pubsub.get_features(Service(answer), "s") == frozenset({"f"})
+
+
+@pytest.mark.parametrize(
+    ("inside", "kind", "text"),
+    [
+        ("<item-not-found xmlns='{s}'/><text xmlns='{s}'>No node</text>", ItemNotFound, "No node"),
+        ("<not-allowed xmlns='{s}'/><closed-node xmlns='{p}#errors'/>", Forbidden, "closed-node"),
+        (
+            "<feature-not-implemented xmlns='{s}'/><unsupported xmlns='{p}#errors' feature='retract-items'/>"
+            "<text xmlns='{s}'>Sorry</text>",
+            ServiceError,
+            "unsupported retract-items: Sorry",
+        ),
+        ("", ServiceError, ""),
+    ],
+)
+def test_errors_keep_their_condition_and_their_words(inside: str, kind: type[ServiceError], text: str) -> None:
+    filled = inside.format(s="urn:ietf:params:xml:ns:xmpp-stanzas", p=PUBSUB)
+    error = stanza_error(
+        fromstring(f"<iq xmlns='jabber:client' type='error'><error type='cancel'>{filled}</error></iq>")
+    )
+    assert type(error) is kind
+    assert error.text == text
+    assert error.condition in (inside or "undefined-condition")
