@@ -20,6 +20,7 @@ from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
+from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract
 
@@ -36,6 +37,7 @@ class _Arrived:
 
     item: Item
     has_payload: bool
+    delayed: bool = False  # as the last item, told on subscription or presence, which may be an old one by then
 
 
 Arrival = _Arrived | Removal | PurgeAll
@@ -155,7 +157,7 @@ class EventApplier:
             doubtful = doubtful or bool(event.unreadable)
             match event.kind:
                 case "items":
-                    changes += [_change(change) for change in event.changes]
+                    changes += [_change(change, event.delayed) for change in event.changes]
                 case "purge":
                     changes.append(PurgeAll())
                 case "delete":
@@ -202,10 +204,12 @@ class EventApplier:
     async def _complete(self, node: PubsubNode, changes: list[Arrival]) -> list[Arrival]:
         """Bring items to what the service would answer for them.
 
-        Those without a payload (XEP-0060, 4.3) are fetched, and left out when gone since. Some services name
-        the publisher only in notifications: whether ours does is seen by fetching an item once.
+        Those without a payload (XEP-0060, 4.3) are fetched, and left out when gone since; also those told late that
+        are not what the cache has. Some services name the publisher only in notifications: whether ours does is
+        seen by fetching an item once.
         """
         arrivals = [change for change in changes if isinstance(change, _Arrived)]
+        await self._leave_out_late(node, arrivals)
         wanted = {change.item.id for change in arrivals if not change.has_payload}
         named = [change.item for change in arrivals if change.item.publisher]
         if named and "publishers" not in node.extra:
@@ -228,6 +232,15 @@ class EventApplier:
                 completed.append(_Arrived(change.item.without_publisher() if secret else change.item, True))
         return completed
 
+    async def _leave_out_late(self, node: PubsubNode, arrivals: list[_Arrived]) -> None:
+        """Have the payload of what was told late fetched, unless the cache has just that."""
+        late = [arrived for arrived in arrivals if arrived.delayed and arrived.has_payload]
+        if late:
+            stored = await in_thread(stored_data)(node.pk, [arrived.item.id for arrived in late])
+            for arrived in late:
+                item = arrived.item
+                arrived.has_payload = stored.get(item.id) in (item.xml, item.without_publisher().xml)
+
     async def _tell(self, outcome: Outcome) -> None:
         if outcome.grown or outcome.order_unknown:
             self.on_unsure(outcome.node_pk)
@@ -239,7 +252,7 @@ class EventApplier:
             await announce(items_retracted, node_pk=outcome.node_pk, names=outcome.retracted)
 
 
-def _change(change: Publish | Retract) -> Arrival:
+def _change(change: Publish | Retract, delayed: bool) -> Arrival:
     if isinstance(change, Retract):
         return Removal(change.id)
-    return _Arrived(change.item, change.has_payload)
+    return _Arrived(change.item, change.has_payload, delayed)

@@ -226,11 +226,11 @@ class _Run:
     async def _store(self, page: ListedPage) -> None:
         if page.items:
             self.publishers = bool(self.publishers) or any(item.publisher for item in page.items)
-        stored = await in_thread(syncing.stored_data)(self.claim, [item.id for item in page.items])
+        stored = await in_thread(syncing.stored_data)(self.claim.node_pk, [item.id for item in page.items])
         prepared = await prepare(
             self.node.analyser,
             self.address,
-            [item for item in page.items if self.parse_anew or stored.get(item.id, ("",))[0] != item.xml],
+            [item for item in page.items if self.parse_anew or stored.get(item.id) != item.xml],
         )
         self.revision = await in_thread(syncing.store_page)(self.claim, page.items, prepared, page.revision, page.total)
 

@@ -12,11 +12,11 @@ Status = Account.Status
 
 
 @transaction.atomic
-def claim_accounts(worker: str, *, limit: int | None = None) -> list[Account]:
+def claim_accounts(worker: str) -> list[Account]:
     """Take leases of enabled accounts that nobody alive holds, and renew our own; return all that are ours."""
     now = timezone.now()
     free = Account.objects.enabled().free_or_of(worker, now).exclude(worker=worker).values_list("pk", flat=True)
-    for pk in free[:limit]:
+    for pk in free:
         # Another worker may have come between: whoever's condition still holds gets it.
         Account.objects.filter(pk=pk).enabled().free_or_of(worker, now).update(
             worker=worker, heartbeat=now, status=Status.CONNECTING, status_detail="", session_started=None

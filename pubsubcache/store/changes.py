@@ -166,7 +166,7 @@ class _Writer:
         A notification that changes nothing may be late, its item having been listed meanwhile.
         """
         moves = self.node.extra.get("moves")
-        if moves is not None and is_edit:
+        if moves is False or (moves and is_edit):
             return bool(moves)
         follower = self.node.items.filter(position__gt=row.position).in_order().values_list("name", flat=True).first()
         if follower is not None:

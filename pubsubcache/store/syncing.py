@@ -18,7 +18,7 @@ from django.utils import timezone
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
-from pubsubcache.store.nodes import load_node, set_state
+from pubsubcache.store.nodes import set_state
 from pubsubcache.store.purging import evict
 from pubsubcache.types import MAX_NUMBER, Item
 
@@ -120,21 +120,9 @@ def _owned(claim: Claim) -> PubsubNode:
     return node
 
 
-@transaction.atomic
-def renew(claim: Claim, **changes: Any) -> PubsubNode:
-    """Renew the claim, and set fields of the node; return its row. Raises `ClaimLost`."""
-    node = _owned(claim)
-    for name, value in changes.items():
-        setattr(node, name, value)
-    node.sync_heartbeat = timezone.now()
-    node.save(update_fields=["sync_heartbeat", *changes])
-    return load_node(node.pk) or node
-
-
-def stored_data(claim: Claim, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Return {item id: (data, parse error)} of those of `names` that are stored."""
-    rows = PubsubItem.objects.filter(node_id=claim.node_pk, name__in=names)
-    return {name: (data, error) for name, data, error in rows.values_list("name", "data", "parse_error")}
+def stored_data(node_pk: int, names: list[str]) -> dict[str, str]:
+    """Return {item id: data} of those of `names` that a node has stored."""
+    return dict(PubsubItem.objects.filter(node_id=node_pk, name__in=names).values_list("name", "data"))
 
 
 @transaction.atomic
@@ -223,17 +211,11 @@ def _place(
 
 
 def _upsert(rows: list[PubsubItem]) -> None:
+    for row in rows:
+        row.pk = None  # found by node and name: rows that are there keep their key
     PubsubItem.objects.bulk_create(
-        [PubsubItem(**_columns(row)) for row in rows],
-        update_conflicts=True,
-        unique_fields=["node", "name"],
-        update_fields=UPSERT_COLUMNS,
+        rows, update_conflicts=True, unique_fields=["node", "name"], update_fields=UPSERT_COLUMNS
     )
-
-
-def _columns(row: PubsubItem) -> dict[str, Any]:
-    columns = ("node_id", "name", "created", *UPSERT_COLUMNS)
-    return {column: getattr(row, column) for column in columns}
 
 
 def _trim(node: PubsubNode) -> None:

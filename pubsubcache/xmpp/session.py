@@ -77,7 +77,6 @@ class Session:
         self._main: asyncio.Task[None] | None = None
         self._stopped = False
         self._finished: ServiceUnreachable | None = None
-        self._hurry = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -112,10 +111,6 @@ class Session:
             await self._client.close()
         if self._client is not None:
             self._client.drop()
-
-    async def reconnect_now(self) -> None:
-        """Try at once when the session waits before its next attempt."""
-        self._hurry.set()
 
     async def wait_online(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Return when the session is online.
@@ -163,7 +158,7 @@ class Session:
                     logger.exception("The session of %s met an error of ours.", self.login.jid)
                     delay = settings.RECONNECT_MAX_DELAY
                     self._report("error", f"The session of {self.login.jid} met an error; the log has the details.")
-                await self._pause(delay)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 delay = min(delay * 2, settings.RECONNECT_MAX_DELAY)
         finally:
             await self._finish()
@@ -182,11 +177,6 @@ class Session:
         await client.ended
         self._stream = client.state
         raise client.reason
-
-    async def _pause(self, delay: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), delay * random.uniform(0.5, 1.0))  # noqa: S311
-        self._hurry.clear()
 
     async def _finish(self) -> None:
         self._finished = self._finished or ServiceUnreachable(f"The session of {self.login.jid} was ended.")

@@ -134,6 +134,14 @@ class Site:
 
         return await self.until(vouched)
 
+    async def knows_order(self, address: NodeAddress) -> None:
+        """After an edit, wait until it is known where the service puts edited items, so that nothing causes doubt."""
+
+        async def known() -> bool:
+            return "moves" in (await self.in_sync(address)).extra
+
+        await self.until(known)
+
     async def cached(self, address: NodeAddress, **options: Any) -> ItemsPage:
         """Have a node cached by reading it, and return it as the cache answers it."""
         await self.read(address, **options)

@@ -129,8 +129,9 @@ async def scene(site: Site, client: Any, bot: MakeBot) -> Scene:
     address = await make_node(owner, site.server)
     await owner.ask("set", address.service, _ownership(address, site.jid))
     await publish_many(owner, address, 12)
-    await owner.publish(address, entry("Edited"), "item-4")
     await site.cached(address)
+    await owner.publish(address, entry("Edited"), "item-4")
+    await site.knows_order(address)
     await site.converged(address)
     return Scene(site, owner, address, await bot(site.server), await bot(site.server, cached=False))
 

@@ -31,9 +31,10 @@ async def _prepared(site: Site, client) -> NodeAddress:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 12)
-    await bob.publish(address, entry("Edited"), "item-4")
     await site.read(address)
     await site.in_sync(address)
+    await bob.publish(address, entry("Edited"), "item-4")
+    await site.knows_order(address)
     return address
 
 

@@ -387,6 +387,38 @@ async def test_told_again_nothing_changes() -> None:
     assert told == []
 
 
+@in_loop
+async def test_what_is_told_late_is_not_taken_for_new() -> None:
+    """The last item, sent on subscription or presence: by then edited, or retracted, or just right."""
+    here = await site(3)
+    old = here.service.publish("item-002", "old")
+    gone = here.service.publish("gone")
+    edited = here.service.publish("item-002", "edited")
+    here.service.retract("gone")
+    await here.apply(publish_event(edited))
+    await here.apply_apart(publish_event(old, delayed=True), publish_event(gone, delayed=True))
+    await here.check()
+    here.service.requests.clear()
+    await here.apply(publish_event(edited, delayed=True))
+    await here.check()
+    assert here.service.requests == []
+    await here.apply(publish_event(here.service.publish("new"), delayed=True))
+    await here.check()
+    assert not here.doubted
+
+
+@pytest.mark.parametrize("told_late", [False, True])
+@in_loop
+async def test_what_is_told_again_leaves_no_doubt_where_edits_stay(told_late: bool) -> None:
+    here = await site(3, moves_edited=False)
+    await here.apply(publish_event(edited := here.service.publish("item-000", "edited")))
+    await verify(here.service, here.pk)
+    here.unsure.clear()
+    await here.apply(publish_event(edited, delayed=told_late))
+    assert not here.unsure
+    await here.check()
+
+
 # The order that services give
 
 
