@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int | None], None]
 Settled = Callable[[], Awaitable[None]]
 VERIFICATIONS = 20
+NEWEST_PAGES = 5  # of newest items are read to see their order, rather than all
 ORDER_ATTEMPTS = 3
 
 
@@ -288,14 +289,13 @@ async def verify(service: PubsubService, node_pk: int, settled: Settled = at_onc
 
 
 async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settled) -> Verdict:
-    ordered = False
+    newest: list[str] | None = None
     try:
-        count = await _count(service, node)
-        if count is not None and node.extra.get("probe") == []:
-            ordered = await _ends_alike(service, node)
-        ids: list[str] | int | None = count
-        if ids is None or ("probe" in node.extra and not ordered):
-            ids = await (_listed_ids(service, node) if count is None else _walked_ids(service, node))
+        ids: list[str] | int | None = await _count(service, node)
+        if ids is None:
+            ids = await _listed_ids(service, node)
+        elif node.extra.get("probe") or (newest := await _newest_ids(service, node)) is None:
+            ids = await _walked_ids(service, node)
         if ids is None:
             return Verdict.CHANGED
     except (ServiceError, ServiceUnreachable, SyncFailed) as error:
@@ -303,7 +303,7 @@ async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settle
             await in_thread(nodes.doubt_node)(node.pk)
         return Verdict.EQUAL  # when the session is lost, everything is compared once it is back
     await settled()
-    verdict: Verdict = await in_thread(syncing.compare)(node.pk, node.revision, ids, ordered=ordered)
+    verdict: Verdict = await in_thread(syncing.compare)(node.pk, node.revision, ids, newest=newest)
     return verdict
 
 
@@ -315,13 +315,22 @@ async def _count(service: PubsubService, node: PubsubNode) -> int | None:
     return None if page.rsm is None else page.rsm.count
 
 
-async def _ends_alike(service: PubsubService, node: PubsubNode) -> bool:
-    """Whether the items that notifications brought during the walk are the service's newest, in the same order."""
-    names: list[str] = await in_thread(syncing.names_from_notifications)(node.pk, settings.PAGE_SIZE + 1)
-    if not 0 < len(names) <= settings.PAGE_SIZE:
-        return False
-    page = await live.read(service, node.address, ItemsRequest(max_items=len(names)))
-    return [item.id for item in page.items] == names
+async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | None:
+    """Return the service's order of the items that came by notification since the order was last seen.
+
+    None when there are too many of them, or the order cannot be told.
+    """
+    limit = NEWEST_PAGES * settings.PAGE_SIZE
+    names: list[str] = await in_thread(syncing.unconfirmed)(node.pk, limit + 1)
+    if not 0 < len(names) <= limit:
+        return None if "probe" in node.extra or names else []
+    newest = await newest_id(service, node.address)
+    if len(names) <= 2 and newest == names[-1] and "probe" not in node.extra:
+        return names
+    ids = [item.id for item in (await live.read(service, node.address, ItemsRequest(max_items=len(names)))).items]
+    if set(ids) != set(names):
+        return None
+    return ids if newest == ids[-1] else ids[::-1] if newest == ids[0] else None
 
 
 async def _walked_ids(service: PubsubService, node: PubsubNode) -> list[str]:

@@ -329,10 +329,11 @@ class Verdict(Enum):
 
 
 @transaction.atomic
-def compare(pk: int, revision: int, ids: list[str] | int, *, ordered: bool = False) -> Verdict:
+def compare(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
     """Compare a node, as it was at `revision`, with the service's ids in order, or only their number.
 
-    When just the order differs it is put right; `ordered`: it was found to be right.
+    With the number, `newest` may be the ids in order of as many newest items as `unconfirmed` named. When just the
+    order differs it is put right.
     """
     node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
     if node is None or node.sync_state != SyncState.COMPLETED:
@@ -344,39 +345,56 @@ def compare(pk: int, revision: int, ids: list[str] | int, *, ordered: bool = Fal
         return Verdict.DIFFERENT
     if node.extra.get("listed") != count:
         note_count(node, count)
-        node.save(update_fields=["extra"])
     if isinstance(ids, list):
-        return _compare_ids(node, ids)
-    if ordered:
-        _learn(node)
-        node.save(update_fields=["extra"])
+        return _put_in_order(node, ids, start=0)
+    if newest is not None:
+        return _put_in_order(node, newest, start=_anchor(node))
+    node.save(update_fields=["extra"])
     return Verdict.EQUAL
 
 
-def names_from_notifications(pk: int, limit: int) -> list[str]:
-    """Return the ids of the items from the oldest on that a notification brought during the last walk, oldest first.
+def unconfirmed(pk: int, limit: int) -> list[str]:
+    """Return the ids of the newest items, at most `limit`, whose order is only that of their notifications.
 
-    At most `limit`; none when there are items purged from the cache, whose places count as well.
+    Before them the item that precedes them, if there is one: where it still does, no older one has moved.
     """
-    node = PubsubNode.objects.filter(pk=pk, evicted_count=0).first()
-    newest = node.items.in_order().last() if node is not None else None
-    if node is None or newest is None:
-        return []
-    start = newest.position // EPOCH * EPOCH + HALF_EPOCH
-    return list(node.items.filter(position__gte=start).in_order().values_list("name", flat=True)[:limit])
+    node = PubsubNode.objects.get(pk=pk)
+    places = sorted((position, name) for name, (position, _, _) in _places(node, _anchor(node), limit).items())
+    return [name for _, name in places][:limit]
 
 
-def _compare_ids(node: PubsubNode, ids: list[str]) -> Verdict:
+def _anchor(node: PubsubNode) -> int:
+    """Return the position of the newest item whose place the service itself gave; if none, the first one after."""
+    highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
+    walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
+    confirmed: int = max(walked, node.extra.get("confirmed", 0))
     models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
-    places = {
-        name: (position, model, row_pk)
+    places = [
+        model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
         for model in models
-        for row_pk, name, position in model._default_manager.filter(node=node).values_list("pk", "name", "position")
+    ]
+    return max((place for place in places if place is not None), default=confirmed + 1)
+
+
+def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Any], int]]:
+    """Return {id: (position, model, primary key)} of the items that are known of, from position `start` on."""
+    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    return {
+        name: (position, model, pk)
+        for model in models
+        for pk, name, position in model._default_manager.filter(node=node, position__gte=start)
+        .order_by("position")
+        .values_list("pk", "name", "position")[:limit]
     }
+
+
+def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
+    """Give the items from position `start` on the order of `ids`, if they are those."""
+    places = _places(node, start)
     if places.keys() != set(ids):
         return Verdict.DIFFERENT
     ordered = sorted(place for place, _, _ in places.values())
-    for model in models:
+    for model in {model for _, model, _ in places.values()}:
         moved = [
             model(pk=places[name][2], position=place)
             for name, place in zip(ids, ordered, strict=True)
@@ -384,6 +402,7 @@ def _compare_ids(node: PubsubNode, ids: list[str]) -> Verdict:
         ]
         model._default_manager.bulk_update(moved, ["position"], batch_size=500)
     _learn(node)
+    node.extra["confirmed"] = max(ordered, default=0)
     node.save(update_fields=["extra"])
     return Verdict.EQUAL
 

@@ -20,7 +20,7 @@ from pubsubcache.models import Account, PendingUnsubscription, PubsubItem, Pubsu
 from pubsubcache.signals import items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes, purge
 from pubsubcache.sync import sync_node, verify
-from pubsubcache.types import NodeAddress, Publish, PubsubEvent, Retract
+from pubsubcache.types import NodeAddress, Publish, PubsubEvent, Retract, Rsm
 from tests.fakes import (
     ADDRESS,
     FakeService,
@@ -84,6 +84,17 @@ class Site:
 
     async def names(self) -> list[str]:
         return list(await self.rows())
+
+    async def checked(self) -> None:
+        """Take the node as if it was just compared, and found to have as many items as the service."""
+
+        @in_thread
+        def confirm() -> None:
+            node = PubsubNode.objects.get(pk=self.pk)
+            node.extra["confirmed"] = node.items.in_order().last().position  # type: ignore[union-attr]
+            node.save()
+
+        await confirm()
 
     async def check(self) -> None:
         """The cache is the service, order and counts included."""
@@ -451,6 +462,45 @@ async def test_the_last_item_edited_says_nothing_of_the_order() -> None:
     here = await site(3, moves_edited=True)
     await here.apply(publish_event(here.service.publish("item-002", "edited")))
     assert not here.unsure
+    await here.check()
+
+
+@pytest.mark.parametrize("manners", [{"paging": "opaque"}, {"paging": "ids", "newest_first": True}, {}])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 30])
+@in_loop
+async def test_what_is_told_in_another_order_is_put_in_order(size: int, apart: bool, manners: dict[str, Any]) -> None:
+    """As by ejabberd, of items that are published at the same moment."""
+    here = await site(size, **manners)
+    events = [publish_event(here.service.publish(f"new-{number}")) for number in range(4)]
+    for event in (events[2], events[0], events[3], events[1]):
+        await here.apply(event)
+        if apart and event is not events[1]:
+            await here.checked()
+    assert await verify(here.service, here.pk)
+    await here.check()
+    before = await here.rows()
+    with override_settings(PUBSUBCACHE_PAGE_SIZE=1):  # too many to look at the newest alone
+        await here.apply(*(publish_event(here.service.publish(f"more-{number}")) for number in range(6)))
+        assert await verify(here.service, here.pk)
+    await here.check()
+    assert {name: row["id"] for name, row in (await here.rows()).items()}.items() >= {
+        name: row["id"] for name, row in before.items()
+    }.items()
+
+
+@in_loop
+async def test_news_cost_little_to_compare() -> None:
+    here = await site(300, paging="opaque")
+    for number in range(3):
+        await here.apply(publish_event(here.service.publish(f"new-{number}")))
+        here.service.requests.clear()
+        assert await verify(here.service, here.pk)
+        assert [request.max_items or request.rsm for request in here.service.asked()] == [Rsm(max=0), 1]
+    await here.apply(*(publish_event(here.service.publish(f"burst-{number}")) for number in range(9)))
+    here.service.requests.clear()
+    assert await verify(here.service, here.pk)
+    assert [request.max_items or request.rsm for request in here.service.asked()] == [Rsm(max=0), 1, 10]
     await here.check()
 
 

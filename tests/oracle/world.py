@@ -177,8 +177,6 @@ class World:
             else:
                 actions.append(self._publish(node, name, "plain"))
         node.never_empty = False
-        # ejabberd's notifications of what is published at once may come in another order than the items have.
-        node.silent = node.silent or self.server.name == "ejabberd"
         await self._try(node, *actions)
 
     async def race(self, node: Node, kind: str, seed: int) -> None:
