@@ -31,7 +31,8 @@ class Defaults:
     SYNC_CLAIM_TIMEOUT: float = 60.0  # a synchronisation not heard of for so long is taken over
     RETRY_DELAY: float = 30.0  # before a failed synchronisation is tried again; doubles each time
     RETRY_MAX_DELAY: float = 3600.0
-    RECONCILE_INTERVAL: float = 3600.0  # a followed node is compared whole with the service so often
+    RECONCILE_INTERVAL: float = 3600.0  # the ids of a followed node are compared with the service's so often
+    COMPARE_INTERVAL: float = 86_400.0  # and its contents so often
     # Notifications
     EVENT_BATCH_SIZE: int = 200  # notifications written in one transaction, at most
     EVENT_QUEUE_SIZE: int = 20_000  # notifications waiting; past it the nodes are compared anew instead

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -75,6 +76,7 @@ class Account(models.Model):
     session_started = models.DateTimeField(_("session started"), null=True, editable=False)
     heartbeat = models.DateTimeField(_("heartbeat"), null=True, editable=False)
     worker = models.CharField(_("worker"), max_length=100, blank=True, default="", editable=False)
+    leaving = models.BooleanField(_("being removed"), default=False, editable=False)
 
     objects = AccountQuerySet.as_manager()
 
@@ -143,6 +145,14 @@ class PubsubNode(models.Model):
     sync_done = models.PositiveIntegerField(_("items read so far"), default=0)
     sync_total = models.PositiveIntegerField(_("items to read"), null=True, blank=True)
     checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
+    compared_at = models.DateTimeField(_("contents compared"), null=True, blank=True)
+    reconcile_interval = models.DurationField(
+        _("compare every"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(timedelta(seconds=1))],
+        help_text=_("Hours, minutes and seconds, such as 00:10:00. Empty: as the settings of the site say."),
+    )
     access_model = models.CharField(_("access model"), max_length=20, blank=True, default="")
     item_count = models.PositiveIntegerField(_("items"), default=0)
     partial = models.BooleanField(_("partial"), default=False)

@@ -27,6 +27,16 @@ class AccountQuerySet(models.QuerySet["Account"]):
             models.Q(worker__in=["", worker]) | models.Q(heartbeat__isnull=True) | models.Q(heartbeat__lt=silent)
         )
 
+    def with_progress(self) -> Self:
+        """Accounts with `number_of_nodes`, and `number_waiting` of them for their first or a new comparison."""
+        nodes = models.Count("nodes")
+        unchecked = models.Q(nodes__checked_at__isnull=True) | models.Q(
+            nodes__checked_at__lt=models.F("session_started")
+        )
+        waiting = models.Q(nodes__sync_state__isnull=True) | models.Q(nodes__sync_state="IN_PROGRESS")
+        waiting |= models.Q(nodes__sync_state="COMPLETED") & unchecked
+        return self.annotate(number_of_nodes=nodes, number_waiting=models.Count("nodes", filter=waiting))
+
 
 class PubsubNodeQuerySet(models.QuerySet["PubsubNode"]):
     """Nodes."""

@@ -31,8 +31,9 @@ from pubsubcache.listing import ListedPage, Listing, newest_id, starts_with_newe
 from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
-from pubsubcache.store import in_thread, nodes, syncing
-from pubsubcache.store.syncing import Verdict
+from pubsubcache.store import comparing, in_thread, nodes, syncing
+from pubsubcache.store.comparing import Verdict
+from pubsubcache.store.syncing import ClaimLost
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,9 @@ async def _settle_order(service: PubsubService, node_pk: int, settled: Settled) 
     """See to the order of items that notifications brought during the walk."""
     for _ in range(VERIFICATIONS):
         node = await in_thread(nodes.load_node)(node_pk)
-        if node is None or "probe" not in node.extra or await _verify_once(service, node, settled) is Verdict.EQUAL:
+        if node is None or "probe" not in node.extra:
+            return
+        if await _verify_once(service, node, settled) in (Verdict.EQUAL, Verdict.UNKNOWN):
             return
         await asyncio.sleep(0.1)
 
@@ -113,6 +116,8 @@ async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException)
     """Keep in the node's row why a synchronisation did not end well."""
     if isinstance(error, asyncio.CancelledError):
         await asyncio.shield(in_thread(syncing.release)(claim))
+    elif isinstance(error, ClaimLost):
+        await in_thread(nodes.give_up_subscription)(node.account_id, node.address)
     elif isinstance(error, ItemNotFound):
         await in_thread(nodes.remove_node)(node.pk)
         await announce(node_deleted, node_pk=node.pk, account=node.account.jid, address=node.address)
@@ -288,6 +293,19 @@ async def verify(service: PubsubService, node_pk: int, settled: Settled = at_onc
     return verdict is not Verdict.CHANGED
 
 
+async def order_confirmed(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
+    """Whether a node has as many items as the service and its order, which is put right if only that differs."""
+    for _ in range(VERIFICATIONS):
+        node = await in_thread(nodes.load_node)(node_pk)
+        if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
+            return False
+        verdict = await _verify_once(service, node, settled)
+        if verdict is not Verdict.CHANGED:
+            return verdict is Verdict.EQUAL
+        await asyncio.sleep(0.1)
+    return False
+
+
 async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settled) -> Verdict:
     newest: list[str] | None = None
     try:
@@ -301,9 +319,9 @@ async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settle
     except (ServiceError, ServiceUnreachable, SyncFailed) as error:
         if not live.is_unreachable(error):
             await in_thread(nodes.doubt_node)(node.pk)
-        return Verdict.EQUAL  # when the session is lost, everything is compared once it is back
+        return Verdict.UNKNOWN  # when the session is lost, everything is compared once it is back
     await settled()
-    verdict: Verdict = await in_thread(syncing.compare)(node.pk, node.revision, ids, newest=newest)
+    verdict: Verdict = await in_thread(comparing.compare)(node.pk, node.revision, ids, newest=newest)
     return verdict
 
 
@@ -321,7 +339,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     None when there are too many of them, or the order cannot be told.
     """
     limit = NEWEST_PAGES * settings.PAGE_SIZE
-    names: list[str] = await in_thread(syncing.unconfirmed)(node.pk, limit + 1)
+    names: list[str] = await in_thread(comparing.unconfirmed)(node.pk, limit + 1)
     if not 0 < len(names) <= limit:
         return None if "probe" in node.extra or names else []
     newest = await newest_id(service, node.address)

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -20,6 +19,7 @@ from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
 from pubsubcache.fields import Undecryptable
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store import remove_accounts
 
 NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)
 
@@ -100,9 +100,7 @@ class AccountAdmin(CacheAdmin[Account]):
         return [*super().get_readonly_fields(request, obj), *(["jid"] if obj else [])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
-        nodes = PubsubNode.objects.filter(account=OuterRef("pk")).order_by().values("account")
-        counted = Subquery(nodes.annotate(number=Count("pk")).values("number"), output_field=IntegerField())
-        return super().get_queryset(request).annotate(number_of_nodes=Coalesce(counted, 0))
+        return super().get_queryset(request).with_progress()  # type: ignore[attr-defined,no-any-return]
 
     @method_decorator(sensitive_post_parameters(NEW_PASSWORD))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -123,12 +121,21 @@ class AccountAdmin(CacheAdmin[Account]):
         return PubsubNode.objects.filter(account__in=[account.pk for account in objects])
 
     def delete_model(self, request: HttpRequest, obj: Account) -> None:
-        super().delete_model(request, obj)
-        wake_workers()
+        self._remove(request, Account.objects.filter(pk=obj.pk))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        super().delete_queryset(request, queryset)
+        self._remove(request, bare(queryset))
+
+    def _remove(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        _gone, leaving = remove_accounts(accounts)
         wake_workers()
+        if leaving:
+            text = ngettext(
+                "%(count)d account goes when a worker has given up its subscriptions. Delete it again to leave them.",
+                "%(count)d accounts go when a worker has given up their subscriptions. Delete again to leave them.",
+                leaving,
+            )
+            self.message_user(request, text % {"count": leaving}, messages.WARNING)
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def session(self, account: Account) -> str:
@@ -162,10 +169,13 @@ class AccountAdmin(CacheAdmin[Account]):
 
     @admin.display(description=gettext_lazy("nodes"), ordering="number_of_nodes")
     def node_count(self, account: Account) -> str:
-        """The number of nodes, linked to them."""
-        number: int = getattr(account, "number_of_nodes", 0)
+        """The number of nodes, linked to them, and how many of them wait to be compared with their services."""
         url = reverse("admin:pubsubcache_pubsubnode_changelist", query={"account__id__exact": account.pk})
-        return format_html('<a href="{}">{}</a>', url, display.number(number))
+        link = format_html('<a href="{}">{}</a>', url, display.number(getattr(account, "number_of_nodes", 0)))
+        if not (waiting := getattr(account, "number_waiting", 0)):
+            return link
+        text = ngettext("%(number)s waits to be compared", "%(number)s wait to be compared", waiting)
+        return display.stacked(link, text % {"number": display.number(waiting)})
 
     @admin.display(description=gettext_lazy("nodes"))
     def node_link(self, account: Account) -> str:

@@ -74,6 +74,8 @@ def session_badge(account: Account) -> SafeString:
     """Return what is known of an account's session: a status nobody alive vouches for is no status."""
     status = Account.Status(account.status) if account.status in Account.Status.values else Account.Status.ERROR
     detail = account.status_detail[:300]
+    if account.leaving:
+        return badge("warn", _("being removed"), _("As soon as a worker has given up its subscriptions."))
     if account.is_online():
         return badge("good", str(status.label), detail)
     if status in (Account.Status.AUTH_FAILED, Account.Status.ERROR) and account.enabled:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from pubsubcache.admin import display, steering
 from pubsubcache.admin.analysers import analysers_view
-from pubsubcache.admin.base import CacheAdmin
+from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import StateFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.models import Account, PubsubNode
@@ -23,12 +23,13 @@ from pubsubcache.models import Account, PubsubNode
 SHOWN = {
     None: ("account", "service", "name", "uri", "content"),
     gettext_lazy("Synchronisation"): (
-        "policy", "state", "reason", "sync_state_updated", "checked_at", "subscribed",
-        "sync_requested", "failures", "next_attempt", "sync_owner", "sync_heartbeat",
+        "policy", "reconcile_interval", "state", "reason", "sync_state_updated", "checked_at", "compared_at",
+        "subscribed", "sync_requested", "failures", "next_attempt", "sync_owner", "sync_heartbeat",
     ),
     gettext_lazy("Kind"): ("analyser", "type", "subtype", "access_model", "partial", "evicted_count", "extra_data"),
 }  # fmt: skip
 
+EDITABLE = ("policy", "reconcile_interval")
 POLICY_WORDS: dict[str, Any] = {
     PubsubNode.Policy.ALWAYS: gettext_lazy("always"),
     PubsubNode.Policy.NEVER: gettext_lazy("never"),
@@ -57,7 +58,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     search_help_text = gettext_lazy("Searches the names of nodes and services.")
     actions = ("sync", "purge", "policy_auto", "policy_always", "policy_never", "delete_selected")
     fieldsets = [(title, {"fields": fields}) for title, fields in SHOWN.items()]
-    readonly_fields = [name for fields in SHOWN.values() for name in fields if name != "policy"]
+    readonly_fields = [name for fields in SHOWN.values() for name in fields if name not in EDITABLE]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubNode]:
         return super().get_queryset(request).defer("account__password", "account__status_detail")
@@ -84,7 +85,10 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return request.user.has_perm("pubsubcache.purge_pubsubnode")
 
     def save_model(self, request: HttpRequest, obj: PubsubNode, form: Any, change: bool) -> None:
-        """Write the policy alone: a worker writes the rest of the row at the same time."""
+        """Write what staff may change alone: a worker writes the rest of the row at the same time."""
+        if "reconcile_interval" in form.changed_data:
+            obj.save(update_fields=["reconcile_interval"])
+            wake_workers()
         if "policy" in form.changed_data:
             steering.apply_policy(PubsubNode.objects.filter(pk=obj.pk), obj.policy)
 

@@ -5,7 +5,8 @@
 
 from channels.db import database_sync_to_async as in_thread
 
+from pubsubcache.store.accounts import remove_accounts
 from pubsubcache.store.nodes import forget_nodes, request_sync, set_policy
 from pubsubcache.store.purging import purge, purgeable
 
-__all__ = ["forget_nodes", "in_thread", "purge", "purgeable", "request_sync", "set_policy"]
+__all__ = ["forget_nodes", "in_thread", "purge", "purgeable", "remove_accounts", "request_sync", "set_policy"]

@@ -4,9 +4,11 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from pubsubcache.models import Account
+from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store.nodes import forget_nodes
 
 Status = Account.Status
 
@@ -22,7 +24,29 @@ def claim_accounts(worker: str) -> list[Account]:
             worker=worker, heartbeat=now, status=Status.CONNECTING, status_detail="", session_started=None
         )
     Account.objects.filter(worker=worker, enabled=True).update(heartbeat=now)
+    Account.objects.filter(worker=worker, leaving=True, pending_unsubscriptions=None).delete()
     return list(Account.objects.filter(worker=worker, enabled=True))
+
+
+@transaction.atomic
+def remove_accounts(accounts: QuerySet[Account]) -> tuple[int, int]:
+    """Remove accounts with their nodes: return how many are gone, and how many go once a worker unsubscribed them.
+
+    Those stay that can log in and have subscriptions to give up, without their nodes; removed again, they go at once.
+    """
+    gone = leaving = 0
+    for account in accounts.select_for_update(of=("self",)):
+        followed = account.nodes.filter(Q(subscribed=True) | ~Q(sync_owner=""))
+        has_subscriptions = followed.exists() or account.pending_unsubscriptions.exists()
+        can_log_in = account.enabled and account.status not in (Status.AUTH_FAILED, Status.ERROR)
+        if has_subscriptions and can_log_in and not account.leaving:
+            forget_nodes(PubsubNode.objects.filter(account=account), unsubscribe=True)
+            Account.objects.filter(pk=account.pk).update(leaving=True)
+            leaving += 1
+        else:
+            account.delete()
+            gone += 1
+    return gone, leaving
 
 
 @transaction.atomic

@@ -50,8 +50,8 @@ def load_node(pk: int) -> PubsubNode | None:
 
 
 def load_account(account_jid: str) -> Account | None:
-    """Return an account, or None."""
-    return Account.objects.filter(jid=account_jid).first()
+    """Return an account, or None when there is none or it is being removed."""
+    return Account.objects.filter(jid=account_jid, leaving=False).first()
 
 
 def check_address(address: NodeAddress) -> None:
@@ -142,7 +142,7 @@ def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False)
     `by_hand`: it is to be kept in sync from now on, though no analyser may say so.
     Raises `Account.DoesNotExist`.
     """
-    account = Account.objects.get(jid=account_jid)
+    account = Account.objects.get(jid=account_jid, leaving=False)
     node, created = PubsubNode.objects.select_for_update().get_or_create(
         account=account, service=address.service, name=address.name
     )
@@ -239,18 +239,25 @@ def revalidate(pk: int) -> None:
 @transaction.atomic
 def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
     """Remove nodes and their items; with `unsubscribe` have workers end their subscriptions. Return their number."""
-    chosen = list(nodes.only("pk", "account_id", "service", "name", "subscribed"))
+    chosen = list(nodes.only("pk", "account_id", "service", "name", "subscribed", "sync_owner"))
     if unsubscribe:
         PendingUnsubscription.objects.bulk_create(
             [
                 PendingUnsubscription(account_id=node.account_id, service=node.service, name=node.name)
                 for node in chosen
-                if node.subscribed
+                if node.subscribed or node.sync_owner  # which subscribes first
             ],
             ignore_conflicts=True,
         )
     PubsubNode.objects.filter(pk__in=[node.pk for node in chosen]).delete()
     return len(chosen)
+
+
+@transaction.atomic
+def give_up_subscription(account_pk: int, address: NodeAddress) -> None:
+    """Have a worker end a subscription that was made for a node which was given up meanwhile."""
+    if Account.objects.select_for_update().filter(pk=account_pk).exists():
+        PendingUnsubscription.objects.get_or_create(account_id=account_pk, service=address.service, name=address.name)
 
 
 @transaction.atomic

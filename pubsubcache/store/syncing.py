@@ -8,11 +8,10 @@ then is newer than the page.
 import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max, Model, Q, QuerySet
+from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, Q, QuerySet, Value
 from django.utils import timezone
 
 from pubsubcache.conf import settings
@@ -101,9 +100,7 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
     if not won:
         return None
     node = PubsubNode.objects.select_for_update().get(pk=pk)
-    highest = PubsubItem.objects.filter(node=node).aggregate(highest=Max("position"))["highest"] or 0
-    highest = max(highest, node.evicted.aggregate(highest=Max("position"))["highest"] or 0, node.next_position)
-    base = (highest // EPOCH + 1) * EPOCH
+    base = (max(_highest(node), node.next_position) // EPOCH + 1) * EPOCH
     node.next_position = base + HALF_EPOCH
     fetch_evicted, node.bring_back = fetch_evicted or node.bring_back, False
     if node.sync_state != SyncState.COMPLETED:
@@ -111,6 +108,12 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
     PubsubTombstone.objects.filter(node=node).delete()
     node.save()
     return Claim(node_pk=pk, owner=owner, base=base, revision=node.revision, started=now, fetch_evicted=fetch_evicted)
+
+
+def _highest(node: PubsubNode) -> int:
+    """Return the position of the newest item that is known of."""
+    items, evicted = (rows.aggregate(highest=Max("position"))["highest"] for rows in (node.items, node.evicted))
+    return max(items or 0, evicted or 0)
 
 
 def _owned(claim: Claim) -> PubsubNode:
@@ -248,10 +251,11 @@ def finish(
         _reverse(node)
     node.item_count = node.items.count()
     node.evicted_count = node.evicted.count()
+    node.next_position = max(node.next_position, _highest(node))  # what was listed may stand among what was notified
     node.partial = node.partial and node.evicted_count > 0
     node.tombstones.all().delete()
     node.extra |= extra
-    _learn(node)
+    learn_place(node)
     if unsure or node.items.filter(position__gte=claim.base + HALF_EPOCH).exists():
         node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
     for name, value in changes.items():
@@ -260,6 +264,7 @@ def finish(
     node.subscribed = subscribed
     if subscribed:  # taken up again before an earlier subscription was given up
         PendingUnsubscription.objects.filter(account_id=node.account_id, service=node.service, name=node.name).delete()
+    node.compared_at = claim.started
     # As of the start: what came since is only known through notifications. Asked for again meanwhile, as when one of
     # those could not be taken in, this was not enough.
     node.checked_at = claim.started if node.sync_requested is None else None
@@ -320,94 +325,7 @@ def _reverse(node: PubsubNode) -> None:
         model._default_manager.bulk_update(mirrored, ["position"], batch_size=500)
 
 
-class Verdict(Enum):
-    """What a comparison of a node with the service's list of ids found."""
-
-    EQUAL = "equal"
-    CHANGED = "changed"  # a notification came in between
-    DIFFERENT = "different"
-
-
-@transaction.atomic
-def compare(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
-    """Compare a node, as it was at `revision`, with the service's ids in order, or only their number.
-
-    With the number, `newest` may be the ids in order of as many newest items as `unconfirmed` named. When just the
-    order differs it is put right.
-    """
-    node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
-    if node is None or node.sync_state != SyncState.COMPLETED:
-        return Verdict.EQUAL
-    if node.revision != revision or node.sync_owner:
-        return Verdict.CHANGED
-    count = ids if isinstance(ids, int) else len(ids)
-    if node.item_count + node.evicted_count != count:
-        return Verdict.DIFFERENT
-    if node.extra.get("listed") != count:
-        note_count(node, count)
-    if isinstance(ids, list):
-        return _put_in_order(node, ids, start=0)
-    if newest is not None:
-        return _put_in_order(node, newest, start=_anchor(node))
-    node.save(update_fields=["extra"])
-    return Verdict.EQUAL
-
-
-def unconfirmed(pk: int, limit: int) -> list[str]:
-    """Return the ids of the newest items, at most `limit`, whose order is only that of their notifications.
-
-    Before them the item that precedes them, if there is one: where it still does, no older one has moved.
-    """
-    node = PubsubNode.objects.get(pk=pk)
-    places = sorted((position, name) for name, (position, _, _) in _places(node, _anchor(node), limit).items())
-    return [name for _, name in places][:limit]
-
-
-def _anchor(node: PubsubNode) -> int:
-    """Return the position of the newest item whose place the service itself gave; if none, the first one after."""
-    highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
-    walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
-    confirmed: int = max(walked, node.extra.get("confirmed", 0))
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
-    places = [
-        model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
-        for model in models
-    ]
-    return max((place for place in places if place is not None), default=confirmed + 1)
-
-
-def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Any], int]]:
-    """Return {id: (position, model, primary key)} of the items that are known of, from position `start` on."""
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
-    return {
-        name: (position, model, pk)
-        for model in models
-        for pk, name, position in model._default_manager.filter(node=node, position__gte=start)
-        .order_by("position")
-        .values_list("pk", "name", "position")[:limit]
-    }
-
-
-def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
-    """Give the items from position `start` on the order of `ids`, if they are those."""
-    places = _places(node, start)
-    if places.keys() != set(ids):
-        return Verdict.DIFFERENT
-    ordered = sorted(place for place, _, _ in places.values())
-    for model in {model for _, model, _ in places.values()}:
-        moved = [
-            model(pk=places[name][2], position=place)
-            for name, place in zip(ids, ordered, strict=True)
-            if places[name][1] is model and places[name][0] != place
-        ]
-        model._default_manager.bulk_update(moved, ["position"], batch_size=500)
-    _learn(node)
-    node.extra["confirmed"] = max(ordered, default=0)
-    node.save(update_fields=["extra"])
-    return Verdict.EQUAL
-
-
-def _learn(node: PubsubNode) -> None:
+def learn_place(node: PubsubNode) -> None:
     """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
     probe = node.extra.pop("probe", None) or []
     places = dict(node.items.filter(name__in=probe).values_list("name", "position"))
@@ -468,12 +386,14 @@ def due(account_pk: int, limit: int, *, online_since: datetime | None) -> list[i
 
 
 def _reconciled_before(now: datetime) -> Q:
-    """Return which nodes, by their `turn`, it is time to compare again.
+    """Return which nodes, by their own interval or by their `turn`, it is time to compare again.
 
     Nodes that were checked together, as at the start of a session, come up one turn after the other.
     """
-    due = Q()
+    interval = F("reconcile_interval")
+    moment = ExpressionWrapper(Value(now, DateTimeField()) - interval, DateTimeField())
+    due = Q(reconcile_interval__isnull=False, checked_at__lt=moment)
     for turn in range(TURNS):
         seconds = settings.RECONCILE_INTERVAL * (1 - JITTER * turn / TURNS)
-        due |= Q(turn=turn, checked_at__lt=now - timedelta(seconds=seconds))
+        due |= Q(reconcile_interval__isnull=True, turn=turn, checked_at__lt=now - timedelta(seconds=seconds))
     return due

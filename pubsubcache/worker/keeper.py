@@ -13,9 +13,10 @@ from pubsubcache.conf import settings
 from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import AuthenticationFailed, PubsubCacheError, ServiceError, SyncInProgress
 from pubsubcache.models import Account
+from pubsubcache.reconciling import keep_up
 from pubsubcache.service import sessions
 from pubsubcache.store import accounts, in_thread, nodes, syncing
-from pubsubcache.sync import sync_node, verify
+from pubsubcache.sync import verify
 from pubsubcache.types import PubsubEvent
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
@@ -187,7 +188,7 @@ class Keeper:
             self.wake()
 
     async def _synchronise(self, pk: int) -> None:
-        await sync_node(self._session, pk, settled=self._applier.join)
+        await keep_up(self._session, pk, self._applier.join)
 
     async def _verify(self, pk: int) -> None:
         if not await verify(self._session, pk, self._applier.join):

@@ -11,7 +11,7 @@ from django.test import override_settings
 from pubsubcache import cache, rpc
 from pubsubcache.exceptions import ItemNotFound, ServiceUnreachable
 from pubsubcache.models import Account
-from pubsubcache.store import in_thread
+from pubsubcache.store import in_thread, remove_accounts
 from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, entry, make_node, publish_many
 
@@ -136,3 +136,16 @@ def test_calls_over_an_in_memory_layer_say_what_is_missing() -> None:
     service = rpc.RemoteService("alice@example.org", "worker")
     with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
         asyncio.run(service.get_item_ids(NodeAddress("example.org", "node")))
+
+
+async def test_an_account_that_is_removed_leaves_no_subscription(site: Site, client) -> None:
+    alice, bob = await client(site.server, "alice"), await client(site.server)
+    async with site.working():
+        address = await make_node(bob, site.server)
+        await publish_many(bob, address, 3)
+        await site.cached(address)
+        assert await alice.get_subscriptions(address.service, address.name)
+        assert await in_thread(remove_accounts)(Account.objects.filter(jid=site.jid)) == (0, 1)
+        await rpc.awake()
+        await site.until(in_thread(lambda: not Account.objects.exists()))
+    assert await alice.get_subscriptions(address.service, address.name) == []

@@ -15,6 +15,8 @@ from django.views.debug import SafeExceptionReporterFilter
 
 from pubsubcache.admin.accounts import AccountAdmin, AccountForm
 from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.store import accounts, nodes
+from pubsubcache.types import NodeAddress
 from tests.admin_data import account, act, item, node, online, person, superuser, url
 
 pytestmark = pytest.mark.django_db
@@ -175,6 +177,41 @@ def test_deleting_an_account_counts_what_goes_along_and_needs_the_right_to_forge
     assert not Account.objects.exists()
     assert not PubsubNode.objects.exists()
     assert not PubsubItem.objects.exists()
+
+
+def test_deleting_an_account_with_subscriptions_gives_those_up_first() -> None:
+    client = superuser()
+    made = account()
+    node(made, items=3, subscribed=True)
+    page = client.post(url("account", "delete", made.pk), {"post": "yes"}, follow=True).content.decode()
+    assert "given up its subscriptions" in page
+    assert "being removed" in page
+    assert not PubsubNode.objects.exists()
+    assert made.pending_unsubscriptions.count() == 1
+    assert nodes.load_account(made.jid) is None
+    with pytest.raises(Account.DoesNotExist):
+        nodes.adopt_node(made.jid, NodeAddress("s", "n"))
+    assert [held.pk for held in accounts.claim_accounts("w")] == [made.pk]
+    made.pending_unsubscriptions.all().delete()
+    assert accounts.claim_accounts("w") == []
+    assert not Account.objects.exists()
+
+
+@pytest.mark.parametrize("hopeless", [{"enabled": False}, {"status": "auth_failed"}, {"leaving": True}])
+def test_an_account_that_nobody_can_unsubscribe_goes_at_once(hopeless: dict[str, Any]) -> None:
+    made = account(**hopeless)
+    node(made, items=3, subscribed=True)
+    act(superuser(), "delete_selected", made, model="account", post="yes")  # type: ignore[arg-type]
+    assert not Account.objects.exists()
+
+
+def test_nodes_that_wait_to_be_compared_are_counted() -> None:
+    began = timezone.now()
+    made = account(session_started=began)
+    node(made, "waits", sync_state="COMPLETED", checked_at=began - timedelta(hours=1))
+    node(made, "was compared", sync_state="COMPLETED", checked_at=began + timedelta(hours=1))
+    node(made, "is asked", sync_state="NO_SYNC", checked_at=None)
+    assert "1 waits to be compared" in superuser().get(url("account", "changelist")).content.decode()
 
 
 def test_deleting_an_account_does_not_load_its_items(django_assert_max_num_queries: Callable[..., Any]) -> None:

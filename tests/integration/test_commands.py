@@ -472,6 +472,7 @@ def test_an_account_is_added_listed_and_removed(monkeypatch: pytest.MonkeyPatch,
             "detail": "",
             "session_started": None,
             "nodes": 1,
+            "waiting": 0,
         }
     ]
     assert "s3cret" not in listed + call("pubsub_account", "list")[0]

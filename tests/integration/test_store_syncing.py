@@ -475,6 +475,25 @@ async def test_an_item_retracted_and_published_again_meanwhile_stays() -> None:
     await check_equal(pk, service)
 
 
+@pytest.mark.parametrize("paging", ["none", "opaque"])
+@in_loop
+async def test_what_is_listed_behind_what_was_notified_stays_before_what_comes_later(paging: Any) -> None:
+    service, pk = await synced(paging=paging)
+    late: list[Item] = []
+
+    async def change(service: FakeService) -> None:
+        await publish(pk, service.publish("notified"))
+        late.extend(service.publish(f"listed-{number}") for number in range(4))
+
+    service.hook = at_page(1, change)
+    await sync_node(service, pk)
+    await publish(pk, service.publish("later"))
+    await publish(pk, *late)
+    await check_equal(pk, service)
+    places = [item["position"] for item in (await rows(pk)).values()]
+    assert len(set(places)) == len(places)
+
+
 @in_loop
 async def test_a_purge_meanwhile_stays_a_purge() -> None:
     for at in (1, 2, 4):

@@ -1,9 +1,14 @@
 """Subscriptions that the cache no longer needs are given up, those that it took up again are not."""
 
+from typing import Any
+
 import pytest
 
+from pubsubcache.exceptions import SyncFailed
 from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
-from pubsubcache.store import nodes, syncing
+from pubsubcache.store import in_thread, nodes, syncing
+from pubsubcache.sync import sync_node
+from tests.fakes import ADDRESS, FakeService, in_loop
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +38,34 @@ def test_a_node_taken_up_again_is_not(node: PubsubNode) -> None:
     assert claim is not None
     syncing.finish(claim, subscribed=True, extra={}, changes={}, reverse=False)
     assert not PendingUnsubscription.objects.exists()
+
+
+def test_a_node_given_up_while_it_is_synchronised_is_too(node: PubsubNode) -> None:
+    """Whose synchronisation may have subscribed, or may be about to."""
+    PubsubNode.objects.update(subscribed=False, sync_owner="me")
+    nodes.forget_nodes(PubsubNode.objects.all(), unsubscribe=True)
+    assert len(nodes.pending_unsubscriptions(node.account_id)) == 1
+
+
+@in_loop
+async def test_a_synchronisation_that_lost_its_node_leaves_no_subscription() -> None:
+    service = FakeService()
+    service.fill(3)
+
+    def adopt() -> PubsubNode:
+        Account.objects.create(jid="alice@example.org")
+        return nodes.adopt_node("alice@example.org", ADDRESS, by_hand=True)
+
+    node = await in_thread(adopt)()
+
+    async def forget(fake: FakeService, method: str, argument: Any) -> None:
+        if method == "get_items":
+            await in_thread(nodes.forget_nodes)(PubsubNode.objects.all(), unsubscribe=False)
+
+    service.hook = forget
+    with pytest.raises(SyncFailed):
+        await sync_node(service, node.pk)
+    assert await in_thread(lambda: len(nodes.pending_unsubscriptions(node.account_id)))() == 1
 
 
 def test_a_node_forgotten_leaves_its_subscription_to_be_given_up(node: PubsubNode) -> None:

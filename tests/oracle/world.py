@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from pubsubcache import cache, rpc
@@ -308,11 +309,15 @@ class World:
         self.shaky = False
 
     async def _reconcile(self, node: Node) -> None:
-        """Have the node compared with the service as the schedule would."""
+        """Have the node compared with the service as the schedule would, or if it isn't followed as a reader would."""
         row = await self.site.node(node.address)
-        if row is not None:
+        if row is None:
+            return
+        if row.sync_state == "COMPLETED" and row.subscribed:
+            await in_thread(self._rows(node).update)(reconcile_interval=timedelta(milliseconds=1))
+        else:
             await in_thread(nodes.revalidate)(row.pk)
-            await rpc.awake()
+        await rpc.awake()
 
     async def _is_connected(self) -> bool:
         """Whether the worker's session, as it is now, reaches the server."""
@@ -334,6 +339,7 @@ class World:
             if time.monotonic() > deadline:
                 raise Divergence(f"{node.address.name} of {node.address.service} did not converge: {difference}")
             await asyncio.sleep(0.05)
+        await in_thread(self._rows(node).update)(reconcile_interval=None)
         node.silent = False
         node.never_empty = bool(await self._live_ids(node))
 

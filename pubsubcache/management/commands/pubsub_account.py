@@ -5,7 +5,6 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
-from django.db.models import Count
 
 from pubsubcache import jid, rpc
 from pubsubcache.management import logins
@@ -14,7 +13,7 @@ from pubsubcache.management.forgetting import forget, unsubscribe
 from pubsubcache.management.output import as_table, as_time, counted
 from pubsubcache.models import Account, PubsubNode
 
-COLUMNS = ("jid", "host", "port", "enabled", "status", "detail", "session_started", "nodes")
+COLUMNS = ("jid", "host", "port", "enabled", "status", "detail", "session_started", "nodes", "waiting")
 
 
 class Command(PubsubCommand):
@@ -93,7 +92,7 @@ class Command(PubsubCommand):
         self.print_result(options, as_data(account), f"{account} has a new password.")
 
     def _list(self, options: dict[str, Any]) -> None:
-        accounts = Account.objects.defer("password").annotate(number_of_nodes=Count("nodes")).order_by("jid")
+        accounts = Account.objects.defer("password").with_progress().order_by("jid")
         rows = [as_data(account) for account in accounts]
         if options["output"] == "json":
             self.print_json(rows)
@@ -140,4 +139,5 @@ def as_data(account: Account) -> dict[str, Any]:
         "detail": account.status_detail,
         "session_started": as_time(account.session_started),
         "nodes": getattr(account, "number_of_nodes", 0),
+        "waiting": getattr(account, "number_waiting", 0),
     }

@@ -1,0 +1,96 @@
+"""The scheduled comparison of a followed node with its service, which costs little when nothing changed.
+
+Notifications told what was published and edited; some services tell nothing of what they dropped, purged or lost. That
+shows in the list of ids. What it does not show is seen when contents are compared, less often.
+"""
+
+import logging
+from datetime import timedelta
+
+from django.utils import timezone
+
+from pubsubcache import live
+from pubsubcache.analysers import registry
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import ServiceError, ServiceUnreachable, TooLarge
+from pubsubcache.models import PubsubNode
+from pubsubcache.service import PubsubService
+from pubsubcache.signals import announce, items_retracted
+from pubsubcache.store import comparing, in_thread, nodes
+from pubsubcache.store.changes import Removal
+from pubsubcache.store.written import apply_at
+from pubsubcache.sync import Settled, at_once, order_confirmed, sync_node
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 5  # to compare a node that changes meanwhile
+SyncState = PubsubNode.SyncState
+
+
+async def keep_up(service: PubsubService, node_pk: int, settled: Settled = at_once) -> None:
+    """Bring a node that is due in line with the service: by its ids where they tell enough, else by all its items.
+
+    `settled` waits until the notifications that came so far are stored. Raises what `sync_node` raises.
+    """
+    node = await in_thread(nodes.load_node)(node_pk)
+    if node is None or not (_ids_tell_enough(node) and await _reconciled(service, node, settled)):
+        await sync_node(service, node_pk, settled=settled)
+
+
+def _ids_tell_enough(node: PubsubNode) -> bool:
+    """Whether notifications told of every edit since the contents of a node were compared."""
+    now = timezone.now()
+    return (
+        node.sync_state == SyncState.COMPLETED
+        and node.sync_requested is None
+        and node.is_followed(now)
+        and "probe" not in node.extra
+        and node.extra.get("registry") == registry.fingerprint()
+        and node.compared_at is not None
+        and now - node.compared_at < timedelta(seconds=settings.COMPARE_INTERVAL)
+    )
+
+
+async def _reconciled(service: PubsubService, node: PubsubNode, settled: Settled) -> bool:
+    """Compare the ids of a node, and remove what is gone; return False when its items are to be read as well."""
+    started = timezone.now()
+    try:
+        subscription = await service.subscribe(node.address)
+        if subscription.state != "subscribed":
+            return False
+        for _ in range(ATTEMPTS):
+            if (same := await _has_same_ids(service, node.pk, settled)) is not None:
+                break
+        if not same or not await order_confirmed(service, node.pk, settled):
+            return False
+    except (ServiceError, ServiceUnreachable, TooLarge) as error:
+        logger.debug("The ids of %s could not be compared: %s", node, error)
+        return False
+    await in_thread(comparing.confirm)(node.pk, started)
+    return True
+
+
+async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bool | None:
+    """Whether a node has the service's items, once those that are gone were removed; None when it changes meanwhile."""
+    node = await in_thread(nodes.load_node)(pk)
+    if node is None:
+        return False
+    ids = await service.get_item_ids(node.address)
+    await settled()
+    if (difference := await in_thread(comparing.differing)(pk, node.revision, ids)) is None:
+        return None
+    gone, missing = difference
+    if missing or len(gone) > settings.PAGE_SIZE:
+        return False
+    if not gone:
+        return True
+    # A list may be cut short: only what the service does not give when asked for it is gone.
+    if not ids or await live.read_ids(service, node.address, gone):
+        return False
+    await settled()
+    outcome = await in_thread(apply_at)(pk, node.revision, [Removal(name) for name in gone])
+    if outcome is None:
+        return None
+    logger.info("%s: %d items are gone that nobody told of.", node, len(gone))
+    await announce(items_retracted, node_pk=pk, names=outcome.retracted)
+    return True
