@@ -46,6 +46,8 @@ class Defaults:
     MAX_STANZA_SIZE: int = 64 * 1024 * 1024
     MAX_ITEM_SIZE: int = 4 * 1024 * 1024
     MAX_ITEM_DEPTH: int = 5_000
+    # Search
+    SEARCH_LANGUAGE: str = "simple"  # PostgreSQL's text search configuration; `pubsub_reindex` applies it
     # Workers
     CHANNEL: str = "pubsubcache"  # channel on which workers listen for requests
     POLL_INTERVAL: float = 1.0  # how often a worker looks at what is due without being called

@@ -15,7 +15,8 @@ from pubsubcache import jid
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.fields import EncryptedTextField
-from pubsubcache.querysets import AccountQuerySet, PubsubItemQuerySet, PubsubNodeQuerySet
+from pubsubcache.lookups.hotkeys import KEYS, hot_key, hot_key_index
+from pubsubcache.querysets import AccountQuerySet, PubsubItemManager, PubsubNodeQuerySet
 from pubsubcache.types import Item, NodeAddress
 
 # Names are part of unique indexes, and PostgreSQL's index rows end at 2704 bytes.
@@ -213,8 +214,15 @@ class PubsubItem(models.Model):
     parse_error = models.TextField(_("parse error"), blank=True, default="")
     text = models.TextField(_("text"), blank=True, default="")
     revision = models.BigIntegerField(_("revision"), default=0)
+    # Kept by the database itself, see `lookups.hotkeys`.
+    parsed_title = hot_key("title", _("title"))
+    parsed_author = hot_key("author", _("author"))
+    parsed_author_jid = hot_key("author_jid", _("author's JID"))
+    parsed_published = hot_key("published", _("published"))
+    parsed_updated = hot_key("updated", _("updated by its author"))
+    parsed_start = hot_key("start", _("start"))
 
-    objects = PubsubItemQuerySet.as_manager()
+    objects = PubsubItemManager()
 
     class Meta:
         verbose_name = _("item")
@@ -224,6 +232,7 @@ class PubsubItem(models.Model):
             models.Index(fields=["node", "position"], name="pubsubcache_item_position"),
             models.Index(fields=["node", "created", "position"], name="pubsubcache_item_created"),
             models.Index(fields=["node", "updated", "position"], name="pubsubcache_item_updated"),
+            *(hot_key_index(key) for key in KEYS),
         ]
 
     def __str__(self) -> str:

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 
 from pubsubcache.conf import settings
+from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
+from pubsubcache.lookups.hotkeys import COLUMNS, HasTag
+from pubsubcache.lookups.query import Node, parse, terms
+from pubsubcache.lookups.snippets import Snippet
 
 if TYPE_CHECKING:
     from pubsubcache.models import Account, PubsubItem, PubsubNode  # noqa: F401  (named in strings below)
@@ -75,6 +80,57 @@ class PubsubNodeQuerySet(models.QuerySet["PubsubNode"]):
 class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
     """Items."""
 
+    _sought: tuple[Node, ...] = ()  # by `full_text`
+
+    def _clone(self) -> Self:
+        clone: Self = super()._clone()  # type: ignore[misc]
+        clone._sought = self._sought
+        return clone
+
     def in_order(self) -> Self:
         """Items oldest first, as the service lists them."""
         return self.order_by("position", "pk")
+
+    def tagged(self, *tags: str) -> Self:
+        """Items whose `parsed["tags"]` has all these tags, exactly as given; by an index."""
+        return self.filter(*(HasTag(tag) for tag in tags))
+
+    def full_text(self, query: str) -> Self:
+        """Items whose words are what `query` asks for, with `rank` (a float, larger is better); by an index.
+
+        `lookups.query` says what a query is. One of white space finds everything, one that has no word in it nothing.
+        Raises `InvalidRequest` for a query that is too long or too deep.
+        """
+        if not query.strip():
+            return self.annotate(rank=models.Value(0.0, models.FloatField()))
+        if (tree := parse(query)) is None:
+            return self.annotate(rank=models.Value(0.0, models.FloatField())).none()
+        if connections[self.db].vendor == "postgresql":
+            found = self.filter(fulltext_postgresql.Matches(tree)).annotate(rank=fulltext_postgresql.Rank(tree))
+        else:
+            found = self._chain()  # type: ignore[attr-defined]
+            alias = fulltext_sqlite.join(found.query, tree)
+            found = found.filter(fulltext_sqlite.IsFound(alias)).annotate(
+                rank=fulltext_sqlite.FoundColumn(alias, "rank", models.FloatField())
+            )
+        found._sought = (*self._sought, tree)
+        return found
+
+    def with_snippets(self) -> Self:
+        """Items with `snippet`: a part of their words, what `full_text` looked for being marked in it.
+
+        `lookups.snippets` says how; without `full_text` before, it is how the text begins.
+        """
+        stems = connections[self.db].vendor == "postgresql" and settings.SEARCH_LANGUAGE != "simple"
+        return self.annotate(snippet=Snippet("text", chain.from_iterable(map(terms, self._sought)), stems=stems))
+
+
+_ItemManager = models.Manager.from_queryset(PubsubItemQuerySet)
+
+
+class PubsubItemManager(_ItemManager["PubsubItem"]):
+    """Leaves the columns with hot keys in the database unless they are asked for: `parsed` has it all."""
+
+    def get_queryset(self) -> PubsubItemQuerySet:
+        """Return all items."""
+        return PubsubItemQuerySet(self.model, using=self._db).defer(*COLUMNS)

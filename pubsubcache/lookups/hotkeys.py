@@ -1,0 +1,138 @@
+"""Keys of `parsed` that are asked for often: columns that the database keeps itself, and tags.
+
+The columns hold the beginning of a key's text, null where the key has none, so that nothing a payload says is too long
+for an index or of a wrong type. On SQLite tags are kept in a table of their own, by triggers; PostgreSQL finds them,
+and whatever else `parsed` contains, by an index over the whole of `parsed`.
+"""
+
+import json
+from typing import Any
+
+from django.db import models
+from django.utils.deconstruct import deconstructible
+
+# Four bytes a character at most, and PostgreSQL's index rows end at 2704 bytes.
+LENGTH = 500
+KEYS = ("title", "author", "author_jid", "published", "updated", "start")
+COLUMNS = tuple(f"parsed_{key}" for key in KEYS)
+
+ITEMS = "pubsubcache_pubsubitem"
+TAGS = "pubsubcache_tag"
+CONTAINMENT_INDEX = "pubsubcache_item_parsed"
+
+
+@deconstructible(path="pubsubcache.lookups.hotkeys.KeyText")
+class KeyText(models.Func):
+    """The beginning of the text that a JSON column has under a key of its outermost object; else null."""
+
+    output_field = models.TextField()
+
+    def __init__(self, expression: Any, *, key: str, length: int) -> None:
+        if not key.isidentifier():
+            raise ValueError(f"{key!r} is no key that can stand in a schema.")
+        super().__init__(expression)
+        self.key, self.length = key, length
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return it for SQLite; Django takes a comma and a space for the end of a column when it reads a schema."""
+        path = f"%(expressions)s,'$.\"{self.key}\"'"
+        template = f"CASE WHEN json_type({path}) = 'text' THEN substr(json_extract({path}),1,{self.length}) END"
+        return self._filled(compiler, template)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return it for PostgreSQL."""
+        template = (
+            f"CASE WHEN jsonb_typeof(%(expressions)s -> '{self.key}') = 'string' "
+            f"THEN \"left\"(%(expressions)s ->> '{self.key}', {self.length}) END"
+        )
+        return self._filled(compiler, template)
+
+    def _filled(self, compiler: Any, template: str) -> tuple[str, tuple[Any, ...]]:
+        column, parameters = compiler.compile(self.source_expressions[0])
+        return template.replace("%(expressions)s", column), tuple(parameters) * template.count("%(expressions)s")
+
+
+class HotKeyField(models.GeneratedField):
+    """A column with the beginning of a key's text; like all text that is to sort, by the order of its characters."""
+
+    db_returning = False  # type: ignore[assignment]  # who stores items in bulk has no use for it
+
+    def db_parameters(self, connection: Any) -> Any:
+        """Return the column's parameters: SQLite's own order is that of the characters, PostgreSQL's is to be."""
+        parameters = super().db_parameters(connection)
+        return {**parameters, "collation": "C"} if connection.vendor == "postgresql" else parameters
+
+
+def hot_key(key: str, verbose_name: Any) -> HotKeyField:
+    """Return the field for a key of `parsed`."""
+    expression = KeyText("parsed", key=key, length=LENGTH)
+    return HotKeyField(
+        verbose_name=verbose_name, expression=expression, output_field=models.TextField(null=True), db_persist=True
+    )
+
+
+def hot_key_index(key: str) -> models.Index:
+    """Return the index of the field for a key: only of items that have it, for most have few of them."""
+    column = f"parsed_{key}"
+    return models.Index(
+        fields=[column], name=f"pubsubcache_{column}", condition=models.Q(**{f"{column}__isnull": False})
+    )
+
+
+class HasTag(models.Func):
+    """Whether the list `tags` of `parsed` has a text in it, exactly."""
+
+    output_field = models.BooleanField()
+    conditional = True
+
+    def __init__(self, tag: str) -> None:
+        super().__init__("pk", "parsed")
+        self.tag = tag
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
+        """Ask the table of tags."""
+        column, parameters = compiler.compile(self.source_expressions[0])
+        sql = f"{column} IN (SELECT item_id FROM {TAGS} WHERE tag = %s)"  # noqa: S608
+        return sql, (*parameters, self.tag)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
+        """Ask the index over all of `parsed`."""
+        column, parameters = compiler.compile(self.source_expressions[1])
+        return f"{column} @> %s::jsonb", (*parameters, json.dumps({"tags": [self.tag]}))
+
+
+_KEEP_TAGS = f"""INSERT INTO {TAGS} (tag, item_id)
+    SELECT DISTINCT value, new.id FROM json_each(new.parsed, '$.tags') WHERE type = 'text';"""  # noqa: S608
+_IS_TAGGED = "json_type({row}.parsed, '$.tags') = 'array'"
+
+TAGS_OF_SQLITE = (
+    f"CREATE TABLE {TAGS} (tag text NOT NULL, item_id integer NOT NULL, PRIMARY KEY (tag, item_id)) WITHOUT ROWID",
+    f"CREATE INDEX {TAGS}_item ON {TAGS} (item_id)",
+)
+TRIGGERS_OF_SQLITE = {
+    f"{TAGS}_insert": f"""AFTER INSERT ON {ITEMS} WHEN {_IS_TAGGED.format(row="new")} BEGIN {_KEEP_TAGS} END""",
+    f"{TAGS}_update": f"""AFTER UPDATE OF parsed ON {ITEMS}
+        WHEN json_extract(old.parsed, '$.tags') IS NOT json_extract(new.parsed, '$.tags') BEGIN
+        DELETE FROM {TAGS} WHERE item_id = old.id;
+        {_KEEP_TAGS.replace("WHERE", "WHERE " + _IS_TAGGED.format(row="new") + " AND")}
+        END""",  # noqa: S608
+    f"{TAGS}_delete": f"""AFTER DELETE ON {ITEMS} WHEN {_IS_TAGGED.format(row="old")} BEGIN
+        DELETE FROM {TAGS} WHERE item_id = old.id; END""",  # noqa: S608
+}
+FILL_TAGS_OF_SQLITE = (
+    f"DELETE FROM {TAGS}",  # noqa: S608
+    f"""INSERT INTO {TAGS} (tag, item_id) SELECT DISTINCT tag.value, item.id
+        FROM {ITEMS} AS item, json_each(item.parsed, '$.tags') AS tag
+        WHERE {_IS_TAGGED.format(row="item")} AND tag.type = 'text'""",  # noqa: S608
+)
+INDEX_OF_POSTGRESQL = f"CREATE INDEX {CONTAINMENT_INDEX} ON {ITEMS} USING gin (parsed jsonb_path_ops)"
+
+
+def create_triggers() -> list[str]:
+    """Return what makes SQLite keep the tags."""
+    return [f"CREATE TRIGGER {name} {trigger}" for name, trigger in TRIGGERS_OF_SQLITE.items()]
+
+
+def drop_triggers() -> list[str]:
+    """Return what ends that."""
+    return [f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS_OF_SQLITE]
