@@ -75,6 +75,10 @@ class TooLarge(PubsubCacheError):
     """What a remote entity sent is over a bound of ours (size, depth or count)."""
 
 
+class DamagedFile(PubsubCacheError):
+    """What is to be imported is no export, or not as it was written; the text names the line."""
+
+
 class MigrationsPending(PubsubCacheError):
     """The database is not up to date, and may not be migrated by itself."""
 

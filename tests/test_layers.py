@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"parsers", "lookups"},
     {"fields", "querysets", "models", "analysers", "signals", "service"},
     {"store"},
-    {"rpc", "listing", "live", "sync", "reconciling", "events", "search", "cache", "database"},
+    {"rpc", "listing", "live", "sync", "reconciling", "events", "search", "cache", "database", "exchange"},
     {"consumers", "routing", "worker", "receivers", "checks", "admin", "management", "templatetags", "plugin"},
 ]
 # Neither above nor below: the XMPP side, which knows only the lowest layer and the protocol it speaks.

@@ -91,8 +91,7 @@ class PubsubCommand(ExitCodeCommand):
             "-O",
             "--output",
             choices=self.formats,
-            help="how to print the result (default: table)",
-            **{"default": "table", **changes},
+            **{"default": "table", "help": "how to print the result (default: table)", **changes},
         )
 
     def add_target(self, parser: CommandParser, *, node_required: bool = True) -> None:

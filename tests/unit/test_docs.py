@@ -17,6 +17,7 @@ from django.dispatch import Signal
 
 from pubsubcache import analysers, checks, conf, exceptions, signals
 from pubsubcache.analysers import Analyser, Analysis, registry
+from pubsubcache.exchange import records
 from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext, microblog
@@ -211,6 +212,13 @@ def test_command_lines_shown_are_understood(path: Path) -> None:
     for command, arguments in re.findall(r"manage\.py (pubsub_\w+)([^\n#]*)", text):
         words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', arguments)]
         assert parser_of(command).parse_args(words), command
+
+
+def test_the_records_of_exports_documented_are_those_there_are() -> None:
+    documented = {
+        row[0].strip("| `"): tokens(row[1]) for row in rows(section("docs/exports.md", "Records")) if "`" in row[0]
+    }
+    assert documented == {kind: set(fields) for kind, fields in records.FIELDS.items()}
 
 
 # Analysers, signals, models, the admin

@@ -1,0 +1,99 @@
+"""Exports written to a stream, and read from one."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BufferedReader, TextIOBase
+from typing import Any
+
+from django.db.models import QuerySet
+
+from pubsubcache.exceptions import DamagedFile, PubsubCacheError
+from pubsubcache.exchange import jsonlines, serverdata
+from pubsubcache.exchange.records import EXTRA, FORMAT, VERSION, Located, Record, Sequence, checked
+from pubsubcache.models import PubsubNode
+from pubsubcache.store.exporting import read_nodes
+
+Report = Callable[[int, int | None], None]
+WRITERS: dict[str, Callable[[TextIOBase], Any]] = {
+    "jsonl": jsonlines.JsonLinesWriter,
+    "xml": serverdata.ServerDataWriter,
+}
+FORMATS = tuple(WRITERS)
+
+
+class NotExportable(PubsubCacheError):
+    """Something in the cache is not as it should be, so that no import would take it."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What an export has."""
+
+    nodes: int = 0
+    items: int = 0
+    evicted: int = 0
+
+
+def export_nodes(
+    nodes: QuerySet[PubsubNode], stream: TextIOBase, form: str, report: Report = lambda done, total: None
+) -> Totals:
+    """Write `nodes` to `stream` in one of `FORMATS`; return what was written.
+
+    Raises `NotExportable` for what an import would refuse.
+    """
+    totals, sequence, writer = Totals(), Sequence(), WRITERS[form](stream)
+
+    def write(record: Record) -> None:
+        try:
+            sequence.take(record)
+        except ValueError as error:
+            raise NotExportable(_where(sequence.node, error)) from error
+        writer.write(record)
+
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    write({"kind": "header", "format": FORMAT, "version": VERSION, "exported": now})
+    for record in read_nodes(nodes, report):
+        if record["kind"] == "node":
+            record["extra"] = {name: value for name, value in record["extra"].items() if name in EXTRA}
+        write(record)
+        if record["kind"] == "node_end":
+            totals.nodes += 1
+            totals.items += record["items"]
+            totals.evicted += record["evicted"]
+    write({"kind": "end", "nodes": totals.nodes, "items": totals.items, "evicted": totals.evicted})
+    return totals
+
+
+def _where(node: Record, error: ValueError) -> str:
+    return f"The node {node.get('name')!r:.100} of {node.get('service')} cannot be exported: {error}"
+
+
+@contextmanager
+def staged(
+    stream: BufferedReader, report: Report = lambda done, total: None
+) -> Iterator[tuple[Iterator[Located], int]]:
+    """Read an export whole; give its records, and how many items they are, once all were found to be right.
+
+    They wait in a temporary file, so that no transaction waits for `stream`. Raises `DamagedFile`.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stage:
+        done = 0
+        for line, record in checked(_read(stream)):
+            stage.write(json.dumps([line, record], allow_nan=False) + "\n")
+            if record["kind"] in ("item", "evicted"):
+                done += 1
+                report(done, None)
+        stage.seek(0)
+        yield ((line, record) for line, record in map(json.loads, stage)), done
+
+
+def _read(stream: BufferedReader) -> Iterator[Located]:
+    first = stream.peek(1)[:1]
+    readers = {b"{": jsonlines.read, b"<": serverdata.read}
+    if first not in readers:
+        raise DamagedFile("The file is empty." if not first else "Line 1: this is no export, of either format.")
+    return readers[first](stream)

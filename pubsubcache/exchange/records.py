@@ -1,0 +1,286 @@
+"""The records that an export is made of, in any format, and what is right of them.
+
+header, then for each node: node, its items and what was purged of it in the service's order, node_end; then end.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+from pubsubcache import jid, xmlform
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import DamagedFile, InvalidRequest, ParseError, TooLarge
+from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
+from pubsubcache.store.nodes import check_address
+from pubsubcache.types import MAX_NUMBER, NodeAddress
+
+Record = dict[str, Any]
+Located = tuple[int, Record]  # with the line of the file on which it begins
+Rule = tuple[Callable[[Any], bool], str]
+
+FORMAT = "pubsubcache export"
+VERSION = 1
+MAX_POSITION = 2**62  # synchronisations go on from there
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _is_number(value: Any, least: int = 0, most: int = MAX_NUMBER) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        time = datetime.fromisoformat(value)
+        return time.tzinfo is not None and bool(time.astimezone(UTC))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _is_account(value: Any) -> bool:
+    try:
+        return _is_text(value) and jid.account(value) == value
+    except InvalidRequest:
+        return False
+
+
+def _is_service(value: Any) -> bool:
+    try:
+        return _is_text(value) and jid.normalise(value) == value
+    except InvalidRequest:
+        return False
+
+
+def _is_data(value: Any) -> bool:
+    """Whether JSON data is such that both databases hold it."""
+    waiting = [value]
+    while waiting:
+        member = waiting.pop()
+        if isinstance(member, dict):
+            waiting += [*member, *member.values()]
+        elif isinstance(member, list):
+            waiting += member
+        elif (isinstance(member, str) and not _is_text(member)) or (
+            isinstance(member, float) and not math.isfinite(member)
+        ):
+            return False
+    return True
+
+
+def _short(limit: int) -> Rule:
+    return lambda value: _is_text(value) and len(value) <= limit, f"a text of at most {limit} characters"
+
+
+def _one_of(*values: Any) -> Rule:
+    return lambda value: any(value is one or (value == one and type(value) is type(one)) for one in values), (
+        ("one of " if len(values) > 1 else "") + ", ".join(json.dumps(value) for value in values)
+    )
+
+
+TEXT: Rule = (_is_text, "a text")
+BOOLEAN: Rule = (lambda value: isinstance(value, bool), "true or false")
+COUNT: Rule = (_is_number, "a whole number")
+TIME: Rule = (_is_time, "a time with its zone, such as 2026-01-31T12:00:00.123456Z")
+PLACE: Rule = (lambda value: _is_number(value, 0, MAX_POSITION), "a whole number that positions can have")
+NAME: Rule = (
+    lambda value: _is_text(value) and len(value.encode()) <= MAX_NAME_BYTES,
+    f"a text of at most {MAX_NAME_BYTES} bytes",
+)
+
+# What was learned of a node and of its service's ways.
+EXTRA: dict[str, Rule] = {
+    "to_sync": BOOLEAN,
+    "by_hand": BOOLEAN,
+    "registry": TEXT,
+    "reason": TEXT,
+    "rsm": BOOLEAN,
+    "cursors": _one_of("ids", "opaque"),
+    "publishers": BOOLEAN,
+    "moves": BOOLEAN,
+    "listed": COUNT,
+    "limit": (lambda value: _is_number(value, 1), "a whole number of at least 1"),
+    "confirmed": PLACE,
+    "probe": (
+        lambda value: isinstance(value, list) and len(value) in (0, 2) and all(map(_is_text, value)),
+        "a list of no or two item ids",
+    ),
+}
+
+FIELDS: dict[str, dict[str, Rule]] = {
+    "header": {"format": _one_of(FORMAT), "version": _one_of(VERSION), "exported": TIME},
+    "node": {
+        "account": (_is_account, "the bare JID of an account"),
+        "service": (_is_service, "a JID"),
+        "name": TEXT,
+        "analyser": _short(100),
+        "type": _short(100),
+        "subtype": _short(100),
+        "policy": _one_of(*PubsubNode.Policy.values),
+        "sync_state": _one_of(None, *PubsubNode.SyncState.values),
+        "sync_state_updated": TIME,
+        "sync_error": TEXT,
+        "access_model": _short(20),
+        "partial": BOOLEAN,
+        "subscribed": BOOLEAN,
+        "checked_at": (lambda value: value is None or _is_time(value), f"null or {TIME[1]}"),
+        "extra": (lambda value: isinstance(value, dict), "an object"),
+    },
+    "item": {
+        "name": NAME,
+        "position": PLACE,
+        "created": TIME,
+        "updated": TIME,
+        "publisher": _short(3071),
+        "parsed": (_is_data, "data without NUL, lone surrogates and infinite numbers"),
+        "parse_error": TEXT,
+        "text": TEXT,
+        "data": TEXT,
+    },
+    "evicted": {"name": NAME, "position": PLACE, "created": TIME, "updated": TIME},
+    "node_end": {"items": COUNT, "evicted": COUNT, "next_position": PLACE},
+    "end": {"nodes": COUNT, "items": COUNT, "evicted": COUNT},
+}
+FOLLOWERS: dict[str, set[str]] = {
+    "": {"header"},
+    "header": {"node", "end"},
+    "node": {"item", "evicted", "node_end"},
+    "item": {"item", "evicted", "node_end"},
+    "evicted": {"item", "evicted", "node_end"},
+    "node_end": {"node", "end"},
+    "end": set(),
+}
+
+
+def checked(records: Iterable[Located]) -> Iterator[Located]:
+    """Yield the records of a file as they come. Raises `DamagedFile` at the first that is wrong, or lacking."""
+    sequence, line = Sequence(), 1
+    for line, record in records:
+        try:
+            sequence.take(record)
+        except ValueError as error:
+            raise DamagedFile(f"Line {line}: {error}") from error
+        yield line, record
+    if sequence.last != "end":
+        raise DamagedFile(f"Line {line}: the file was cut off: nothing follows, and its end is missing.")
+
+
+class Sequence:
+    """Holds the records of an export against what an export is; `last` is the kind of the last one."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self.node: Record = {}
+        self._addresses: set[tuple[str, str, str]] = set()
+        self._names: set[bytes] = set()
+        self._counts = {"items": 0, "evicted": 0}
+        self._totals = {"nodes": 0, "items": 0, "evicted": 0}
+        self._position = 0
+
+    def take(self, record: Any) -> None:
+        """Take the next record. Raises `ValueError` saying what is wrong with it."""
+        kind = record.get("kind") if isinstance(record, dict) else None
+        if not isinstance(kind, str) or kind not in FIELDS:
+            raise ValueError("this is no record of an export.")
+        if kind not in FOLLOWERS[self.last]:
+            raise ValueError(f"{_article(kind)} cannot stand here.")
+        if kind == "header" and record.get("format") == FORMAT and record.get("version") != VERSION:
+            raise ValueError(f"the export is of version {record.get('version')!r:.20}; only {VERSION} is understood.")
+        _check_fields(f"{_article(kind)}", {k: v for k, v in record.items() if k != "kind"}, FIELDS[kind])
+        take = {
+            "node": self._take_node,
+            "item": self._take_item,
+            "evicted": self._take_entry,
+            "node_end": self._take_node_end,
+            "end": self._take_end,
+        }.get(kind)
+        if take is not None:
+            take(record)
+        self.last = kind
+
+    def _take_node(self, record: Record) -> None:
+        try:
+            check_address(NodeAddress(record["service"], record["name"]))
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from error
+        unknown = {name: value for name, value in record["extra"].items() if name not in EXTRA}
+        _check_fields("extra of a node", unknown or record["extra"], {} if unknown else EXTRA, whole=False)
+        address = (record["account"], record["service"], record["name"])
+        if address in self._addresses:
+            raise ValueError(f"the node {record['name']!r:.100} of {record['service']} stands twice in the file.")
+        self._addresses.add(address)
+        self.node = record
+        self._names.clear()
+        self._counts = {"items": 0, "evicted": 0}
+        self._position = 0
+        self._totals["nodes"] += 1
+
+    def _take_item(self, record: Record) -> None:
+        self._take_entry(record)
+        _check_item(record)
+
+    def _take_entry(self, record: Record) -> None:
+        name = record["name"]
+        if self.node["sync_state"] == PubsubNode.SyncState.NO_SYNC:
+            raise ValueError(f"the item {name!r:.100} is of a node that is not synchronised, which has none.")
+        digest = blake2b(name.encode(), digest_size=16).digest()
+        if digest in self._names:
+            raise ValueError(f"the item {name!r:.100} stands twice in its node.")
+        self._names.add(digest)
+        if record["position"] < self._position:
+            raise ValueError(f"the item {name!r:.100} stands behind one of a higher position.")
+        self._position = record["position"]
+        for counts in (self._counts, self._totals):
+            counts["items" if record["kind"] == "item" else "evicted"] += 1
+
+    def _take_node_end(self, record: Record) -> None:
+        self._compare(record, self._counts, "the node")
+        if record["next_position"] < self._position:
+            raise ValueError("next_position is lower than the position of an item.")
+
+    def _take_end(self, record: Record) -> None:
+        self._compare(record, self._totals, "the file")
+
+    @staticmethod
+    def _compare(record: Record, counted: dict[str, int], what: str) -> None:
+        for name, number in counted.items():
+            if record[name] != number:
+                raise ValueError(f"{what} is said to have {record[name]} {name}, and has {number}.")
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aei' else 'a'} {kind}"
+
+
+def _check_fields(what: str, found: Record, rules: dict[str, Rule], *, whole: bool = True) -> None:
+    if unknown := found.keys() - rules.keys():
+        raise ValueError(f"{what} has no {min(unknown)!r:.100}.")
+    if whole and (missing := rules.keys() - found.keys()):
+        raise ValueError(f"{what} lacks {min(missing)!r}.")
+    for name, value in found.items():
+        is_right, wanted = rules[name]
+        if not is_right(value):
+            raise ValueError(f"{name} of {what.removeprefix('extra of ')} is to be {wanted}, not {value!r:.50}.")
+
+
+def _check_item(record: Record) -> None:
+    """Raise `ValueError` unless the XML of an item is as the cache would have stored it."""
+    name, data = record["name"], record["data"]
+    what = f"the XML of the item {name!r:.100}"
+    if len(data.encode()) > settings.MAX_ITEM_SIZE:
+        raise ValueError(f"{what} is longer than {settings.MAX_ITEM_SIZE} bytes.")
+    try:
+        element = xmlform.from_text(data)
+        normal = xmlform.to_text(element)
+    except (ParseError, TooLarge) as error:
+        raise ValueError(f"{what} is refused: {error}") from error
+    if element.tag != f"{{{xmlform.PUBSUB}}}item" or normal != data:
+        raise ValueError(f"{what} is not an <item/> in normal form.")
+    if element.get("id", "") != name:
+        raise ValueError(f"{what} has another id.")
+    if record["publisher"] not in ("", element.get("publisher", "")):
+        raise ValueError(f"{what} names another publisher.")

@@ -1,0 +1,41 @@
+"""`manage.py pubsub_export`: nodes as a file."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from pubsubcache.exchange import FORMATS, export_nodes
+from pubsubcache.management.base import PubsubCommand, text
+from pubsubcache.management.files import STANDARD, writing
+from pubsubcache.management.output import counted, progress_bar
+
+
+class Command(PubsubCommand):
+    """Writes nodes from the database; nothing is asked of a service."""
+
+    help = "Write nodes with their items to a file that pubsub_import takes."
+    formats = FORMATS
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the filters, the format and the file."""
+        self.add_filters(parser, "account", "service", "node", "type")
+        self.add_output(parser, default=FORMATS[0], help=f"JSON lines, or XML after XEP-0227 (default: {FORMATS[0]})")
+        parser.add_argument(
+            "-o",
+            "--output-file",
+            type=text,
+            default=STANDARD,
+            metavar="FILE",
+            help="the file to write; one that is there is replaced once all is written (default: stdout)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Write them, and say how many."""
+        nodes = self.filtered_nodes(options)
+        with (
+            writing(options["output_file"], self.stdout) as stream,
+            progress_bar(self.stderr, "Exporting", options) as report,
+        ):
+            totals = export_nodes(nodes, stream, options["output"], report)
+        purged = f" and the ids of {counted(totals.evicted, 'purged item')}" if totals.evicted else ""
+        self.say(options, f"{counted(totals.nodes, 'node')} with {counted(totals.items, 'item')}{purged} exported.")

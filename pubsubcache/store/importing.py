@@ -1,0 +1,148 @@
+"""Nodes of an export written into the cache: all of them, or none."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
+from pubsubcache.store.nodes import forget_nodes
+
+SyncState = PubsubNode.SyncState
+BATCH = 200
+BATCH_SIZE = 4 * 1024 * 1024  # characters of XML
+Report = Callable[[int], None]
+AS_THEY_ARE = (
+    "service", "name", "analyser", "type", "subtype", "policy", "sync_error", "access_model", "partial", "extra",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Imported:
+    """What was imported; `replaced` counts the nodes that were in the cache before."""
+
+    nodes: int = 0
+    items: int = 0
+    evicted: int = 0
+    replaced: int = 0
+
+
+@transaction.atomic
+def import_records(
+    records: Iterable[tuple[int, dict[str, Any]]],
+    *,
+    account: Account | None = None,
+    replace: bool = False,
+    report: Report = lambda stored: None,
+) -> Imported:
+    """Take in the records of an export, which are known to be right, each with its line.
+
+    `account`: the nodes are to be of this one, whatever the file says; `replace`: instead of those of the same
+    address in the cache. What is imported is not vouched for until it was compared with the service. Raises
+    `InvalidRequest` when an account is missing, or a node is in the cache already; then nothing is imported.
+    """
+    writer = _Writer(account, replace, report)
+    try:
+        for line, record in records:
+            writer.take(line, record)
+    except IntegrityError as error:
+        raise InvalidRequest("A node of the file came into the cache meanwhile. Nothing was imported.") from error
+    return writer.imported
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes record after record."""
+
+    account: Account | None
+    replace: bool
+    report: Report
+    imported: Imported = field(default_factory=Imported)
+    node: PubsubNode = field(init=False)
+    rows: list[Any] = field(default_factory=list)
+    size: int = 0
+    accounts: dict[str, Account | None] = field(default_factory=dict)
+    written: set[int] = field(default_factory=set)
+
+    def take(self, line: int, record: dict[str, Any]) -> None:
+        """Write a record."""
+        match record["kind"]:
+            case "node":
+                self._begin_node(line, record)
+            case "item":
+                self._add(PubsubItem, record, "publisher", "parsed", "parse_error", "text", "data")
+                self.node.item_count += 1
+                self.imported.items += 1
+            case "evicted":
+                self._add(PubsubEvicted, record)
+                self.node.evicted_count += 1
+                self.imported.evicted += 1
+            case "node_end":
+                self._flush()
+                self.node.next_position = record["next_position"]
+                self.node.save(update_fields=["item_count", "evicted_count", "next_position"])
+
+    def _begin_node(self, line: int, record: dict[str, Any]) -> None:
+        account = self.account or self._account(line, record["account"])
+        self._make_room(line, account, record)
+        own = account.jid == record["account"]
+        self.node = PubsubNode(
+            account=account, **{name: record[name] for name in AS_THEY_ARE}, **_state(record, own=own)
+        )
+        self.node.save(force_insert=True)
+        self.written.add(self.node.pk)
+        self.imported.nodes += 1
+
+    def _account(self, line: int, jid: str) -> Account:
+        if jid not in self.accounts:
+            self.accounts[jid] = Account.objects.defer("password").filter(jid=jid).first()
+        if (account := self.accounts[jid]) is None:
+            raise InvalidRequest(f"Line {line}: there is no account {jid} here; add it, or name another by --account.")
+        return account
+
+    def _make_room(self, line: int, account: Account, record: dict[str, Any]) -> None:
+        present = PubsubNode.objects.filter(account=account, service=record["service"], name=record["name"])
+        what = f"Line {line}: the node {record['name']!r:.100} of {record['service']}"
+        if present.filter(pk__in=self.written).exists():
+            raise InvalidRequest(f"{what} would stand twice in {account.jid}.")
+        if not present.exists():
+            return
+        if not self.replace:
+            raise InvalidRequest(f"{what} is in the cache of {account.jid} already; --replace replaces it.")
+        # A new row: cursors, synchronisations and notifications under way are of the old one.
+        self.imported.replaced += forget_nodes(present, unsubscribe=True)
+
+    def _add(self, model: type[PubsubItem | PubsubEvicted], record: dict[str, Any], *more: str) -> None:
+        values = {name: record[name] for name in ("name", "position", *more)}
+        times = {name: datetime.fromisoformat(record[name]) for name in ("created", "updated")}
+        self.rows.append(model(node=self.node, **values, **times))
+        self.size += len(record.get("data", ""))
+        if len(self.rows) >= BATCH or self.size >= BATCH_SIZE:
+            self._flush()
+
+    def _flush(self) -> None:
+        PubsubItem.objects.bulk_create([row for row in self.rows if isinstance(row, PubsubItem)])
+        PubsubEvicted.objects.bulk_create([row for row in self.rows if isinstance(row, PubsubEvicted)])
+        self.rows.clear()
+        self.size = 0
+        self.report(self.imported.items + self.imported.evicted)
+
+
+def _state(record: dict[str, Any], *, own: bool) -> dict[str, Any]:
+    """Return the state that a node has after its import: nothing is vouched for, and a worker sees to it at once.
+
+    Another account may not be shown what the one of the file could read until the service gave it leave.
+    """
+    state = record["sync_state"]
+    if state == SyncState.IN_PROGRESS or (state != SyncState.NO_SYNC and not own):
+        state = None
+    same = state == record["sync_state"]
+    return {
+        "sync_state": state,
+        "sync_state_updated": datetime.fromisoformat(record["sync_state_updated"]) if same else timezone.now(),
+        "next_attempt": timezone.now() if state == SyncState.ERROR else None,
+    }
