@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
+
 from pubsubcache import live, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.conf import settings
@@ -125,6 +127,9 @@ async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException)
         await in_thread(nodes.hide_node)(node.pk, str(error))
     elif isinstance(error, PubsubCacheError):
         await in_thread(syncing.fail)(claim, str(error))
+    elif isinstance(error, OperationalError | InterfaceError):
+        logger.warning("Synchronising %s failed, as the database did not take it: %s", node.address.uri, error)
+        await in_thread(syncing.fail)(claim, f"The database did not take it: {error}"[:1000])
     else:
         logger.error("Synchronising %s failed.", node.address.uri, exc_info=error)
         await in_thread(syncing.fail)(claim, f"{type(error).__name__}: {error}"[:1000])

@@ -9,6 +9,8 @@ from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
+
 from pubsubcache.conf import settings
 from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import AuthenticationFailed, PubsubCacheError, ServiceError, SyncInProgress
@@ -181,6 +183,8 @@ class Keeper:
             logger.debug("Another process synchronises node %d.", pk)
         except PubsubCacheError as error:
             logger.warning("Node %d of %s is not in sync: %s", pk, self.jid, error)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("Node %d of %s is not in sync: the database failed (%s).", pk, self.jid, error)
         except Exception:
             logger.exception("Node %d of %s could not be synchronised.", pk, self.jid)
         finally:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.db.backends.signals import connection_created
 
 from pubsubcache.store import in_thread
+from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, entry, make_node, publish_many
 
 LOCKED = 4.0  # seconds; longer than the timeout of a connection in this test
@@ -89,3 +91,71 @@ def _whatever_the_database_says(condition: Any) -> Any:
             return False
 
     return hold
+
+
+@pytest.fixture
+def disk(live_database: None) -> Any:
+    """`disk("full")` has the database take nothing more, `disk("free")` has it take things again."""
+
+    def limit(sender: Any, connection: Any, **rest: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA page_count")
+            cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0] if full else 1 << 30}")
+
+    def sqlite(state: str) -> None:
+        nonlocal full
+        full = state == "full"
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")  # so that no page is free
+        connections.close_all()
+
+    def postgresql(state: str) -> None:
+        refuse = "BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END"
+        with connection.cursor() as cursor:
+            if state == "free":
+                cursor.execute("DROP FUNCTION IF EXISTS refuse CASCADE")
+                return
+            cursor.execute(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {refuse} $$")
+            cursor.execute("CREATE TRIGGER refuse BEFORE INSERT ON pubsubcache_pubsubitem EXECUTE FUNCTION refuse()")
+        connections.close_all()
+
+    full = False
+    change = sqlite if connection.vendor == "sqlite" else postgresql
+    if connection.vendor == "sqlite":
+        connection_created.connect(limit)
+    yield change
+    change("free")
+    connection_created.disconnect(limit)
+    connections.close_all()
+
+
+async def test_a_full_disk(xmpp_server, disk: Any, client, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.PUBSUBCACHE_RETRY_DELAY = 0.5
+    site = Site(xmpp_server)
+    await site.add_account()
+    bob = await client(site.server)
+    address, other = await make_node(bob, site.server), await make_node(bob, site.server)
+    await publish_many(bob, address, 10)
+    await publish_many(bob, other, 10)
+    async with site.working():
+        await site.cached(address)
+        await in_thread(disk)("full")
+        for number in range(30):
+            await bob.publish(address, entry("Large", content=f"{number} " * 5_000), f"large-{number}")
+        await site.until(lambda: _noted(site, address))
+        page = await site.read(address)
+        assert [item.id for item in page.items][-1] == "large-29"
+        assert len(page.items) == 40
+        assert len((await site.read(other)).items) == 10
+        assert await site.is_online()
+        await in_thread(disk)("free")
+        await site.converged(address)
+        await site.cached(other)
+        await site.converged(other)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def _noted(site: Site, address: NodeAddress) -> bool:
+    """Whether the node's row says why it is not in sync."""
+    node = await site.node(address)
+    return node is not None and ("full" in node.sync_error or "space" in node.sync_error)
