@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from pubsubcache.conf import settings
 from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
+from pubsubcache.lookups.containment import Contains, checked
 from pubsubcache.lookups.hotkeys import COLUMNS, HasTag
 from pubsubcache.lookups.query import Node, parse, terms
 from pubsubcache.lookups.snippets import Snippet
@@ -94,6 +95,13 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
     def tagged(self, *tags: str) -> Self:
         """Items whose `parsed["tags"]` has all these tags, exactly as given; by an index."""
         return self.filter(*(HasTag(tag) for tag in tags))
+
+    def containing(self, value: Any) -> Self:
+        """Items whose `parsed` contains `value`, JSON, as PostgreSQL's `@>` has it: see `lookups.containment`.
+
+        Raises `InvalidRequest` when `value` is not JSON, or too large.
+        """
+        return self.filter(Contains(checked(value)))
 
     def full_text(self, query: str) -> Self:
         """Items whose words are what `query` asks for, with `rank` (a float, larger is better); by an index.
