@@ -3,14 +3,19 @@
 `make oracle EXAMPLES=200` plays more histories; `make oracle HISTORY=file` plays one again. See docs/convergence.md.
 """
 
+import asyncio
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from pubsubcache.analysers import Analyser, registry
+from pubsubcache.parsers import ParseContext
 from tests.oracle.steps import Step, final_forms, histories
 from tests.oracle.world import open_world
 from tests.servers.xmpp import XmppServer
@@ -23,7 +28,7 @@ SHRINK = (Phase.shrink,) if os.environ.get("ORACLE_SHRINK") else ()
 
 
 @pytest.fixture
-def lively(settings: Any) -> None:
+def lively(settings: Any) -> Iterator[None]:
     """Small pages and short waits, so that little data and little time have all that large ones have."""
     settings.PUBSUBCACHE_PAGE_SIZE = 3
     settings.PUBSUBCACHE_EVENT_BATCH_SIZE = 5
@@ -33,6 +38,20 @@ def lively(settings: Any) -> None:
     settings.PUBSUBCACHE_POLL_INTERVAL = 0.2
     settings.PUBSUBCACHE_HEARTBEAT_INTERVAL = 0.3
     settings.PUBSUBCACHE_SYNC_CLAIM_TIMEOUT = 5.0
+    with registry.temporarily(slow_microblog(), replace=True):
+        yield
+
+
+def slow_microblog() -> Analyser:
+    """The analyser of blogs with a parser that takes its time, in which notifications overtake pages."""
+    microblog = registry.get("microblog")
+    assert microblog is not None
+
+    async def parse(item: Any, context: ParseContext) -> Any:
+        await asyncio.sleep(0.003)
+        return microblog.parser(item, context)  # type: ignore[misc]
+
+    return replace(microblog, parser=parse)
 
 
 @pytest.fixture
