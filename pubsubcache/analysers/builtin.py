@@ -1,10 +1,33 @@
-"""The analysers that come with the application."""
+"""The analysers that come with the application; docs/analysers.md says why each is kept in sync, or not.
 
-from pubsubcache.analysers.base import Analysis
+Their order: first those that look at the node's name alone, so that it costs no request when one of them decides, then
+the blog, then those that know payloads in nodes of any name.
+"""
+
+from pubsubcache.analysers.base import Analyser, Analysis
 from pubsubcache.analysers.registry import register_analyser
-from pubsubcache.parsers import microblog
-
-ATOM = "http://www.w3.org/2005/Atom"
+from pubsubcache.parsers import (
+    activity,
+    attachments,
+    avatar,
+    bookmarks,
+    calendar_events,
+    dataform,
+    displayed,
+    encrypted,
+    geoloc,
+    microblog,
+    mood,
+    nickname,
+    omemo,
+    openpgp,
+    stickers,
+    subscriptions,
+    tickets,
+    tune,
+    vcard4,
+)
+from pubsubcache.parsers.html import ATOM
 
 
 def mark_comments(analysis: Analysis) -> None:
@@ -13,14 +36,169 @@ def mark_comments(analysis: Analysis) -> None:
         analysis.subtype = "comment"
 
 
+def mark_invitees(analysis: Analysis) -> None:
+    """Tell lists of invitees (XEP-0471) from calendars."""
+    if calendar_events.is_invitees_node(analysis.node):
+        analysis.subtype = "invitees"
+
+
+def mark_forms(analysis: Analysis) -> None:
+    """Tell empty forms from those filled in (XEP-0346, 2.1)."""
+    if analysis.node.startswith(dataform.TEMPLATES):
+        analysis.subtype = "template"
+    elif analysis.node.startswith(dataform.SUBMITTED):
+        analysis.subtype = "submitted"
+
+
+def mark_avatars(analysis: Analysis) -> None:
+    """Tell pictures from what describes them (XEP-0084)."""
+    analysis.subtype = "data" if analysis.node.startswith(avatar.DATA) else "metadata"
+
+
+def mark_omemo(analysis: Analysis) -> None:
+    """Tell bundles of keys from lists of devices (XEP-0384)."""
+    analysis.subtype = "bundles" if omemo.is_bundles_node(analysis.node) else "devices"
+
+
+def mark_openpgp(analysis: Analysis) -> None:
+    """Tell keys from the list of them (XEP-0373)."""
+    analysis.subtype = "keys" if analysis.node == openpgp.KEYS_NODE else "key"
+
+
+def mark_subscriptions(analysis: Analysis) -> None:
+    """Tell who follows a node from the nodes that somebody follows (XEP-0465)."""
+    if subscriptions.is_subscribers_node(analysis.node):
+        analysis.subtype = "subscribers"
+
+
+def builtin_analysers() -> list[Analyser]:
+    """Return new ones, in order."""
+    return [*_by_name(), *_by_payload()]
+
+
+def _by_name() -> list[Analyser]:
+    return [
+        Analyser(
+            name="attachments-summary",
+            type="attachments-summary",
+            node="urn:xmpp:pubsub-attachments:summary:",
+            to_sync=True,
+            parser=attachments.parse_summary,
+        ),
+        Analyser(
+            name="attachments",
+            type="attachments",
+            node="urn:xmpp:pubsub-attachments:",
+            to_sync=True,
+            parser=attachments.parse_attachments,
+        ),
+        Analyser(
+            name="tickets",
+            type="ticket",
+            node="fdp/submitted/org.salut-a-toi.tickets:",
+            to_sync=True,
+            parser=tickets.parse_ticket,
+        ),
+        Analyser(name="bookmarks", type="bookmark", node="urn:xmpp:bookmarks:", parser=bookmarks.parse_bookmark),
+        Analyser(name="displayed", type="displayed", node=displayed.DISPLAYED, parser=displayed.parse_displayed),
+        Analyser(
+            name="avatar-metadata",
+            type="avatar",
+            node=avatar.METADATA,
+            to_sync=True,
+            parser=avatar.parse_metadata,
+            match_cb=mark_avatars,
+        ),
+        Analyser(name="avatar-data", type="avatar", node=avatar.DATA, parser=avatar.parse_data, match_cb=mark_avatars),
+        Analyser(name="nickname", type="nickname", node=nickname.NICK, to_sync=True, parser=nickname.parse_nickname),
+        Analyser(name="vcard4", type="profile", node="urn:xmpp:vcard4", to_sync=True, parser=vcard4.parse_vcard),
+        Analyser(name="mood", type="mood", node=mood.MOOD, parser=mood.parse_mood),
+        Analyser(name="activity", type="activity", node=activity.ACTIVITY, parser=activity.parse_activity),
+        Analyser(name="tune", type="tune", node=tune.TUNE, parser=tune.parse_tune),
+        Analyser(name="geoloc", type="geoloc", node=geoloc.GEOLOC, parser=geoloc.parse_geoloc),
+        Analyser(name="omemo", type="omemo", node="urn:xmpp:omemo:", parser=omemo.parse, match_cb=mark_omemo),
+        Analyser(name="omemo-legacy", type="omemo", node=omemo.LEGACY, parser=omemo.parse, match_cb=mark_omemo),
+        Analyser(
+            name="openpgp", type="openpgp", node=f"{openpgp.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
+        ),
+        Analyser(
+            name="public-subscriptions",
+            type="subscription",
+            node="urn:xmpp:pps:",
+            to_sync=True,
+            parser=subscriptions.parse_subscription,
+            match_cb=mark_subscriptions,
+        ),
+        Analyser(
+            name="subscriptions",
+            type="subscription",
+            node="urn:xmpp:pubsub:subscription",
+            to_sync=True,
+            parser=subscriptions.parse_subscription,
+        ),
+    ]
+
+
+def _by_payload() -> list[Analyser]:
+    return [
+        Analyser(
+            name="microblog",
+            type="blog",
+            node="urn:xmpp:microblog:0",
+            namespace=ATOM,
+            to_sync=True,
+            parser=microblog.parse_entry,
+            match_cb=mark_comments,
+        ),
+        Analyser(
+            name="calendar-events",
+            type="event",
+            node="urn:xmpp:calendar-events:",
+            namespace=calendar_events.EVENTS,
+            to_sync=True,
+            parser=calendar_events.parse,
+            match_cb=mark_invitees,
+        ),
+        Analyser(
+            name="events",
+            type="event",
+            node="urn:xmpp:events:",
+            namespace=calendar_events.FORMER_EVENTS,
+            to_sync=True,
+            parser=calendar_events.parse,
+            match_cb=mark_invitees,
+        ),
+        Analyser(
+            name="forms",
+            type="form",
+            node="fdp/",
+            namespace=dataform.DATA,
+            to_sync=True,
+            parser=dataform.parse_form,
+            match_cb=mark_forms,
+        ),
+        Analyser(
+            name="stickers",
+            type="stickers",
+            node="urn:xmpp:stickers:",
+            namespace=stickers.STICKERS,
+            to_sync=True,
+            parser=stickers.parse_pack,
+        ),
+        *(
+            Analyser(
+                name=f"encrypted-{scheme}",
+                type="encrypted",
+                namespace=namespace,
+                to_sync=True,
+                parser=encrypted.parse_encrypted,
+            )
+            for scheme, namespace in (("oxps", encrypted.OXPS), ("pte", encrypted.PTE))
+        ),
+    ]
+
+
 def register() -> None:
     """Register them."""
-    register_analyser(
-        name="microblog",
-        type="blog",
-        node="urn:xmpp:microblog:0",
-        namespace=ATOM,
-        to_sync=True,
-        parser=microblog.parse_entry,
-        match_cb=mark_comments,
-    )
+    for analyser in builtin_analysers():
+        register_analyser(analyser)

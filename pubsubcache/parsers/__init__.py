@@ -8,8 +8,9 @@ hold what it parses; a field that it can't read is null instead.
 Nothing here needs Django or an XMPP library. The payloads come from strangers: nothing recurses over their depth,
 counts are bounded, and markup is sanitised before it is handed out.
 
-- `microblog`: blog posts and comments (XEP-0277, XEP-0472, RFC 4287); its docstring is the schema of the result.
-- `atom`, `html`, `dates`, `uris`, `text`: what parsers of other payloads may use as well.
+One module reads one family of payloads, such as `microblog`: blog posts and comments (XEP-0277, XEP-0472, RFC 4287).
+docs/analysers.md has the schema of each result; `generic` takes any XML. What parsers of other payloads may use as
+well: `elements`, `atom`, `html`, `dates`, `uris`, `text`, and `encrypted`, which describes what cannot be read.
 """
 
 from pubsubcache.parsers.context import ParseContext

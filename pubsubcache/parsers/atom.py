@@ -1,17 +1,15 @@
 """The constructs of Atom (RFC 4287) that parsers have in common."""
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from pubsubcache.parsers import html
+from pubsubcache.parsers import elements, html
+from pubsubcache.parsers.elements import text_of
 from pubsubcache.parsers.html import ATOM, XHTML, Rich
-from pubsubcache.parsers.text import clean, storable
+from pubsubcache.parsers.text import clean
 from pubsubcache.parsers.uris import bare_jid
-from pubsubcache.xmlform import XML, split_tag
-
-MAX_ELEMENTS = 1000  # of one name that are looked at in one entry
+from pubsubcache.xmlform import split_tag
 
 _MARKUP_TYPES = frozenset({"html", "text/html"})
 _TREE_TYPES = frozenset({"xhtml", "application/xhtml+xml", "xhtml+xml", "application/xhtml", "text/xhtml"})
@@ -25,26 +23,14 @@ class Person(NamedTuple):
     jid: str | None
 
 
-def children(parent: Element, name: str, namespace: str = ATOM) -> Iterator[Element]:
-    """Yield the direct children of that name, `MAX_ELEMENTS` at most."""
-    return islice(parent.iterfind(f"{{{namespace}}}{name}"), MAX_ELEMENTS)
+def children(parent: Element, name: str) -> Iterator[Element]:
+    """Yield the direct children of that name in Atom's namespace, so many at most."""
+    return elements.children(parent, name, ATOM)
 
 
-def text_of(element: Element) -> str | None:
-    """Return the character data inside an element, elements in it included, or None."""
-    return clean("".join(element.itertext()))
-
-
-def child_text(parent: Element, name: str, namespace: str = ATOM) -> str | None:
-    """Return the text of the first child of that name that has some, or None."""
-    texts = (text_of(element) for element in children(parent, name, namespace))
-    return next((text for text in texts if text is not None), None)
-
-
-def language(*elements: Element) -> str | None:
-    """Return the first `xml:lang` among the elements, or None."""
-    values = (clean(element.get(f"{{{XML}}}lang")) for element in elements)
-    return next((value for value in values if value is not None), None)
+def child_text(parent: Element, name: str) -> str | None:
+    """Return the text of the first child of that name in Atom's namespace that has some, or None."""
+    return elements.child_text(parent, name, ATOM)
 
 
 def _has_markup(element: Element) -> bool:
@@ -63,15 +49,15 @@ def _read(element: Element) -> tuple[bool, Rich]:
     return False, Rich(text_of(element), None)
 
 
-def text_construct(entry: Element, name: str) -> Rich:
-    """Return what the children of that name say (RFC 4287, 3.1 and 4.1.3).
+def text_construct(entry: Element, name: str, namespace: str = ATOM) -> Rich:
+    """Return what the children of that name say (RFC 4287, 3.1 and 4.1.3; XEPs took it over into their namespaces).
 
     Publishers give the same content twice, plain and marked up; the two are combined. Of several of a kind the first
     that is not empty counts. Without a plain one the text is taken from the markup.
     """
     text: str | None = None
     rich = Rich(None, None)
-    for element in children(entry, name):
+    for element in elements.children(entry, name, namespace):
         is_markup, found = _read(element)
         if not is_markup:
             text = text or found.text
@@ -106,13 +92,3 @@ def tags(entry: Element) -> list[str]:
     """Return the terms of the categories (RFC 4287, 4.2.2), trimmed, each once, in their order."""
     found = (clean(element.get("term")) or clean(element.get("label")) for element in children(entry, "category"))
     return list(dict.fromkeys(tag for tag in found if tag))
-
-
-def attribute(element: Element, name: str) -> str | None:
-    """Return an attribute's value trimmed, None when it is absent or empty."""
-    return clean(element.get(name))
-
-
-def raw_attribute(element: Element, name: str) -> str | None:
-    """Return an attribute's value with its white space, which counts in item ids; None when it is absent or empty."""
-    return storable(element.get(name) or "") or None

@@ -28,20 +28,22 @@ author_email          text or null        of atom:author
 tags                  list of text        terms of the categories, trimmed, each once
 comments              list of objects     nodes for comments, each `{uri, service, node}`
 reply                 object or null      the post replied to (thr:in-reply-to), see below
-geoloc                object or null      XEP-0080: `lat`, `lon`, `alt`, `accuracy` ... numbers, all else text
+geoloc                object or null      where it was written, in the schema of `geoloc.place`
 generator             object or null      the software: `{name, uri, version}`
 source                object or null      the feed it was copied from (atom:source): `{id, title, url}`
-extra                 object              `{repeated, attachments, alt_links}`, see below
+extra                 object              `{repeated, attachments, pictures, alt_links}`, see below
 ====================  ==================  ==========================================================================
 
 "markup" is one XHTML `<div>`, well-formed and **already sanitised: safe to show** in a page as it is. It is null when
 there is no markup, and when the markup is nested too deep. All other text is plain: whoever shows it must escape it.
 
-`extra.repeated` is null or `{by, uri}`: who repeated the post (JID or null), and where it was first (link `via`).
+`extra.repeated` is null or `{by, uri, ref, service, node, item}`: who repeated the post (JID or null), where it was
+first (link `via`), its atom:id there, and the parts of an `xmpp:` URI.
 `extra.attachments` holds `{url, sources: [{url}], media_type, desc, size, external}`; `size` in bytes, a number or
 null; `external` is true for a mere reference (link `related`), false for an enclosure. `extra.alt_links` holds
 `{url, media_type}`: the post in other places (link `alternate`), and content that is elsewhere (`src` of atom:content).
-No link has a scheme that could run a script.
+`extra.pictures` lists the addresses of the enclosures that are pictures; an entry of a gallery (XEP-0472, 5.3) has at
+least one. No link has a scheme that could run a script.
 
 `reply` is `{ref, href, media_type, source, uri, service, node, item, others}`: the atom:id replied to, its first
 address, that address's type and feed; then its `xmpp:` URI and the parts of it; `others`, a list of the further
@@ -56,35 +58,25 @@ That is not assumed of a node for comments, which others write to.
 An unreadable field is null and spoils no other. At most 1000 elements of a name are looked at.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.exceptions import ParseError
-from pubsubcache.parsers import dates, uris
-from pubsubcache.parsers.atom import (
-    attribute,
-    author,
-    child_text,
-    children,
-    language,
-    raw_attribute,
-    tags,
-    text_construct,
-    text_of,
-)
+from pubsubcache.parsers import dates, elements, geoloc, uris
+from pubsubcache.parsers.atom import author, child_text, children, tags, text_construct
 from pubsubcache.parsers.context import ParseContext
+from pubsubcache.parsers.elements import attribute, integer, language, raw_attribute, text_of
+from pubsubcache.parsers.encrypted import unless_encrypted
 from pubsubcache.parsers.html import ATOM
 from pubsubcache.parsers.text import clean, storable
 
 COMMENTS_PREFIX = "urn:xmpp:microblog:0:comments/"
 THREAD = "http://purl.org/syndication/thread/1.0"
-GEOLOC = "http://jabber.org/protocol/geoloc"
 
-_GEOLOC_NUMBERS = frozenset({"accuracy", "alt", "altaccuracy", "bearing", "error", "lat", "lon", "speed"})
-_MAX_GEOLOC_FIELDS = 50
-_MAX_SIZE = 2**63 - 1
+_PICTURE = re.compile(r"[^?#]+\.(?:avif|gif|jpe?g|png|svg|webp)(?:[?#].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def is_comments_node(name: str) -> bool:
@@ -92,8 +84,11 @@ def is_comments_node(name: str) -> bool:
     return name.startswith(COMMENTS_PREFIX)
 
 
+@unless_encrypted
 def parse_entry(item: Element, context: ParseContext) -> dict[str, Any]:
     """Return what the Atom entry of an `<item/>` says, in the schema that this module's docstring gives.
+
+    An encrypted item is described by `encrypted` instead.
 
     `item` is the whole item, in the namespace of pubsub or of its notifications. Raises `ParseError` when there is
     no Atom entry in it, and for nothing else.
@@ -116,12 +111,13 @@ def parse_entry(item: Element, context: ParseContext) -> dict[str, Any]:
         "tags": tags(entry),
         "comments": _comments(entry),
         "reply": _reply(entry),
-        "geoloc": _geoloc(entry),
+        "geoloc": geoloc.place_in(entry),
         "generator": _generator(entry),
         "source": _source(entry),
         "extra": {
             "repeated": _repeated(entry, item, context),
             "attachments": _attachments(entry),
+            "pictures": _pictures(entry),
             "alt_links": _alt_links(entry),
         },
     }
@@ -197,13 +193,6 @@ def _comments(entry: Element) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _size(text: str | None) -> int | None:
-    """Return a number of bytes, None when `text` is none that a database can hold."""
-    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 19:
-        return None
-    return int(text) if int(text) <= _MAX_SIZE else None
-
-
 def _attachments(entry: Element) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for element, url in _links(entry, "enclosure", "related"):
@@ -214,11 +203,21 @@ def _attachments(entry: Element) -> list[dict[str, Any]]:
                 "sources": [{"url": url}],
                 "media_type": attribute(element, "type"),
                 "desc": attribute(element, "title"),
-                "size": _size(attribute(element, "length")),
+                "size": integer(element.get("length")),
                 "external": (attribute(element, "rel") or "").lower() == "related",
             },
         )
     return list(found.values())
+
+
+def _pictures(entry: Element) -> list[str]:
+    """Return the addresses of pictures; where no media type is given their names tell."""
+    found = []
+    for element, url in _links(entry, "enclosure"):
+        media_type = attribute(element, "type")
+        if media_type.lower().startswith("image/") if media_type else _PICTURE.fullmatch(url):
+            found.append(url)
+    return list(dict.fromkeys(found))
 
 
 def _alt_links(entry: Element) -> list[dict[str, str | None]]:
@@ -231,22 +230,31 @@ def _alt_links(entry: Element) -> list[dict[str, str | None]]:
 
 
 def _repeated(entry: Element, item: Element, context: ParseContext) -> dict[str, str | None] | None:
-    for _, url in _links(entry, "via"):
-        return {"by": _publisher(item, context) or _owner(context), "uri": url}
+    """Return who repeated the post, and which it was (XEP-0472, 4.5)."""
+    for element, url in _links(entry, "via"):
+        origin = uris.parse_xmpp(url)
+        return {
+            "by": _publisher(item, context) or _owner(context),
+            "uri": url,
+            "ref": attribute(element, "ref"),
+            "service": origin.service if origin else None,
+            "node": origin.node if origin else None,
+            "item": origin.item if origin else None,
+        }
     return None
 
 
 def _reply(entry: Element) -> dict[str, Any] | None:
     """Return the post replied to. One post may be named by several elements, with its web and XMPP addresses."""
-    elements = list(children(entry, "in-reply-to", THREAD))
-    if not elements:
+    replies = list(elements.children(entry, "in-reply-to", THREAD))
+    if not replies:
         return None
-    first = elements[0]
+    first = replies[0]
     ref = attribute(first, "ref")
-    same = [element for element in elements if attribute(element, "ref") == ref]
+    same = [element for element in replies if attribute(element, "ref") == ref]
     addresses = [url for element in same if (url := uris.link(element.get("href")))]
     xmpp = next(((url, target) for url in addresses if (target := uris.parse_xmpp(url))), None)
-    others = dict.fromkeys(attribute(element, "ref") for element in elements)
+    others = dict.fromkeys(attribute(element, "ref") for element in replies)
     return {
         "ref": ref,
         "href": addresses[0] if addresses else None,
@@ -258,30 +266,6 @@ def _reply(entry: Element) -> dict[str, Any] | None:
         "item": xmpp[1].item if xmpp else None,
         "others": [other for other in others if other and other != ref],
     }
-
-
-def _number(text: str) -> float | None:
-    """Return a finite number, or None."""
-    try:
-        number = float(text) if len(text) <= 50 else None
-    except ValueError:
-        return None
-    return number if number is not None and abs(number) < float("inf") else None
-
-
-def _geoloc(entry: Element) -> dict[str, str | float] | None:
-    element = entry.find(f"{{{GEOLOC}}}geoloc")
-    if element is None:
-        return None
-    found: dict[str, str | float] = {}
-    for child in element[:_MAX_GEOLOC_FIELDS]:
-        name = storable(str(child.tag)).rpartition("}")[2]
-        value: str | float | None = text_of(child)
-        if isinstance(value, str) and name in _GEOLOC_NUMBERS:
-            value = _number(value)
-        if name and value is not None:
-            found.setdefault(name, value)
-    return found or None
 
 
 def _generator(entry: Element) -> dict[str, str | None] | None:

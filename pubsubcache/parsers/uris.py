@@ -32,6 +32,18 @@ def item_uri(service: str, node: str, item_id: str | None) -> str:
     return uri if item_id is None else f"{uri};item={quote(item_id, safe='')}"
 
 
+def place(service: str | None, node: str | None, item: str | None = None) -> dict[str, str | None] | None:
+    """Return `{uri, service, node, item}` of a node or an item that a payload names, None when that cannot be one.
+
+    `service` is any JID, in any spelling.
+    """
+    normal = None if service is None else _normal(service)
+    node, item = storable(node or "") or None, storable(item or "") or None
+    if normal is None or node is None:
+        return None
+    return {"uri": item_uri(normal, node, item), "service": normal, "node": node, "item": item}
+
+
 def parse_xmpp(uri: str | None) -> XmppUri | None:
     """Return what an `xmpp:` URI points at, None when it is no such URI or its JID is none.
 
@@ -63,10 +75,22 @@ def bare_jid(text: str | None) -> str | None:
     return bare(text)
 
 
+def full(text: str | None) -> str | None:
+    """Return the JID `text` normalised, with its resource if it has one; None when it is no JID."""
+    return _normal(text) if text else None
+
+
 def bare(text: str | None) -> str | None:
     """Return the JID `text` without its resource, normalised, None when it is no JID."""
     try:
         return jid.bare(storable(text)) if text and len(text) <= MAX_LENGTH else None
+    except InvalidRequest:
+        return None
+
+
+def _normal(text: str) -> str | None:
+    try:
+        return jid.normalise(storable(text)) if len(text) <= MAX_LENGTH else None
     except InvalidRequest:
         return None
 

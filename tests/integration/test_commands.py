@@ -378,7 +378,8 @@ def test_analysers_are_listed_in_order() -> None:
     with registry.temporarily(second):
         out, err = call("pubsub_analysers", "-O", "json")
         rows = json.loads(out)
-    assert rows[0] == {
+    assert [row["name"] for row in rows] == [analyser.name for analyser in [*registry.all(), second]]
+    assert next(row for row in rows if row["name"] == "microblog") == {
         "name": "microblog",
         "type": "blog",
         "node": NODE,

@@ -44,7 +44,7 @@ def parsed(inner: str, context: ParseContext = PEP, **how: str) -> dict[str, Any
 def check(result: dict[str, Any]) -> None:
     """Assert what holds of every result."""
     assert set(result) == KEYS
-    assert set(result["extra"]) == {"repeated", "attachments", "alt_links"}
+    assert set(result["extra"]) == {"repeated", "attachments", "pictures", "alt_links"}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     json.dumps(result, ensure_ascii=False).encode()
     check_texts(result)

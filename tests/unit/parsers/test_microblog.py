@@ -51,7 +51,7 @@ def test_a_post_with_only_a_title() -> None:
         "geoloc": None,
         "generator": None,
         "source": None,
-        "extra": {"repeated": None, "attachments": [], "alt_links": []},
+        "extra": {"repeated": None, "attachments": [], "pictures": [], "alt_links": []},
     }
 
 
@@ -394,12 +394,47 @@ def test_a_repeated_post() -> None:
     uri = "xmpp:mira@garden.example?;node=urn%3Axmpp%3Amicroblog%3A0;item=p1"
     inner = f"{MIRA}<title>Frost</title><link rel='via' href='{uri}' ref='tag:garden.example,2026:p1'/>"
     result = parsed(inner, context=ParseContext("otto@hedge.example", PEP.node), **by("otto@hedge.example/x"))
-    assert result["extra"]["repeated"] == {"by": "otto@hedge.example", "uri": uri}
+    assert result["extra"]["repeated"] == {
+        "by": "otto@hedge.example",
+        "uri": uri,
+        "ref": "tag:garden.example,2026:p1",
+        "service": "mira@garden.example",
+        "node": "urn:xmpp:microblog:0",
+        "item": "p1",
+    }
     assert (result["author_jid"], result["author_jid_verified"]) == ("mira@garden.example", False)
     result = parsed(inner, context=ParseContext("otto@hedge.example", PEP.node))
     assert result["extra"]["repeated"]["by"] == "otto@hedge.example"
-    assert parsed(inner, context=SERVICE)["extra"]["repeated"] == {"by": None, "uri": uri}
+    assert parsed(inner, context=SERVICE)["extra"]["repeated"]["by"] is None
+    elsewhere = parsed("<link rel='via' href='https://garden.example/p1'/>", context=SERVICE)["extra"]["repeated"]
+    assert {key: value for key, value in elsewhere.items() if value} == {"uri": "https://garden.example/p1"}
     assert parsed("<link rel='via' href='javascript:x()'/>")["extra"]["repeated"] is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_picture"),
+    [
+        ("type='image/jpeg' href='https://x/file'", True),
+        ("type='IMAGE/webp' href='https://x/file'", True),
+        ("href='https://x/a.jpeg'", True),
+        ("href='https://x/a.PNG?size=2#top'", True),
+        ("type='audio/ogg' href='https://x/a.png'", False),
+        ("href='https://x/?a.png'", False),
+        ("href='https://x/png'", False),
+        ("type='image/png' href='javascript:x()'", False),
+    ],
+)
+def test_pictures_of_a_gallery(attributes: str, is_picture: bool) -> None:
+    """XEP-0472, 5.3."""
+    assert bool(parsed(f"<link rel='enclosure' {attributes}/>")["extra"]["pictures"]) is is_picture
+    assert parsed(f"<link rel='related' {attributes}/>")["extra"]["pictures"] == []
+
+
+def test_an_encrypted_post_is_described_and_not_refused() -> None:
+    """XEP-0473 and XEP-0477: in a blog as anywhere."""
+    element = item("")
+    element[0].tag = "{urn:xmpp:openpgp:pubsub:0}encrypted"
+    assert parse_entry(element, PEP)["encrypted"] is True
 
 
 def test_a_reply_names_one_post_by_two_addresses() -> None:
@@ -437,7 +472,14 @@ def test_geoloc() -> None:
         "<geoloc xmlns='http://jabber.org/protocol/geoloc'><lat>48.17</lat><lon>-3.5e0</lon><country>France</country>"
         "<alt>high</alt><speed>inf</speed><bearing>nan</bearing><text/></geoloc>"
     )
-    assert parsed(inner)["geoloc"] == {"lat": 48.17, "lon": -3.5, "country": "France"}
+    place = parsed(inner)["geoloc"]
+    assert {key: value for key, value in place.items() if value is not None} == {
+        "lat": 48.17,
+        "lon": -3.5,
+        "country": "France",
+    }
+    assert {"alt", "speed", "bearing", "text", "timestamp", "language"} <= set(place)
+    assert parsed("<geoloc xmlns='http://jabber.org/protocol/geoloc'><alt>high</alt></geoloc>")["geoloc"] is None
 
 
 def test_generator_and_source() -> None:

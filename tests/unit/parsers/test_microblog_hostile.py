@@ -1,10 +1,8 @@
 """Entries that nobody means well with, or that broke on the way."""
 
-import copy
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from xml.etree.ElementTree import Element
@@ -13,9 +11,10 @@ import pytest
 
 from pubsubcache import xmlform
 from pubsubcache.exceptions import ParseError
-from pubsubcache.parsers import ParseContext, atom
+from pubsubcache.parsers import ParseContext, elements
 from pubsubcache.parsers.microblog import parse_entry
 from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
+from tests.unit.parsers.mutations import drop_bytes, mutate
 from tests.unit.parsers.test_html import ATTACKS
 
 FULL = f"""
@@ -38,7 +37,6 @@ FULL = f"""
 <geoloc xmlns='http://jabber.org/protocol/geoloc'><lat>48.17</lat><lon>-3.3</lon></geoloc>
 <source><id>tag:feed</id><title>Feed</title><link href='https://feed.example'/></source>
 """
-NAMESPACES = [ATOM, XHTML, PUBSUB, "", "urn:example:other", "http://purl.org/syndication/thread/1.0"]
 CONTEXTS = [
     PEP,
     SERVICE,
@@ -92,15 +90,15 @@ def test_a_large_payload_of_many_elements() -> None:
 
 
 def test_counts_are_bounded() -> None:
-    many = 5 * atom.MAX_ELEMENTS
+    many = 5 * elements.MAX_ELEMENTS
     result = parsed(
         "".join(f"<category term='t{n}'/>" for n in range(many))
         + "".join(f"<link rel='enclosure' href='https://x/{n}'/>" for n in range(many))
         + "".join(f"<thr:in-reply-to ref='r{n}'/>" for n in range(many))
     )
-    assert len(result["tags"]) == atom.MAX_ELEMENTS
-    assert len(result["extra"]["attachments"]) == atom.MAX_ELEMENTS
-    assert len(result["reply"]["others"]) == atom.MAX_ELEMENTS - 1
+    assert len(result["tags"]) == elements.MAX_ELEMENTS
+    assert len(result["extra"]["attachments"]) == elements.MAX_ELEMENTS
+    assert len(result["reply"]["others"]) == elements.MAX_ELEMENTS - 1
     assert parsed("".join(f"<link rel='replies' href='xmpp:x?;node=n{n}'/>" for n in range(many)))["comments"][-1][
         "node"
     ]
@@ -134,64 +132,6 @@ def test_comments_and_processing_instructions_in_the_tree() -> None:
 # Mutations
 
 
-def drop(random: Random, root: Element, parent: Element) -> None:
-    if len(parent):
-        parent.remove(random.choice(list(parent)))
-
-
-def double(random: Random, root: Element, parent: Element) -> None:
-    if len(parent):
-        parent.insert(random.randrange(len(parent) + 1), copy.deepcopy(random.choice(list(parent))))
-
-
-def rename(random: Random, root: Element, parent: Element) -> None:
-    parent.tag = f"{{{random.choice(NAMESPACES)}}}{parent.tag.rpartition('}')[2]}".replace("{}", "")
-
-
-def retag(random: Random, root: Element, parent: Element) -> None:
-    parent.tag = random.choice(list(root.iter())).tag
-
-
-def move(random: Random, root: Element, parent: Element) -> None:
-    if len(parent):
-        parent.append(copy.deepcopy(random.choice(list(root.iter()))))
-
-
-def retype(random: Random, root: Element, parent: Element) -> None:
-    parent.set(
-        "type", random.choice(["text", "html", "xhtml", "text/html", "", "odd/type", "TEXT", "image/png", "\u0130"])
-    )
-
-
-def swap_attribute(random: Random, root: Element, parent: Element) -> None:
-    values = [value for one in root.iter() for value in one.attrib.values()]
-    if parent.attrib and values:
-        parent.set(random.choice(list(parent.attrib)), random.choice(values))
-
-
-def mangle_text(random: Random, root: Element, parent: Element) -> None:
-    text = parent.text or "x"
-    place = random.randrange(len(text) + 1)
-    parent.text = (
-        text[:place] + random.choice(["", "<b>", "&", "\u202e", "9" * 50, ":", "\n", "]]>"]) + text[place + 1 :]
-    )
-
-
-Mutation = Callable[[Random, Element, Element], None]
-MUTATIONS: list[Mutation] = [drop, double, rename, retag, move, retype, swap_attribute, mangle_text]
-
-
-def drop_bytes(random: Random, text: str) -> Element | None:
-    """Return `text` with characters dropped as an element, None when it is not well-formed any more."""
-    for _ in range(random.randrange(1, 4)):
-        place = random.randrange(len(text))
-        text = text[:place] + text[place + random.randrange(1, 4) :]
-    try:
-        return ET.fromstring(text)
-    except ET.ParseError:
-        return None
-
-
 def assert_parses_or_refuses(element: Element, context: ParseContext) -> bool:
     try:
         check(parse_entry(element, context))
@@ -207,8 +147,7 @@ def test_mutated_trees_raise_nothing_but_parse_errors(seed: int) -> None:
     outcomes = set()
     for _ in range(500):
         root = item(FULL, attributes="id='i1' publisher='mira@garden.example'")
-        for _ in range(random.randrange(1, 6)):
-            random.choice(MUTATIONS)(random, root, random.choice(list(root.iter())))
+        mutate(random, root)
         outcomes.add(assert_parses_or_refuses(root, random.choice(CONTEXTS)))
     assert outcomes == {True, False}
 

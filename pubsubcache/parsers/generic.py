@@ -1,0 +1,79 @@
+"""Any XML at all as plain JSON of bounded size, for analysers of payloads that nobody wrote a parser for.
+
+An element is `{namespace, name, attributes, text, children}`: `attributes` an object of texts, those of another
+namespace as `{namespace}name`; `text` the character data between its children, null without any; `children` a list of
+elements. At most `MAX_NODES` elements are taken, `MAX_DEPTH` deep, with `MAX_ATTRIBUTES` attributes each, and
+`MAX_TEXT` characters of each text.
+"""
+
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from pubsubcache.exceptions import ParseError
+from pubsubcache.parsers.context import ParseContext
+from pubsubcache.parsers.elements import MAX_NAME, name_of, namespace_of
+from pubsubcache.parsers.encrypted import unless_encrypted
+from pubsubcache.parsers.text import clean, storable
+
+MAX_DEPTH = 20
+MAX_NODES = 2000
+MAX_ATTRIBUTES = 50
+MAX_TEXT = 10_000
+
+
+@unless_encrypted
+def parse_any(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return the payloads of an `<item/>` as JSON. Raises `ParseError` when there are none."""
+    if not len(item):
+        raise ParseError("The item has no payload.")
+    converter = _Converter()
+    payloads = converter.convert_children(item)
+    return {"payloads": payloads, "truncated": converter.truncated}
+
+
+class _Converter:
+    """Turns elements to JSON, level by level, and counts what it takes."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.truncated = False
+
+    def convert_children(self, root: Element) -> list[dict[str, Any]]:
+        """Return what is inside `root`; whole levels first, so that depth doesn't crowd out what stands above."""
+        payloads: list[dict[str, Any]] = []
+        level = [(root, payloads)]
+        for _ in range(MAX_DEPTH):
+            deeper: list[tuple[Element, list[dict[str, Any]]]] = []
+            for parent, into in level:
+                for child in parent:
+                    if isinstance(child.tag, str) and self._has_room():
+                        into.append(self._convert(child))
+                        deeper.append((child, into[-1]["children"]))
+            level = deeper
+        self.truncated = self.truncated or any(len(parent) for parent, _ in level)
+        return payloads
+
+    def _has_room(self) -> bool:
+        self.taken += 1
+        self.truncated = self.truncated or self.taken > MAX_NODES
+        return self.taken <= MAX_NODES
+
+    def _convert(self, element: Element) -> dict[str, Any]:
+        pieces = [element.text, *(child.tail for child in element)]
+        words = clean(" ".join(piece.strip() for piece in pieces if piece and piece.strip()))
+        return {
+            "namespace": storable(namespace_of(element)),
+            "name": name_of(element),
+            "attributes": self._attributes(element),
+            "text": None if words is None else self._bounded(words),
+            "children": [],
+        }
+
+    def _attributes(self, element: Element) -> dict[str, str]:
+        pairs = list(element.attrib.items())
+        self.truncated = self.truncated or len(pairs) > MAX_ATTRIBUTES
+        return {storable(name)[:MAX_NAME]: self._bounded(storable(value)) for name, value in pairs[:MAX_ATTRIBUTES]}
+
+    def _bounded(self, text: str) -> str:
+        self.truncated = self.truncated or len(text) > MAX_TEXT
+        return text[:MAX_TEXT]

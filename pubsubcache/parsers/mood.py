@@ -1,0 +1,35 @@
+"""Moods: XEP-0107."""
+
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from pubsubcache.parsers.context import ParseContext
+from pubsubcache.parsers.elements import child, child_text, elements_of, language, name_of, namespace_of, payload
+from pubsubcache.parsers.encrypted import unless_encrypted
+
+MOOD = "http://jabber.org/protocol/mood"
+
+
+@unless_encrypted
+def parse_mood(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return the mood of an `<item/>`. Raises `ParseError`."""
+    element = payload(item, "mood", MOOD)
+    chosen = next(inner(element, MOOD), None)
+    text = child(element, "text", MOOD)
+    return {
+        "mood": name_of(chosen) if chosen is not None else None,
+        "detail": detail(chosen, MOOD),
+        "text": child_text(element, "text", MOOD),
+        "language": language(*([] if text is None else [text]), element),
+    }
+
+
+def inner(element: Element, space: str) -> Any:
+    """Yield the children in a namespace that choose something: all but `<text/>`."""
+    return (one for one in elements_of(element) if namespace_of(one) == space and name_of(one) != "text")
+
+
+def detail(element: Element | None, space: str) -> dict[str, str] | None:
+    """Return the first child in another namespace than `space`, as `{namespace, name}`, or None."""
+    found = (one for one in ([] if element is None else elements_of(element)) if namespace_of(one) != space)
+    return next(({"namespace": namespace_of(one), "name": name_of(one)} for one in found), None)

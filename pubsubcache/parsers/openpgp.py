@@ -1,0 +1,54 @@
+"""OpenPGP keys: XEP-0373. The keys are left to the item's XML."""
+
+import hashlib
+import re
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from pubsubcache.exceptions import ParseError
+from pubsubcache.parsers import dates
+from pubsubcache.parsers.context import ParseContext
+from pubsubcache.parsers.elements import attribute, child_text, children, payload
+from pubsubcache.parsers.encrypted import unless_encrypted
+from pubsubcache.parsers.text import from_base64
+
+OPENPGP = "urn:xmpp:openpgp:0"
+KEYS_NODE = f"{OPENPGP}:public-keys"
+
+_FINGERPRINT = re.compile(r"[0-9A-F]{40,64}")
+
+
+@unless_encrypted
+def parse(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return the list of keys, or the key, of an `<item/>`. Raises `ParseError`."""
+    is_list = item.find(f"{{{OPENPGP}}}public-keys-list") is not None or context.node == KEYS_NODE
+    return parse_keys(item, context) if is_list else parse_key(item, context)
+
+
+def parse_keys(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return the list of keys of an `<item/>`. Raises `ParseError`."""
+    listed = children(payload(item, "public-keys-list", OPENPGP), "pubkey-metadata", OPENPGP)
+    found = ((_fingerprint(one.get("v4-fingerprint")), dates.normalise(attribute(one, "date"))) for one in listed)
+    return {"keys": [{"fingerprint": fingerprint, "date": date} for fingerprint, date in found if fingerprint]}
+
+
+def parse_key(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return what the key of an `<item/>` is. Raises `ParseError`."""
+    try:
+        data, secret = child_text(payload(item, "pubkey", OPENPGP), "data", OPENPGP), False
+    except ParseError:
+        if item.find(f"{{{OPENPGP}}}secretkey") is None:
+            raise
+        data, secret = payload(item, "secretkey", OPENPGP).text, True
+    key = from_base64(data)
+    return {
+        "fingerprint": _fingerprint(context.node.rpartition(":")[2]),
+        "secret": secret,
+        "size": None if key is None else len(key),
+        "sha256": None if key is None else hashlib.sha256(key).hexdigest(),
+    }
+
+
+def _fingerprint(text: str | None) -> str | None:
+    text = "".join((text or "").split()).upper()
+    return text if _FINGERPRINT.fullmatch(text) else None

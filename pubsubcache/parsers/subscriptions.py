@@ -1,0 +1,41 @@
+"""Who follows which node, as far as people make it public: XEP-0465, and XEP-0330 before it."""
+
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from pubsubcache.exceptions import ParseError
+from pubsubcache.parsers import uris
+from pubsubcache.parsers.context import ParseContext
+from pubsubcache.parsers.elements import child_text, namespace_of, payload
+from pubsubcache.parsers.encrypted import unless_encrypted
+
+PUBLIC = "urn:xmpp:pps:0"  # XEP-0465
+SUBSCRIPTION = "urn:xmpp:pubsub:subscription:0"  # XEP-0330
+SUBSCRIBERS_PREFIX = "urn:xmpp:pps:subscribers:"
+
+
+def is_subscribers_node(name: str) -> bool:
+    """Say whether a node lists who follows another node, and not which nodes somebody follows."""
+    return name.startswith(SUBSCRIBERS_PREFIX)
+
+
+@unless_encrypted
+def parse_subscription(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Return the subscription of an `<item/>`. Raises `ParseError`."""
+    title = None
+    try:
+        element = payload(item, "subscription", PUBLIC, SUBSCRIPTION)
+    except ParseError:
+        if not is_subscribers_node(context.node):
+            raise
+        subscriber = uris.bare(payload(item, "subscriber", PUBLIC).get("jid"))
+        followed = uris.place(context.service, context.node.partition("/")[2])
+    else:
+        subscriber = uris.bare(context.service)
+        followed = uris.place(element.get("jid") or element.get("server"), element.get("node"))
+        title = child_text(element, "title", namespace_of(element))
+    return {
+        "subscriber": subscriber,
+        **{key: followed[key] if followed else None for key in ("service", "node", "uri")},
+        "title": title,
+    }
