@@ -1,6 +1,6 @@
 """Query methods of the models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +12,7 @@ from pubsubcache.conf import settings
 from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
 from pubsubcache.lookups.containment import Contains, checked
 from pubsubcache.lookups.hotkeys import COLUMNS, HasTag
+from pubsubcache.lookups.parsed import order_of_parsed, parsed_matches
 from pubsubcache.lookups.query import Node, parse, terms
 from pubsubcache.lookups.snippets import Snippet
 
@@ -87,6 +88,41 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
         clone: Self = super()._clone()  # type: ignore[misc]
         clone._sought = self._sought
         return clone
+
+    def matching(
+        self,
+        *,
+        accounts: Iterable[str] = (),
+        services: Iterable[str] = (),
+        nodes: Iterable[str] = (),
+        types: Iterable[str] = (),
+        subtypes: Iterable[str] = (),
+        names: Iterable[str] = (),
+    ) -> Self:
+        """Items that fulfil every filter given; a filter is fulfilled by any one of its values."""
+        filters = {
+            "node__account__jid__in": list(accounts),
+            "node__service__in": list(services),
+            "node__name__in": list(nodes),
+            "node__type__in": list(types),
+            "node__subtype__in": list(subtypes),
+            "name__in": list(names),
+        }
+        return self.filter(**{lookup: values for lookup, values in filters.items() if values})
+
+    def where_parsed(self, path: str | Sequence[str | int], operator: str, value: Any = True) -> Self:
+        """Items of which a field of the parsed data fulfils an operator; see `parsed_matches`, for use within `Q` too.
+
+        Raises `InvalidRequest`.
+        """
+        return self.filter(parsed_matches(path, operator, value))
+
+    def order_by_parsed(self, path: str | Sequence[str | int], *, descending: bool = False) -> Self:
+        """Items by a field of the parsed data: numbers, then texts by code point; those with neither come last.
+
+        Raises `InvalidRequest`.
+        """
+        return self.order_by(*order_of_parsed(path, descending=descending), "pk")
 
     def in_order(self) -> Self:
         """Items oldest first, as the service lists them."""

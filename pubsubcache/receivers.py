@@ -3,10 +3,13 @@
 from typing import Any
 
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from pubsubcache import rpc
+from pubsubcache.lookups import sqlite
 from pubsubcache.models import Account
 
 
@@ -14,3 +17,9 @@ from pubsubcache.models import Account
 def account_changed(sender: type[Account], **named: Any) -> None:
     """Have the workers take up, change or end the session of an account at once."""
     transaction.on_commit(rpc.wake, using=named["using"])
+
+
+@receiver(connection_created, dispatch_uid="pubsubcache_sqlite_functions")
+def connected(connection: BaseDatabaseWrapper, **named: Any) -> None:
+    """Give SQLite the functions that searches call."""
+    sqlite.register(connection)

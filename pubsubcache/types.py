@@ -16,7 +16,8 @@ ORDERS = ("creation", "modification")
 MAX_NUMBER = 2**31 - 1
 
 
-def _check_number(name: str, value: Any, least: int) -> None:
+def check_number(name: str, value: Any, least: int) -> None:
+    """Raise `InvalidRequest` for what is neither None nor a whole number of at least `least`."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_NUMBER:
@@ -73,7 +74,7 @@ class Rsm:
                 raise InvalidRequest(f"Result set management has no {', '.join(unknown)}.")
             value = cls(**value)
         for name in ("max", "index"):
-            _check_number(name, getattr(value, name), 0)
+            check_number(name, getattr(value, name), 0)
         for name in ("after", "before"):
             if (cursor := getattr(value, name)) is not None:
                 check_text(name, cursor)
@@ -99,7 +100,7 @@ class ItemsRequest:
             for name in names:
                 check_text("An item id", name)
             object.__setattr__(self, "item_ids", tuple(dict.fromkeys(names)))
-        _check_number("max_items", self.max_items, 1)
+        check_number("max_items", self.max_items, 1)
         object.__setattr__(self, "rsm", Rsm.of(self.rsm))
         if self.item_ids is not None and (self.max_items is not None or self.rsm is not None):
             raise InvalidRequest("Item ids can't be combined with max_items or result set management.")

@@ -14,7 +14,8 @@ MAX_LINES = 500
 # From the lowest; a module imports its own layer and those below. Packages stand for all their modules.
 LAYERS: list[set[str]] = [
     {"exceptions", "conf", "xmlform", "jid", "types"},
-    {"parsers", "lookups"},
+    {"parsers"},
+    {"lookups"},
     {"fields", "querysets", "models", "analysers", "signals", "service"},
     {"store"},
     {"rpc", "listing", "live", "sync", "reconciling", "events", "search", "cache", "database", "exchange"},

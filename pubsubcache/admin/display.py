@@ -12,6 +12,7 @@ from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
+from pubsubcache.lookups.snippets import as_html
 from pubsubcache.models import Account, PubsubNode
 
 EMPTY = "-"  # as the admin shows what is not there
@@ -38,6 +39,11 @@ def short(text: str, length: int = 60) -> str | SafeString:
 def stacked(first: str, second: str) -> SafeString:
     """Return two values above each other, the second smaller; either may be HTML made here."""
     return format_html('<div>{}</div><div class="psc-reason">{}</div>', first, second)
+
+
+def snippet(text: str) -> SafeString:
+    """Return an extract with its hits marked."""
+    return format_html('<bdi class="psc-snippet">{}</bdi>', as_html(text))
 
 
 def preformatted(text: str) -> SafeString:

@@ -1,13 +1,13 @@
 """Items: what the cache holds, to be looked at."""
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import ShowFacets
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.fields.json import KT
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse
@@ -18,12 +18,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pubsubcache import xmlform
-from pubsubcache.admin import display
+from pubsubcache.admin import display, paginator
 from pubsubcache.admin.base import CacheAdmin
 from pubsubcache.admin.filters import ParseErrorFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
-from pubsubcache.exceptions import ParseError, TooLarge
+from pubsubcache.exceptions import InvalidRequest, ParseError, TooLarge
 from pubsubcache.models import PubsubItem, PubsubNode
+from pubsubcache.querysets import PubsubItemQuerySet
 
 MAX_SHOWN = 200_000  # characters of a payload on a page
 OF_NODE = "node__id__exact"
@@ -52,8 +53,11 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     list_display = ("short_id", "heading", "place", "short_publisher", "made", "changed")
     list_filter = ("node__account", ("node__type", ValuesFilter), ParseErrorFilter)
     list_select_related = ("node__account",)
-    search_fields = ("name", "text")
-    search_help_text = gettext_lazy("Searches item ids and the words of the content.")
+    search_fields = ("name",)  # so that there is a search box; get_search_results knows what to do
+    search_help_text = gettext_lazy(
+        'Words of the content: all of them, "a phrase", beginn*, one OR another, -without. Where no words match, a '
+        "part of an item id."
+    )
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
     paginator = LargeTablePaginator
@@ -103,6 +107,24 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         """Newest first, in either case along an index."""
         return ("-created", "-position") if OF_NODE in request.GET else ("-pk",)
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[PubsubItem], search_term: str
+    ) -> tuple[QuerySet[PubsubItem], bool]:
+        """Items by their words, best first unless too many match to be ranked; else by a part of their id."""
+        if not search_term.strip():
+            return queryset, False
+        try:
+            found = cast(PubsubItemQuerySet, queryset).full_text(search_term).with_snippets()
+        except InvalidRequest as error:
+            self.message_user(request, str(error), messages.WARNING)
+            return queryset.none(), False
+        number = found.order_by().values("pk")[: paginator.CAP + 1].count()
+        if not number:
+            return queryset.filter(name__icontains=search_term.strip()), False
+        if number > paginator.CAP or ORDER_VAR in request.GET:
+            return found, False
+        return found.order_by(F("rank").desc(), "-pk"), False
+
     def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
         """Only the items of one node are sorted otherwise: the whole table may be too large."""
         return ("short_id", "made", "changed") if OF_NODE in request.GET else ()
@@ -147,10 +169,13 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     @admin.display(description=gettext_lazy("title"))
     def heading(self, item: PubsubItem) -> str:
-        """The title that the parser found, or else how the text begins."""
+        """The title that the parser found, or else how the text begins; what was searched for, with the hits marked."""
         title = getattr(item, "title", None)
-        beginning = display.short(getattr(item, "beginning", ""), 70)
+        snippet = getattr(item, "snippet", "")
+        beginning = display.short("" if snippet else getattr(item, "beginning", ""), 70)
         shown = display.short(title, 70) if title else format_html('<span class="psc-dim">{}</span>', beginning)
+        if snippet:
+            shown = display.stacked(shown, display.snippet(snippet))
         return display.stacked(shown, self.problem(item)) if item.parse_error else shown
 
     @admin.display(description=gettext_lazy("node"))

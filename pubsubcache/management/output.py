@@ -51,13 +51,13 @@ def writable(value: str, stream: Any, errors: str = "replace") -> str:
     return value.encode(name, errors=errors).decode(name)
 
 
-def as_json(data: Any, stream: Any) -> str:
-    """Return data as a JSON document, in characters that a stream can take."""
-    document = json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False)
+def as_json(data: Any, stream: Any, indent: int | None = 2) -> str:
+    """Return data as a JSON document, in characters that a stream can take; without `indent` on one line."""
+    document = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
     try:
         document.encode(encoding(stream))
     except UnicodeEncodeError:
-        return json.dumps(data, indent=2, allow_nan=False)
+        return json.dumps(data, indent=indent, allow_nan=False)
     return document
 
 

@@ -121,6 +121,73 @@ def test_items_are_found() -> None:
     assert page.count("not parsed") == 1
 
 
+def test_a_search_shows_the_best_first_with_its_hits_marked() -> None:
+    blog = node(account(), "blog")
+    item(blog, "best", text=f"Harbour, harbour, harbour {SCRIPT}", parsed={"title": "Harbour"})
+    item(blog, "other", text="A walk in the harbour, with lights", parsed={"title": "A walk"})
+    item(blog, "harbour-pictures", text="Pictures")
+    client = superuser()
+    assert listed(client, q="harbour") == ["best", "other"]
+    assert listed(client, q="harb* -lights") == ["best"]
+    assert listed(client, q="harbour", node__id__exact=blog.pk, o="3") == ["best", "other"]
+    assert listed(client, q="harbour", node__id__exact=blog.pk, o="-3") == ["other", "best"]
+    assert listed(client, q="pictures") == ["harbour-pictures"]
+    assert listed(client, q="our-pic") == ["harbour-pictures"]
+    page = client.get(url("pubsubitem", "changelist", q="lights")).content.decode()
+    assert "A walk in the harbour, with <mark>lights</mark>" in page
+    page = client.get(url("pubsubitem", "changelist", q="harbour")).content.decode()
+    assert "<mark>harbour</mark>" in page
+    assert SCRIPT not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "user@host",
+        "C++",
+        "a-b",
+        '"',
+        "'",
+        "xmlns:foo",
+        "(",
+        "*",
+        "AND",
+        "-",
+        "\N{ELEPHANT}",
+        "\0",
+        "x" * 5000,
+        "y " * 2500,
+    ],
+)
+def test_no_search_is_an_error(query: str) -> None:
+    item(node(account()), text="user@host writes C++")
+    response = superuser().get(url("pubsubitem", "changelist", q=query))
+    assert response.status_code == 200
+    assert len(response.context["cl"].result_list) <= 1
+
+
+def test_a_search_that_cannot_be_answered_is_told_why() -> None:
+    item(node(account()), text="x")
+    response = superuser().get(url("pubsubitem", "changelist", q="x" * 5000))
+    assert "more than 500 characters" in str(next(iter(response.context["messages"])))
+    assert not response.context["cl"].result_list
+
+
+def test_a_search_with_too_many_hits_is_neither_ranked_nor_counted_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paginator, "CAP", 60)
+    made = node(account())
+    items = [PubsubItem(node=made, name=f"i{n}", data=XML, text="winter " * (1 + n % 2)) for n in range(130)]
+    PubsubItem.objects.bulk_create(items)
+    with CaptureQueriesContext(connection) as queries:
+        response = superuser().get(url("pubsubitem", "changelist", q="winter"))
+    assert "more than 60" in response.content.decode()
+    assert [one.name for one in response.context["cl"].result_list[:3]] == ["i129", "i128", "i127"]
+    counts = [query["sql"] for query in queries if "COUNT(*)" in query["sql"] and "pubsubitem" in query["sql"]]
+    assert counts
+    assert all("LIMIT 61" in sql for sql in counts)
+
+
 @pytest.mark.parametrize("pk", ["x", "", "9" * 40, "0"])
 def test_a_node_that_is_none_harms_nothing(pk: str) -> None:
     item(node(account()))

@@ -19,4 +19,4 @@ def test_every_mistake_has_a_test_that_exists() -> None:
 
 def test_none_is_left_out() -> None:
     letters = [row.split("|")[1].strip() for row in ROWS]
-    assert letters == [*ascii_lowercase, "", ""]
+    assert letters == [*ascii_lowercase, "", "", ""]

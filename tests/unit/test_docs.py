@@ -2,9 +2,11 @@
 
 import argparse
 import ast
+import inspect
 import json
 import re
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -18,9 +20,10 @@ from django.dispatch import Signal
 from pubsubcache import analysers, checks, conf, exceptions, signals
 from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.exchange import records
-from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes
+from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes, pubsub_search
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext
+from pubsubcache.search import Found, search
 from pubsubcache.types import Item, ItemsPage, NodeAddress, Rsm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,9 +181,16 @@ def test_json_is_shown_in_the_shape_that_commands_print(command: str) -> None:
         "pubsub_get": lambda: pubsub_get.as_data(
             NodeAddress("s", "n"), ItemsPage(items=[Item(id="i", xml="<item/>")], rsm=Rsm(count=1))
         ),
+        "pubsub_search": lambda: {"total": 1, "items": [pubsub_search.as_data(a_found_item())]},
     }
     if command in printed:
         assert keys(shown[0]) == keys(printed[command]())
+
+
+def a_found_item() -> Found:
+    moment = datetime(2026, 1, 31, tzinfo=UTC)
+    names = dict.fromkeys(("account", "service", "node", "id", "xml"), "")
+    return Found(**names, created=moment, updated=moment, parsed={}, snippet=None)
 
 
 def keys(data: Any) -> Any:
@@ -219,6 +229,12 @@ def test_the_records_of_exports_documented_are_those_there_are() -> None:
         row[0].strip("| `"): tokens(row[1]) for row in rows(section("docs/exports.md", "Records")) if "`" in row[0]
     }
     assert documented == {kind: set(fields) for kind, fields in records.FIELDS.items()}
+
+
+def test_the_arguments_of_search_are_documented() -> None:
+    table = rows(page("docs/search.md").partition("\n## ")[0])
+    documented = {name for row in table for name in tokens(row[0])} - {"argument"}
+    assert documented == set(inspect.signature(search).parameters)
 
 
 # Analysers, signals, models, the admin

@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from pubsubcache import store
+from pubsubcache.lookups.timepatterns import point_in_time
 from pubsubcache.management.base import PubsubCommand, add_noinput
 from pubsubcache.management.output import counted
-from pubsubcache.management.times import point_in_time
 
 
 class Command(PubsubCommand):
@@ -35,7 +35,7 @@ class Command(PubsubCommand):
         """Count, ask, remove, say how many."""
         nodes = self.filtered_nodes(options)
         before = {
-            name: point_in_time(options[name]) if options[name] is not None else None
+            name: point_in_time(options[name], unsigned=False) if options[name] is not None else None
             for name in ("created_before", "updated_before")
         }
         if options["dry_run"] or options["interactive"]:

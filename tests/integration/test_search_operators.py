@@ -1,0 +1,279 @@
+"""What the operators of searches find, on every database the same; the examples of docs/search.md among it."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models import Q
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.lookups.arguments import read_condition
+from pubsubcache.lookups.operators import ALIASES, OPERATORS, OPPOSITES, operator_named
+from pubsubcache.lookups.parsed import parsed_matches
+from pubsubcache.lookups.paths import MISSING, follow, to_path
+from pubsubcache.lookups.values import dumps, loads
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/search.md").read_text()
+SECTION = PAGE[PAGE.index("\n## Operators") : PAGE.index("\n## Times")]
+ITEMS: dict[str, Any] = json.loads(re.findall(r"```json\n(.*?)```", SECTION, re.DOTALL)[0])
+EXAMPLES = re.findall(r"\| `-F (.+?)` \|(?: (.+))? \|$", SECTION, re.MULTILINE)
+
+
+def fill(items: dict[str, Any]) -> None:
+    account = Account.objects.create(jid="alice@example.org")
+    node = PubsubNode.objects.create(account=account, service="s", name="n", type="blog")
+    PubsubItem.objects.bulk_create(
+        PubsubItem(node=node, name=name, data="<item/>", parsed=parsed, position=place)
+        for place, (name, parsed) in enumerate(items.items())
+    )
+
+
+@pytest.fixture
+def _items(db: None) -> Iterator[None]:
+    fill(ITEMS)
+    with timezone.override("Europe/Paris"):
+        yield
+
+
+def names(items: Any) -> list[str]:
+    return list(items.in_order().values_list("name", flat=True))
+
+
+@pytest.mark.usefixtures("_items")
+@pytest.mark.parametrize(("condition", "found"), EXAMPLES)
+def test_the_examples_of_the_reference(condition: str, found: str) -> None:
+    path, operator, value = read_condition(*shlex.split(condition))
+    assert names(PubsubItem.objects.where_parsed(path, operator, value)) == found.split()
+    assert names(PubsubItem.objects.exclude(parsed_matches(path, operator, value))) == [
+        name for name in ITEMS if name not in found.split()
+    ]
+
+
+def test_every_operator_has_an_example() -> None:
+    documented = re.findall(r"^\| (`.+?) \|", SECTION, re.MULTILINE)
+    spellings = {name for cell in documented for name in re.findall(r"`([^`]+)`", cell) if not name.startswith("-F")}
+    assert spellings == {*OPERATORS, *ALIASES}
+    used = {shlex.split(condition)[1] for condition, _ in EXAMPLES}
+    assert {ALIASES.get(name, name) for name in used} == set(OPERATORS)
+    assert len(EXAMPLES) > 45
+
+
+# Against what the operators mean in Python
+
+
+LETTERS = (
+    "a A \u00e9 \u00c9 e\u0301 \u00df SS \u1e9e \u03a3 \u03c2 \u0391\u03a3 \u03b1\u03c3\u03b1 \u0130 i \u0131 \u01c6 "
+    "\ufb01 \u212a \U00010428 Stra\u00dfe % _ \\ a% \\% \U0001f418 \uffff ' \" 1 null $"
+)
+texts = st.sampled_from([*LETTERS.split(" "), "", "a\nb"])
+numbers = st.sampled_from([0, -0.0, 1, 1.0, -1, 0.1, 1e300, 10**30, 2**63, 2**53 + 1, 1.5])
+scalars = st.none() | st.booleans() | numbers | texts
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(texts, scalars, max_size=2) | st.just([[1, [True]]])
+patterns = st.lists(st.sampled_from(["%", "_", "\\%", "\\\\", "\\"]) | texts, max_size=4).map("".join)
+keys = st.sampled_from(["k", "", "a.b", 'a"b', "$", "[0]", "é", "0", "\\", "'"])
+paths = st.lists(keys | st.integers(-2, 2), min_size=1, max_size=2)
+
+
+def document(path: list[str | int], value: Any) -> Any:
+    """Return data in which the path leads to a value, as far as it can."""
+    for step in reversed(path):
+        value = {step: value} if isinstance(step, str) else [value]
+    return value
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> tuple[list[str | int], str, Any]:
+    name = draw(st.sampled_from([*OPERATORS]))
+    operator = OPERATORS[name]
+    if operator.textual:
+        value: Any = draw(patterns)
+    elif name == "between":
+        value = draw(st.lists(numbers, min_size=2, max_size=2) | st.lists(texts, min_size=2, max_size=2))
+    elif name in (">", ">=", "<", "<="):
+        value = draw(numbers | texts)
+    elif name in ("in", "not_in", "overlap", "disjoint", "ioverlap", "idisjoint"):
+        value = draw(st.lists(values, max_size=4))
+    else:
+        value = draw(values)
+    return draw(paths), name, value
+
+
+@pytest.mark.django_db
+@given(data=st.data(), condition=conditions(), fields=st.lists(values, min_size=8, max_size=8))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_databases_do_what_python_means(data: st.DataObject, condition: Any, fields: list[Any]) -> None:
+    path, name, value = condition
+    documents = [document(path, field) for field in fields]
+    documents += [None, {}, [], 1, "k", data.draw(values), document(data.draw(paths), data.draw(values))]
+    Account.objects.all().delete()
+    fill({str(number): one for number, one in enumerate(documents)})
+    operator = operator_named(name)
+    matches = operator.matcher(operator.clean(name, loads(dumps(value))))
+
+    def field(parsed: Any) -> Any:
+        return MISSING if parsed is None else follow(loads(json.dumps(parsed)), to_path(path))
+
+    expected = [str(number) for number, one in enumerate(documents) if matches(field(one))]
+    assert names(PubsubItem.objects.where_parsed(path, name, value)) == expected
+
+
+@pytest.mark.usefixtures("_items")
+@pytest.mark.parametrize(("operator", "opposite"), [(OPPOSITES[name], name) for name in OPPOSITES])
+def test_opposites_part_all_items_between_them(operator: str, opposite: str) -> None:
+    value = ["winter"] if "in" in operator or "overlap" in operator else "winter"
+    for path in ("title", "tags", "nothing"):
+        held = names(PubsubItem.objects.where_parsed(path, operator, value))
+        others = names(PubsubItem.objects.where_parsed(path, opposite, value))
+        assert sorted(held + others) == sorted(ITEMS)
+
+
+@pytest.mark.usefixtures("_items")
+def test_conditions_combine() -> None:
+    condition = parsed_matches("size", ">", 3) | Q(name="note")
+    assert names(PubsubItem.objects.filter(condition)) == ["paris", "note"]
+    assert names(PubsubItem.objects.filter(~parsed_matches("size", ">", 3), name__startswith="p")) == []
+    assert names(PubsubItem.objects.where_parsed("size", "exists").where_parsed("tags", "overlap", "winter")) == [
+        "lights", "note",
+    ]  # fmt: skip
+    nodes = PubsubNode.objects.filter(items__in=PubsubItem.objects.where_parsed("draft", "==", True))
+    assert nodes.count() == 1
+
+
+@pytest.mark.usefixtures("_items")
+def test_a_datetime_stands_for_its_text() -> None:
+    moment = timezone.make_aware(timezone.datetime(2025, 7, 1, 10, 30))
+    assert names(PubsubItem.objects.where_parsed("published", "==", moment)) == ["paris"]
+    assert names(PubsubItem.objects.where_parsed("published", "between", [moment, moment])) == ["paris"]
+
+
+@pytest.mark.usefixtures("_items")
+def test_the_order_of_a_field() -> None:
+    by_size = PubsubItem.objects.order_by_parsed("size").values_list("name", flat=True)
+    assert list(by_size) == ["lights", "paris", "note", "odd", "empty", "unparsed"]
+    by_size = PubsubItem.objects.order_by_parsed("size", descending=True).values_list("name", flat=True)
+    assert list(by_size) == ["note", "paris", "lights", "odd", "empty", "unparsed"]
+    by_title = PubsubItem.objects.order_by_parsed(["title"]).values_list("name", flat=True)
+    assert list(by_title) == ["odd", "lights", "note", "paris", "empty", "unparsed"]
+    PubsubItem.objects.filter(name="empty").update(parsed={"size": 10**40})
+    assert PubsubItem.objects.order_by_parsed("size").values_list("name", flat=True)[2] == "empty"
+
+
+HOSTILE = [
+    "'", '"', "x' OR 1=1 --", "') OR TRUE --", '$."a" OR 1=1', "%s", "%(a)s", "{field}", "{value}", "\\", "a\\'b", "?",
+    "$[*]", "*", ";DROP TABLE pubsubcache_pubsubitem;", "é" * 10_000,
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("_items")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_given_becomes_sql(text: str) -> None:
+    found = PubsubItem.objects.where_parsed
+    assert (
+        names(found(text, "==", "x")) == names(found("title", "==", text)) == names(found([text, text], "exists")) == []
+    )
+    assert names(found(text, "missing")) == names(found("title", "!=", text)) == list(ITEMS)
+    for operator in ("in", "overlap", "ioverlap"):
+        assert names(found("title", operator, [text])) == []
+    for operator in ("like", "ilike"):
+        assert names(found("title", operator, text.replace("%", "\\%"))) == []
+    assert len(PubsubItem.objects.order_by_parsed(text)) == len(ITEMS)
+    PubsubItem.objects.filter(name="bare").update(parsed={})
+    PubsubItem.objects.filter(name="empty").update(parsed={text: {text: [text]}})
+    assert names(found([text, text, 0], "==", text)) == ["empty"]
+    assert names(found([text, text, 0], "like", text.replace("\\", "\\\\").replace("%", "\\%"))) == ["empty"]
+    if connection.vendor == "sqlite":  # PostgreSQL's client puts parameters in by itself
+        sql, parameters = found(text, "==", text).values("pk").query.sql_with_params()
+        assert text not in sql.replace("%s", "") or len(text) == 1 or text == "%s"
+        assert json.dumps([text]) in parameters
+
+
+@pytest.mark.parametrize(
+    ("path", "operator", "value"),
+    [
+        ([], "exists", True),
+        (None, "exists", True),
+        ([1.5], "exists", True),
+        ([True], "exists", True),
+        ([2**40], "exists", True),
+        (["a"] * 101, "exists", True),
+        ("a\0", "exists", True),
+        ("\ud800", "exists", True),
+        ("a", "===", 1),
+        ("a", "", 1),
+        ("a", None, 1),
+        ("a", ">", None),
+        ("a", "<", [1]),
+        ("a", "ge", True),
+        ("a", "between", 1),
+        ("a", "between", [1]),
+        ("a", "between", [1, "2"]),
+        ("a", "between", [None, None]),
+        ("a", "in", "b"),
+        ("a", "not_in", {"b": 1}),
+        ("a", "like", 1),
+        ("a", "ilike", None),
+        ("a", "==", "\0"),
+        ("a", "==", ["\\\\\0"]),
+        ("a", "==", "\ud800"),
+        ("a", "==", float("nan")),
+        ("a", "==", float("inf")),
+        ("a", "==", Decimal("1e400")),
+        ("a", "==", object()),
+        ("a", "==", [10**5000]),
+    ],
+)
+def test_what_has_no_meaning_is_said_in_a_sentence(path: Any, operator: Any, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed_matches(path, operator, value)
+    assert len(str(refused.value)) < 300
+    assert str(refused.value).endswith(".")
+
+
+@pytest.mark.usefixtures("_items")
+def test_no_pattern_takes_long() -> None:
+    PubsubItem.objects.filter(name="empty").update(parsed={"title": "a" * 5000})
+    assert names(PubsubItem.objects.where_parsed("title", "like", "%a" * 500 + "b")) == []
+    assert names(PubsubItem.objects.where_parsed("title", "ilike", "%A" * 500 + "%")) == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("written", "condition"),
+    [
+        (("title", "==", "NaN"), (("title",), "==", "NaN")),
+        (("2024", "==", "2024"), (("2024",), "==", 2024)),
+        (("null", "==", "nul"), (("null",), "==", "nul")),
+        (('"[x]"', "==", "[x]"), (("[x]",), "==", "[x]")),
+        (("[x]", "==", '"x"'), (("[x]",), "==", "x")),
+        (('["[x]"]', "eq", " "), (("[x]",), "eq", " ")),
+        (("title", "like", "5"), (("title",), "like", "5")),
+        (("title", "ilike", '"5%"'), (("title",), "ilike", "5%")),
+        (("title", "like", "TP(now)"), (("title",), "like", "TP(now)")),
+        (("title", "in", '["TP(now)"]'), (("title",), "in", ["TP(now)"])),
+        (("title", "==", "TP(now"), (("title",), "==", "TP(now")),
+        (("title", ">", " TP( 2026-01-31T12:00Z ) "), (("title",), ">", "2026-01-31T12:00:00Z")),
+        (
+            ("title", "between", '["a \\" TP(now)", TP(2026-01-31T12:00Z)]'),
+            (("title",), "between", ['a " TP(now)', "2026-01-31T12:00:00Z"]),
+        ),
+        (("title", "==", "[" * 100_000), (("title",), "==", "[" * 100_000)),
+        (("title", "exists"), (("title",), "exists", "")),
+    ],
+)
+def test_what_people_write(written: tuple[str, ...], condition: Any) -> None:
+    assert read_condition(*written) == condition
+
+
+@pytest.mark.parametrize("written", ["TP()", "TP(soon)", "TP(6 monthz ago)", "[TP(1 year ago), TP(x)]"])
+def test_a_pattern_that_is_no_time_is_refused(written: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not a time"):
+        read_condition("published", "between" if written[0] == "[" else ">", written)
