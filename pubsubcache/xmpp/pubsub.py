@@ -6,6 +6,7 @@ refuses and `ServiceUnreachable` when it does not answer.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, SubElement
@@ -129,15 +130,34 @@ def _subscriptions(answer: Element) -> Iterator[Subscription]:
 
 
 async def subscribe(ask: Ask, address: NodeAddress, jid: str) -> Subscription:
-    """Subscribe `jid` (XEP-0060, 6.1); the state of the subscription may be pending."""
+    """Subscribe `jid` (XEP-0060, 6.1); the state of the subscription may be pending.
+
+    Where a service keeps several subscriptions of one JID apart by ids (12.19), earlier ones are ended.
+    """
     query = Element(f"{{{PUBSUB}}}pubsub")
     SubElement(query, f"{{{PUBSUB}}}subscribe", {"node": address.name, "jid": jid})
     answer = await ask("set", address.service, query)
-    return next(_subscriptions(answer), Subscription(jid=jid, state="subscribed", node=address.name))
+    made = next(_subscriptions(answer), Subscription(jid=jid, state="subscribed", node=address.name))
+    if made.subid:
+        with suppress(ServiceError):  # then each event comes as often as there are subscriptions, which does no harm
+            for other in await _own_subscriptions(ask, address, jid):
+                if other.subid and other.subid != made.subid:
+                    await _unsubscribe(ask, address, jid, other.subid)
+    return made
 
 
 async def unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str = "") -> None:
-    """End the subscription of `jid` (XEP-0060, 6.2), if there is one and its node."""
+    """End the subscription of `jid` (XEP-0060, 6.2), if there is one and its node; without `subid` all that it has."""
+    try:
+        await _unsubscribe(ask, address, jid, subid)
+    except ServiceError as error:
+        if subid or "subid" not in error.text:
+            raise
+        for subscription in await _own_subscriptions(ask, address, jid):
+            await _unsubscribe(ask, address, jid, subscription.subid)
+
+
+async def _unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str) -> None:
     query = Element(f"{{{PUBSUB}}}pubsub")
     attributes = {"node": address.name, "jid": jid} | ({"subid": subid} if subid else {})
     SubElement(query, f"{{{PUBSUB}}}unsubscribe", attributes)
@@ -148,6 +168,10 @@ async def unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str = "")
     except ServiceError as error:
         if error.condition != "unexpected-request" or "not-subscribed" not in error.text:
             raise
+
+
+async def _own_subscriptions(ask: Ask, address: NodeAddress, jid: str) -> list[Subscription]:
+    return [found for found in await get_subscriptions(ask, address.service, address.name) if found.jid == jid]
 
 
 async def get_subscriptions(ask: Ask, service: str, node: str | None = None) -> list[Subscription]:

@@ -139,10 +139,10 @@ async def test_endless_pages_of_item_ids_are_bounded(settings: Any) -> None:
 
 
 async def test_a_subscription_is_asked_for_and_read() -> None:
-    answer = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subid='7' subscription='pending'/></pubsub>"
+    answer = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subscription='pending'/></pubsub>"
     service = Service(answer)
     got = await pubsub.subscribe(service, NODE, "a@x")
-    assert got == Subscription(jid="a@x", state="pending", node="n", subid="7")
+    assert got == Subscription(jid="a@x", state="pending", node="n")
     assert service.asked == [
         ("set", NODE.service, same(f"<pubsub xmlns='{PUBSUB}'><subscribe node='n' jid='a@x'/></pubsub>"))
     ]
@@ -154,6 +154,35 @@ async def test_subscriptions_are_listed_with_their_node_wherever_it_stands() -> 
     answer = f"<pubsub xmlns='{PUBSUB}'><subscriptions node='n'>{inner}</subscriptions></pubsub>"
     assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), "s", "n")] == ["n"]
     assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), "s")] == ["", "m"]
+
+
+def subscriptions(*subids: str) -> str:
+    inner = "".join(f"<subscription jid='a@x' subid='{subid}' subscription='subscribed'/>" for subid in subids)
+    inner += "<subscription jid='a@x/resource' subid='0' subscription='subscribed'/>"
+    return f"<pubsub xmlns='{PUBSUB}'><subscriptions node='n'>{inner}</subscriptions></pubsub>"
+
+
+def unsubscribed(service: Service) -> list[str | None]:
+    """The ids of the subscriptions that were to be ended."""
+    asked = [fromstring(payload).find(f"{{{PUBSUB}}}unsubscribe") for _, _, payload in service.asked]
+    return [element.get("subid") for element in asked if element is not None]
+
+
+async def test_of_several_subscriptions_one_is_left() -> None:
+    made = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subid='7' subscription='subscribed'/></pubsub>"
+    service = Service(made, subscriptions("5", "7", "6"), "", "")
+    assert (await pubsub.subscribe(service, NODE, "a@x")).subid == "7"
+    assert unsubscribed(service) == ["5", "6"]
+    assert (await pubsub.subscribe(Service(made, ServiceError("bad-request")), NODE, "a@x")).subid == "7"
+
+
+async def test_all_subscriptions_are_ended_where_their_ids_are_asked_for() -> None:
+    refusal = ServiceError("bad-request", "subid-required")
+    service = Service(refusal, subscriptions("5", "7"), "", "")
+    await pubsub.unsubscribe(service, NODE, "a@x")
+    assert unsubscribed(service) == [None, "5", "7"]
+    with pytest.raises(ServiceError):
+        await pubsub.unsubscribe(Service(ServiceError("not-acceptable", "invalid-subid")), NODE, "a@x", "8")
 
 
 async def test_ending_a_subscription_that_is_none_is_no_error() -> None:
