@@ -1,8 +1,10 @@
 """System checks of the application.
 
 - `pubsubcache.E001`: a PUBSUBCACHE_* setting is of the wrong type, or too small.
+- `pubsubcache.E002`: SQLite without FTS5.
 - `pubsubcache.W001`: SQLite without IMMEDIATE transactions.
 - `pubsubcache.W002`: nodes refer to an analyser that no app registers (only with `--database`).
+- `pubsubcache.W003`: the full text index is of another language than the settings say (only with `--database`).
 """
 
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from django.db import connections
 
 from pubsubcache.analysers import registry
 from pubsubcache.conf import LEAST, PREFIX, Defaults, names, settings
+from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
 from pubsubcache.models import PubsubNode
 
 
@@ -49,6 +52,37 @@ def check_sqlite(app_configs: Sequence[Any] | None, **options: Any) -> list[Chec
         for alias in connections
         if connections[alias].vendor == "sqlite"
         and connections[alias].settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE"
+    ]
+
+
+@register("pubsubcache")
+def check_fts5(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
+    """Check that SQLite has what full text search needs."""
+    if all(connections[alias].vendor != "sqlite" for alias in connections) or fulltext_sqlite.is_available():
+        return []
+    return [
+        Error(
+            "This Python's SQLite was built without FTS5, which full text search needs.",
+            hint="Use a SQLite with FTS5, or PostgreSQL.",
+            id="pubsubcache.E002",
+        )
+    ]
+
+
+@register(Tags.database)
+def check_language(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **options: Any
+) -> list[CheckMessage]:
+    """Check that the full text index is of the language that the settings say."""
+    return [
+        Warning(
+            f"The full text index is of the language {language!r}, the settings say {settings.SEARCH_LANGUAGE!r}.",
+            hint="Run manage.py pubsub_reindex.",
+            id="pubsubcache.W003",
+        )
+        for alias in databases or ()
+        if connections[alias].vendor == "postgresql"
+        and (language := fulltext_postgresql.language_of(connections[alias])) not in (None, settings.SEARCH_LANGUAGE)
     ]
 
 

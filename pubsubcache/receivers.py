@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from django.apps import AppConfig
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete, post_migrate, post_save
 from django.dispatch import receiver
 
 from pubsubcache import rpc
-from pubsubcache.lookups import sqlite
+from pubsubcache.lookups import fulltext, sqlite
 from pubsubcache.models import Account
 
 
@@ -23,3 +24,10 @@ def account_changed(sender: type[Account], **named: Any) -> None:
 def connected(connection: BaseDatabaseWrapper, **named: Any) -> None:
     """Give SQLite the functions that searches call."""
     sqlite.register(connection)
+
+
+@receiver(post_migrate, dispatch_uid="pubsubcache_migrated")
+def migrated(app_config: AppConfig, using: str, **named: Any) -> None:
+    """Have searches find all that is there after a migration of the items."""
+    if app_config.name == "pubsubcache":
+        fulltext.repair(using)

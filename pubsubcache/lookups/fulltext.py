@@ -2,23 +2,28 @@
 
 from typing import Any
 
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.db.migrations.operations.base import Operation
 
 from pubsubcache.conf import settings
-from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
+from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite, hotkeys
 
 
-def rebuild(alias: str) -> None:
-    """Make the full text index of a database anew, in the language of the settings; in the caller's transaction.
+def statements(connection: Any) -> list[str]:
+    """Return what makes the full text index anew in a transaction, in the language of the settings.
 
     Raises `InvalidRequest` when PostgreSQL doesn't know that language.
     """
-    connection = connections[alias]
-    if connection.vendor == "sqlite":
-        fulltext_sqlite.rebuild(connection)
-    elif connection.vendor == "postgresql":
-        fulltext_postgresql.rebuild(connection, settings.SEARCH_LANGUAGE)
+    if connection.vendor == "postgresql":
+        return fulltext_postgresql.statements(connection, settings.SEARCH_LANGUAGE)
+    return [*fulltext_sqlite.DROP, *fulltext_sqlite.create()] if connection.vendor == "sqlite" else []
+
+
+def rebuild(alias: str) -> None:
+    """Make the full text index of a database anew, in one transaction. Raises `InvalidRequest` as `statements`."""
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        for sql in statements(connections[alias]):
+            cursor.execute(sql)
 
 
 class CreateFullText(Operation):
@@ -32,7 +37,8 @@ class CreateFullText(Operation):
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Make and fill the index."""
         if router.allow_migrate(schema_editor.connection.alias, app_label):
-            rebuild(schema_editor.connection.alias)
+            for sql in statements(schema_editor.connection):
+                schema_editor.execute(sql, params=None)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Remove the index."""
@@ -44,3 +50,15 @@ class CreateFullText(Operation):
     def describe(self) -> str:
         """Say what it is."""
         return "Create the full text index of the items"
+
+
+def repair(alias: str) -> None:
+    """Put right what a migration of the items' table on SQLite ended: triggers go with the table that is replaced."""
+    connection = connections[alias]
+    if connection.vendor != "sqlite":
+        return
+    with transaction.atomic(using=alias), connection.cursor() as cursor:
+        for sql in hotkeys.repairing(connection):
+            cursor.execute(sql)
+    if not fulltext_sqlite.is_complete(connection):
+        rebuild(alias)

@@ -81,18 +81,18 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def rebuild(connection: Any, language: str) -> None:
-    """Make the index anew, in a transaction of the caller's. Raises `InvalidRequest` for an unknown language."""
+def statements(connection: Any, language: str) -> list[str]:
+    """Return what makes the index anew in a transaction. Raises `InvalidRequest` for an unknown language."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT quote_ident(cfgname) FROM pg_ts_config WHERE cfgname = %s", [language])
-        if (known := cursor.fetchone()) is None:
+        known = cursor.fetchone()
+        if known is None:
             cursor.execute("SELECT DISTINCT cfgname FROM pg_ts_config ORDER BY cfgname")
             names = ", ".join(name for (name,) in cursor.fetchall())
             raise InvalidRequest(f"PostgreSQL has no text search configuration {language!r}; it has {names}.")
         cursor.execute("SELECT collname FROM pg_collation WHERE collname = 'und-x-icu' AND collencoding IN (-1, 6)")
         collation = "und-x-icu" if cursor.fetchone() else ""
-        for sql in (*DROP, *create(known[0], collation)):
-            cursor.execute(sql)
+    return [*DROP, *create(known[0], collation)]
 
 
 def language_of(connection: Any) -> str | None:

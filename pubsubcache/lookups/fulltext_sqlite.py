@@ -3,7 +3,9 @@
 Its tokenizer takes letters and digits for words, and folds case and the accents of Latin letters.
 """
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from copy import copy
 from typing import Any
 
@@ -43,18 +45,22 @@ def create() -> Iterator[str]:
 DROP = (*(f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS), f"DROP TABLE IF EXISTS {TABLE}")
 
 
-def rebuild(connection: Any) -> None:
-    """Make the index anew, in a transaction of the caller's."""
+def is_complete(connection: Any) -> bool:
+    """Say whether the index, if there is one, is kept in step: a migration that makes the table anew ends that."""
     with connection.cursor() as cursor:
-        for sql in (*DROP, *create()):
-            cursor.execute(sql)
+        cursor.execute("SELECT name FROM sqlite_master")
+        names = {name for (name,) in cursor.fetchall()}
+    return TABLE not in names or names.issuperset(TRIGGERS)
 
 
-def is_available(connection: Any) -> bool:
-    """Say whether this SQLite was built with FTS5."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")
-        return cursor.fetchone() is not None
+def is_available() -> bool:
+    """Say whether this process's SQLite was built with FTS5; no database is opened."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
+        except sqlite3.OperationalError:
+            return False
+    return True
 
 
 # Queries

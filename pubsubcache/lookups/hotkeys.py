@@ -136,3 +136,13 @@ def create_triggers() -> list[str]:
 def drop_triggers() -> list[str]:
     """Return what ends that."""
     return [f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS_OF_SQLITE]
+
+
+def repairing(connection: Any) -> list[str]:
+    """Return what makes SQLite's table of tags, if there is one, right again where triggers are gone; [] otherwise."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM sqlite_master")
+        names = {name for (name,) in cursor.fetchall()}
+    if TAGS not in names or names.issuperset(TRIGGERS_OF_SQLITE):
+        return []
+    return [*drop_triggers(), *FILL_TAGS_OF_SQLITE, *create_triggers()]

@@ -93,6 +93,45 @@ def test_every_step_back_and_forth_keeps_the_data(fresh: str) -> None:
     assert Account.objects.using(fresh).get().password == "secret"
 
 
+def test_rows_from_before_are_found_after(fresh: str) -> None:
+    """By what migrations added to them; and it goes with the migrations that brought it."""
+    migrate(fresh, "0001_initial")
+    old = MigrationExecutor(connections[fresh]).loader.project_state((APP, "0001_initial")).apps
+    account = old.get_model(APP, "Account").objects.using(fresh).create(jid="alice@example.org")
+    node = old.get_model(APP, "PubsubNode").objects.using(fresh).create(account=account, service="s", name="n")
+    for name, parsed, text in [
+        ("text", {"title": "Winter", "tags": ["a", "a", "b"], "published": "2026-01-31T12:00:00Z"}, "Winter lights"),
+        ("odd", {"title": ["x"], "tags": "a", "author": 1, "start": None}, "an élan"),
+        ("large", {"title": "x" * 10_000, "tags": ["x" * 10_000]}, "x" * 10_000),
+        ("none", None, ""),
+    ]:
+        items = old.get_model(APP, "PubsubItem").objects.using(fresh)
+        items.create(node=node, name=name, data="<item/>", parsed=parsed, text=text)
+    for _ in range(2):
+        migrate(fresh)
+        found = PubsubItem.objects.using(fresh)
+        assert found.get(parsed_title="Winter").name == "text"
+        assert found.get(parsed_published__startswith="2026").name == "text"
+        assert found.tagged("a", "b").get().name == "text"
+        assert found.containing({"tags": "a"}).get().name == "odd"
+        assert found.full_text("winter").get().name == "text"
+        assert found.full_text("elan").get().name == "odd"
+        assert found.get(parsed_title="x" * 500).name == "large"
+        migrate(fresh, "0001_initial")
+        assert {"pubsubcache_words", "pubsubcache_tag"}.isdisjoint(tables(fresh))
+        assert old.get_model(APP, "PubsubItem").objects.using(fresh).count() == 4
+
+
+def test_sql_of_migrations_can_be_shown(fresh: str) -> None:
+    """Without anything being done."""
+    for name in ("0001_initial", "0002_hot_keys", "0003_full_text"):
+        migrate(fresh, "zero" if name == "0001_initial" else "0001_initial")
+        before = tables(fresh)
+        assert call_command("sqlmigrate", APP, name, database=fresh, stdout=io.StringIO())
+        assert tables(fresh) == before
+        migrate(fresh, "0001_initial")
+
+
 def last(executor: MigrationExecutor) -> str:
     return next(name for app, name in executor.loader.graph.leaf_nodes(APP))
 
