@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from asgiref.sync import async_to_sync
 from django.utils import timezone
 
 from pubsubcache import jid, live, rpc, xmlform
 from pubsubcache.analysers import matching, registry
+from pubsubcache.analysing import analyse
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
@@ -260,7 +260,8 @@ class _Call:
                 node = await in_thread(nodes.find_node)(self.account, self.address)
             if node is None or node.extra.get("registry") != registry.fingerprint():
                 async with asyncio.timeout(ANALYSIS_TIMEOUT):
-                    node = await self._analyse(page, service)
+                    items = page.items if page is not None else []
+                    node = await self._save(*await analyse(service, self.address, items))
             elif _is_to_be_checked(node):
                 await in_thread(nodes.revalidate)(node.pk)
             else:
@@ -269,21 +270,6 @@ class _Call:
         except Exception:
             logger.exception("The node %s could not be taken into the cache.", self.address.uri)
         return node
-
-    async def _analyse(self, page: ItemsPage | None, service: PubsubService) -> PubsubNode | None:
-        async def sample() -> Element | None:
-            items = page.items if page is not None else []
-            if not items:
-                items = (await service.get_items(self.address, ItemsRequest(max_items=1))).items
-            return items[-1].element if items else None
-
-        try:
-            analysis = await matching.analyse(self.address, sample)
-        except Exception as error:  # a match_cb may raise anything
-            reason = matching.reason(error)
-            logger.warning("Analysing %s failed: %s", self.address.uri, reason)
-            return await self._save(None, f"The analysis failed: {reason}")
-        return await self._save(analysis, "")
 
     async def _save(self, analysis: Any, error: str) -> PubsubNode | None:
         with suppress(Account.DoesNotExist):

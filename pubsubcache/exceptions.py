@@ -67,6 +67,10 @@ class SyncFailed(PubsubCacheError):
     """The synchronisation did not come to its end; the text says why."""
 
 
+class NoLongerKept(SyncFailed):
+    """The analysers, asked again, do not synchronise the node any more."""
+
+
 class ParseError(PubsubCacheError):
     """An item that cannot be parsed: raised by parsers, kept in the item's `parse_error`."""
 

@@ -197,6 +197,22 @@ class PubsubNode(models.Model):
         )
 
 
+class AnalyserChoice(models.Model):
+    """What staff want of the nodes of one analyser, whatever the analyser says."""
+
+    analyser = models.CharField(_("analyser"), max_length=100, unique=True)
+    to_sync = models.BooleanField(
+        _("synchronise"), null=True, default=None, help_text=_("Unknown: as the analyser was registered.")
+    )
+
+    class Meta:
+        verbose_name = _("choice for an analyser")
+        verbose_name_plural = _("choices for analysers")
+
+    def __str__(self) -> str:
+        return self.analyser
+
+
 class PubsubItem(models.Model):
     """An item of a node: its raw XML in normal form, and what the analyser's parser made of it."""
 

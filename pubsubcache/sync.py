@@ -17,10 +17,12 @@ from django.db import InterfaceError, OperationalError
 
 from pubsubcache import live, xmlform
 from pubsubcache.analysers import matching, registry
+from pubsubcache.analysing import analyse
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
     ItemNotFound,
+    NoLongerKept,
     ParseError,
     PubsubCacheError,
     ServiceError,
@@ -215,24 +217,15 @@ class _Run:
         return subscription.state == "subscribed"
 
     async def _analyse(self) -> None:
-        """Find the analyser of a node that was never analysed, or under another registry."""
+        """Find the analyser of a node that was never analysed, or under another registry. Raises `NoLongerKept`."""
         if self.node.extra.get("registry") == registry.fingerprint():
             return
         self.parse_anew = True
-
-        async def sample() -> Any:
-            items = (await self.service.get_items(self.address, ItemsRequest(max_items=1))).items
-            return items[-1].element if items else None
-
-        error = ""
-        try:
-            analysis = await matching.analyse(self.address, sample)
-        except PubsubCacheError:
-            raise
-        except Exception as problem:  # a match_cb may raise anything
-            logger.warning("Analysing %s failed: %s", self.address.uri, matching.reason(problem))
-            analysis, error = None, f"The analysis failed: {matching.reason(problem)}"
+        # A service that cannot be asked for a sample ends the synchronisation, and says nothing of the analysers.
+        analysis, error = await analyse(self.service, self.address, passing=(PubsubCacheError,))
         self.node = await in_thread(nodes.keep_analysis)(self.node.pk, analysis, error) or self.node
+        if self.node.sync_state == PubsubNode.SyncState.NO_SYNC:
+            raise NoLongerKept(self.node.sync_error)
 
     async def _store(self, page: ListedPage) -> None:
         if page.items:

@@ -1,20 +1,34 @@
-"""A page without a table: the analysers that are registered, and what became of the nodes they matched."""
+"""A page without a table: the analysers that are registered, what staff chose, and what became of their nodes."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.apps import apps
+from django.contrib import messages
 from django.contrib.admin import AdminSite
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import Count, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
+from pubsubcache import store
 from pubsubcache.admin import display
+from pubsubcache.admin.base import log_changes, wake_workers
 from pubsubcache.analysers import Analyser, registry
-from pubsubcache.models import PubsubItem, PubsubNode
+from pubsubcache.models import AnalyserChoice, PubsubItem, PubsubNode
+
+CHOICES: dict[str, tuple[bool | None, Any]] = {
+    "default": (None, gettext_lazy("as registered")),
+    "sync": (True, gettext_lazy("yes")),
+    "no-sync": (False, gettext_lazy("no")),
+}
+NAMES = {to_sync: name for name, (to_sync, _label) in CHOICES.items()}
 
 
 @dataclass
@@ -78,23 +92,70 @@ def _row(name: str, tally: Tally, **more: Any) -> dict[str, Any]:
 def rows() -> list[dict[str, Any]]:
     """Return the registered analysers in order, then names that only nodes know, last the nodes without any."""
     found = tallies()
+    choices, changes = store.choices(), _last_changes()
     shown = []
     for position, analyser in enumerate(registry.all(), 1):
         functions = {"parser": dotted(analyser.parser), "match_cb": dotted(analyser.match_cb)}
-        known = {"position": position, "analyser": analyser, "app": app_of(analyser), **functions}
+        choice = choices.get(analyser.name)
+        known = {
+            "position": position,
+            "analyser": analyser,
+            "app": app_of(analyser),
+            "to_sync": analyser.to_sync if choice is None else choice,
+            **functions,
+        }
         shown.append(_row(analyser.name, found.pop(analyser.name, Tally()), **known))
     without = found.pop("", Tally())
     shown += [_row(name, found[name], unknown=True) for name in sorted(found)]
+    for row in shown:
+        row |= {"choice": NAMES[choices.get(row["name"])], "changed": changes.get(row["name"])}
     return [*shown, _row("", without)]
 
 
+def _last_changes() -> dict[str, LogEntry]:
+    """Return the last entry in the history of each choice, by the analysers' names."""
+    names = {str(pk): name for pk, name in AnalyserChoice.objects.values_list("pk", "analyser")}
+    kind = ContentType.objects.get_for_model(AnalyserChoice)
+    history = LogEntry.objects.filter(content_type=kind, object_id__in=names).select_related("user")
+    return {names[entry.object_id or ""]: entry for entry in history.order_by("action_time", "pk")}
+
+
+def may_choose(request: HttpRequest) -> bool:
+    """Whether the user may choose for analysers."""
+    return request.user.has_perm("pubsubcache.change_analyserchoice")
+
+
+def choose(request: HttpRequest) -> HttpResponse:
+    """Keep what the posted form chooses for an analyser. Raises `PermissionDenied`, and `BadRequest`."""
+    if not may_choose(request):
+        raise PermissionDenied
+    name, chosen = request.POST.get("analyser", ""), request.POST.get("choice", "")
+    if chosen not in CHOICES or not any(row["name"] == name for row in rows() if row["name"]):
+        raise BadRequest("There is no such analyser or choice.")
+    to_sync, label = CHOICES[chosen]
+    choice, changed = store.choose_analyser(name, to_sync)
+    log_changes(request, [choice], _("Synchronised: %(choice)s.") % {"choice": label})
+    wake_workers()
+    text = ngettext(
+        "Nodes of %(analyser)s are synchronised: %(choice)s. That changed %(count)d node.",
+        "Nodes of %(analyser)s are synchronised: %(choice)s. That changed %(count)d nodes.",
+        changed,
+    )
+    messages.success(request, text % {"analyser": name, "choice": label, "count": changed})
+    return HttpResponseRedirect(reverse("admin:pubsubcache_analysers"))
+
+
 def analysers_view(request: HttpRequest, site: AdminSite) -> HttpResponse:
-    """Render the page. Permissions are the caller's matter."""
+    """Render the page, or do what its form asks. To view it is permitted by the caller."""
+    if request.method == "POST":
+        return choose(request)
     context = {
         **site.each_context(request),
         "title": _("Analysers"),
         "opts": PubsubNode._meta,
         "rows": rows(),
+        "choices": [(name, label) for name, (_to_sync, label) in CHOICES.items()],
+        "may_choose": may_choose(request),
     }
     request.current_app = site.name
     return TemplateResponse(request, "admin/pubsubcache/analysers.html", context)

@@ -42,6 +42,12 @@ def _is_time(value: Any) -> bool:
         return False
 
 
+def _is_interval(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= MAX_NUMBER
+    )
+
+
 def _is_account(value: Any) -> bool:
     try:
         return _is_text(value) and jid.account(value) == value
@@ -95,6 +101,7 @@ NAME: Rule = (
 # What was learned of a node and of its service's ways.
 EXTRA: dict[str, Rule] = {
     "to_sync": BOOLEAN,
+    "by_analyser": BOOLEAN,
     "by_hand": BOOLEAN,
     "registry": TEXT,
     "reason": TEXT,
@@ -126,6 +133,7 @@ FIELDS: dict[str, dict[str, Rule]] = {
         "sync_error": TEXT,
         "access_model": _short(20),
         "partial": BOOLEAN,
+        "reconcile_interval": (_is_interval, "null or a number of seconds, at least 1"),
         "subscribed": BOOLEAN,
         "checked_at": (lambda value: value is None or _is_time(value), f"null or {TIME[1]}"),
         "extra": (lambda value: isinstance(value, dict), "an object"),

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from pubsubcache import store
 from pubsubcache.conf import settings
-from pubsubcache.exceptions import PubsubCacheError, SyncInProgress
+from pubsubcache.exceptions import NoLongerKept, PubsubCacheError, SyncInProgress
 from pubsubcache.management.output import Report
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService
@@ -40,7 +40,11 @@ async def sync_address(service: PubsubService, account: Account, address: NodeAd
     if node is None or not nodes.wants_sync(node):
         node = await in_thread(nodes.adopt_node)(account.jid, address, by_hand=True)
     try:
-        return await _sync(service, node.pk, report)
+        try:
+            return await _sync(service, node.pk, report)
+        except NoLongerKept:
+            await in_thread(nodes.adopt_node)(account.jid, address, by_hand=True)
+            return await _sync(service, node.pk, report)
     except PubsubCacheError:
         if known is None:
             empty = PubsubNode.objects.filter(pk=node.pk, item_count=0)

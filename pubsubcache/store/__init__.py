@@ -6,7 +6,18 @@
 from channels.db import database_sync_to_async as in_thread
 
 from pubsubcache.store.accounts import remove_accounts
-from pubsubcache.store.nodes import forget_nodes, request_sync, set_policy
+from pubsubcache.store.choices import choices
+from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, set_policy
 from pubsubcache.store.purging import purge, purgeable
 
-__all__ = ["forget_nodes", "in_thread", "purge", "purgeable", "remove_accounts", "request_sync", "set_policy"]
+__all__ = [
+    "choices",
+    "choose_analyser",
+    "forget_nodes",
+    "in_thread",
+    "purge",
+    "purgeable",
+    "remove_accounts",
+    "request_sync",
+    "set_policy",
+]

@@ -1,7 +1,7 @@
 """Nodes read for an export: one after the other, their items a few at a time."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Case, QuerySet, Sum, Value, When
@@ -16,7 +16,7 @@ ITEM_COLUMNS = ("name", "position", "created", "updated", "publisher", "parsed",
 EVICTED_COLUMNS = ITEM_COLUMNS[:4]
 NODE_COLUMNS = (
     "service", "name", "analyser", "type", "subtype", "policy", "sync_state", "sync_state_updated", "sync_error",
-    "access_model", "partial", "subscribed", "checked_at",
+    "access_model", "partial", "reconcile_interval", "subscribed", "checked_at",
 )  # fmt: skip
 
 
@@ -81,4 +81,9 @@ def _rows(node: PubsubNode) -> Iterator[tuple[Any, ...]]:
 
 
 def _as_data(value: Any) -> Any:
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case timedelta():
+            return value.total_seconds()
+    return value

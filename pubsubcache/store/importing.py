@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.store.nodes import forget_nodes
+from pubsubcache.store.choices import locked_choice
+from pubsubcache.store.nodes import apply_choice, forget_nodes, is_otherwise
 
 SyncState = PubsubNode.SyncState
 BATCH = 200
@@ -65,7 +66,9 @@ class _Writer:
     node: PubsubNode = field(init=False)
     rows: list[Any] = field(default_factory=list)
     size: int = 0
+    stored: int = 0
     accounts: dict[str, Account | None] = field(default_factory=dict)
+    choices: dict[str, bool | None] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
 
     def take(self, line: int, record: dict[str, Any]) -> None:
@@ -76,15 +79,12 @@ class _Writer:
             case "item":
                 self._add(PubsubItem, record, "publisher", "parsed", "parse_error", "text", "data")
                 self.node.item_count += 1
-                self.imported.items += 1
             case "evicted":
                 self._add(PubsubEvicted, record)
                 self.node.evicted_count += 1
-                self.imported.evicted += 1
             case "node_end":
                 self._flush()
-                self.node.next_position = record["next_position"]
-                self.node.save(update_fields=["item_count", "evicted_count", "next_position"])
+                self._end_node(record)
 
     def _begin_node(self, line: int, record: dict[str, Any]) -> None:
         account = self.account or self._account(line, record["account"])
@@ -97,9 +97,20 @@ class _Writer:
         self.written.add(self.node.pk)
         self.imported.nodes += 1
 
+    def _end_node(self, record: dict[str, Any]) -> None:
+        self.node.next_position = record["next_position"]
+        if name := self.node.analyser:
+            if name not in self.choices:
+                self.choices[name] = locked_choice(name).to_sync
+            if is_otherwise(self.node, self.choices[name]):
+                apply_choice(self.node, self.choices[name])  # of the staff here, who may not keep such nodes
+        self.node.save()
+        self.imported.items += self.node.item_count
+        self.imported.evicted += self.node.evicted_count
+
     def _account(self, line: int, jid: str) -> Account:
         if jid not in self.accounts:
-            self.accounts[jid] = Account.objects.defer("password").filter(jid=jid).first()
+            self.accounts[jid] = Account.objects.defer("password").filter(jid=jid, leaving=False).first()
         if (account := self.accounts[jid]) is None:
             raise InvalidRequest(f"Line {line}: there is no account {jid} here; add it, or name another by --account.")
         return account
@@ -127,9 +138,10 @@ class _Writer:
     def _flush(self) -> None:
         PubsubItem.objects.bulk_create([row for row in self.rows if isinstance(row, PubsubItem)])
         PubsubEvicted.objects.bulk_create([row for row in self.rows if isinstance(row, PubsubEvicted)])
+        self.stored += len(self.rows)
         self.rows.clear()
         self.size = 0
-        self.report(self.imported.items + self.imported.evicted)
+        self.report(self.stored)
 
 
 def _state(record: dict[str, Any], *, own: bool) -> dict[str, Any]:
@@ -141,7 +153,9 @@ def _state(record: dict[str, Any], *, own: bool) -> dict[str, Any]:
     if state == SyncState.IN_PROGRESS or (state != SyncState.NO_SYNC and not own):
         state = None
     same = state == record["sync_state"]
+    interval = record["reconcile_interval"]
     return {
+        "reconcile_interval": None if interval is None else timedelta(seconds=interval),
         "sync_state": state,
         "sync_state_updated": datetime.fromisoformat(record["sync_state_updated"]) if same else timezone.now(),
         "next_attempt": timezone.now() if state == SyncState.ERROR else None,

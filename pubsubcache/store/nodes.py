@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
+from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
+from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.purging import drop_items
 from pubsubcache.store.statements import Statement
 from pubsubcache.types import NodeAddress, check_text
@@ -73,8 +74,9 @@ def wants_sync(node: PubsubNode) -> bool:
 @transaction.atomic
 def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | None, error: str = "") -> PubsubNode:
     """Keep what the analysers said of a node, making its row if there is none; `error` says why they couldn't."""
+    choice = _choice_for(analysis)
     node = adopt_node(account_jid, address)
-    _judge(node, analysis, error)
+    _judge(node, analysis, error, choice)
     _settle(node)
     node.save()
     return node
@@ -82,29 +84,91 @@ def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | N
 
 @transaction.atomic
 def keep_analysis(pk: int, analysis: Analysis | None, error: str = "") -> PubsubNode | None:
-    """Keep what the analysers said of a node that is being synchronised, whose state is left."""
+    """Keep what the analysers said of a node that is being synchronised.
+
+    Its state is left, unless it is no longer to be synchronised, while it was before: then it is emptied.
+    """
+    choice = _choice_for(analysis)
     node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).filter(pk=pk).first()
-    if node is not None:
-        _judge(node, analysis, error)
+    if node is None:
+        return None
+    before = wants_sync(node)
+    _judge(node, analysis, error, choice)
+    if before and not wants_sync(node):
+        _settle(node)
+        node.save()
+    else:
         node.save(update_fields=["analyser", "type", "subtype", "extra"])
     return node
 
 
-def _judge(node: PubsubNode, analysis: Analysis | None, error: str) -> None:
+def _choice_for(analysis: Analysis | None) -> bool | None:
+    return None if analysis is None else locked_choice(analysis.name).to_sync
+
+
+def _judge(node: PubsubNode, analysis: Analysis | None, error: str, choice: bool | None) -> None:
     node.analyser, node.type, node.subtype = "", "", ""
     if analysis is not None:
         node.analyser, node.type, node.subtype = analysis.name, analysis.type, analysis.subtype
     node.extra |= {
-        "to_sync": bool(analysis and analysis.to_sync),
+        "by_analyser": bool(analysis and analysis.to_sync),
         "registry": "" if error else registry.fingerprint(),  # analysed again at the next read
     }
-    node.extra["reason"] = error or _reason(analysis)
+    _weigh(node, choice)
+    if error:
+        node.extra["reason"] = error
 
 
-def _reason(analysis: Analysis | None) -> str:
-    if analysis is None:
-        return NO_ANALYSER
-    return "" if analysis.to_sync else f"The analyser {analysis.name} does not synchronise this node."
+def is_otherwise(node: PubsubNode, choice: bool | None) -> bool:
+    """Whether a node was judged under another choice for its analyser, so that it came out otherwise."""
+    judged = bool(node.extra.get("to_sync"))
+    return judged != (node.extra.get("by_analyser", judged) if choice is None else choice)
+
+
+def _weigh(node: PubsubNode, choice: bool | None) -> None:
+    """Set whether a node is to be synchronised as far as analysers go: staff's choice wins over what theirs said."""
+    said = node.extra.setdefault("by_analyser", bool(node.extra.get("to_sync")))
+    node.extra["to_sync"] = said if choice is None else choice
+    if not node.analyser:
+        node.extra["reason"] = NO_ANALYSER
+    elif node.extra["to_sync"]:
+        node.extra["reason"] = ""
+    elif choice is None:
+        node.extra["reason"] = f"The analyser {node.analyser} does not synchronise this node."
+    else:
+        node.extra["reason"] = f"Staff decided: nodes of the analyser {node.analyser} are not synchronised."
+
+
+@transaction.atomic
+def choose_analyser(name: str, to_sync: bool | None) -> tuple[AnalyserChoice, int]:
+    """Keep what staff want of the nodes of an analyser, None to leave it to the analyser.
+
+    Nodes with a policy of their own are left. Of the others those that are no longer to be synchronised are emptied at
+    once, and their subscriptions given up. Return the choice, and for how many nodes that changed something.
+    """
+    choice = locked_choice(name)
+    choice.to_sync = to_sync
+    choice.save()
+    changed = 0
+    for node in PubsubNode.objects.select_for_update().filter(analyser=name).order_by("pk"):
+        changed += apply_choice(node, to_sync)
+        node.save()
+    return choice, changed
+
+
+def apply_choice(node: PubsubNode, choice: bool | None) -> bool:
+    """Bring a node in line with staff's choice for its analyser; return whether that made it kept, or not kept.
+
+    The caller saves.
+    """
+    before, state = wants_sync(node), node.sync_state
+    _weigh(node, choice)
+    is_given_up = (
+        node.policy == Policy.AUTO and not wants_sync(node) and (choice is False or state == SyncState.NO_SYNC)
+    )
+    if is_given_up or before != wants_sync(node):
+        _settle(node)
+    return (state == SyncState.NO_SYNC) != (node.sync_state == SyncState.NO_SYNC)
 
 
 def _settle(node: PubsubNode) -> None:

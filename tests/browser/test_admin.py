@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from pubsubcache.models import PubsubItem, PubsubNode
 from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
@@ -82,6 +82,25 @@ def test_staff_have_a_node_synchronised_and_purged(visitor: Visitor) -> None:
     visitor.press("#content form [type=submit]")
     assert "2 items were removed" in visitor.text(".messagelist")
     assert not PubsubItem.objects.exists()
+
+
+def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
+    of = node(account(), "urn:xmpp:microblog:0", items=2, sync_state="COMPLETED", analyser="microblog", type="blog")
+    visitor.log_in("admin")
+    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/pubsubnode/")
+    visitor.follow("ANALYSERS")
+    row = "#result_list tr:has(input[value=microblog])"
+    assert "1 completed" in visitor.text(row)
+    Select(visitor.browser.find_element(By.CSS_SELECTOR, f"{row} select")).select_by_visible_text("no")
+    visitor.press(f"{row} button")
+    assert "That changed 1 node." in visitor.text(".messagelist")
+    assert "1 not synchronised" in visitor.text(row)
+    assert "registered: yes" in visitor.text(row)
+    assert Select(visitor.browser.find_element(By.CSS_SELECTOR, f"{row} select")).first_selected_option.text == ("no")
+    of.refresh_from_db()
+    assert (of.sync_state, of.items.count()) == ("NO_SYNC", 0)
+    wide = "const box = document.querySelector('.psc-wide'); return box.scrollWidth - box.clientWidth"
+    assert visitor.browser.execute_script(wide) <= 1
 
 
 def test_the_lists_fit_the_window(visitor: Visitor) -> None:

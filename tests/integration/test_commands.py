@@ -385,6 +385,7 @@ def test_analysers_are_listed_in_order() -> None:
         "node": NODE,
         "namespace": ATOM,
         "to_sync": True,
+        "choice": None,
         "parser": "pubsubcache.parsers.microblog.parse_entry",
         "match_cb": "pubsubcache.analysers.builtin.mark_comments",
         "nodes": 1,

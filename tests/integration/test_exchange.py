@@ -19,7 +19,7 @@ from pubsubcache import cache, xmlform
 from pubsubcache.analysers import registry
 from pubsubcache.cache import Trust
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.store import syncing
+from pubsubcache.store import choose_analyser, syncing
 from pubsubcache.types import ItemsRequest, NodeAddress
 
 ALICE = "alice@capulet.example"
@@ -33,7 +33,7 @@ ITEM_FIELDS = [field.name for field in PubsubItem._meta.concrete_fields if field
 EVICTED_FIELDS = ["name", "position", "created", "updated"]
 NODE_FIELDS = [
     "service", "name", "analyser", "type", "subtype", "policy", "sync_state", "sync_state_updated", "sync_error",
-    "access_model", "partial", "extra", "item_count", "evicted_count", "next_position",
+    "access_model", "partial", "reconcile_interval", "extra", "item_count", "evicted_count", "next_position",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -162,7 +162,7 @@ def test_a_node_of_20_000_items_is_equal_row_by_row(path: Path, form: str) -> No
 
 def test_nodes_of_all_kinds_come_back_as_they_were(path: Path, form: str) -> None:
     alice, bob = make_account(), make_account(BOB)
-    make_node(alice, items=7, evicted=2, partial=True)
+    make_node(alice, items=7, evicted=2, partial=True, reconcile_interval=timedelta(seconds=90, microseconds=5))
     make_node(alice, "empty", items=0, access_model="", subtype="x")
     make_node(alice, "tickets", service=SERVICE, extra={"limit": 3, "listed": 3, "moves": False, "probe": ["a", "b"]})
     make_node(alice, "never", service=SERVICE, items=0, sync_state="NO_SYNC", policy="never", sync_error="Staff said.")
@@ -420,6 +420,34 @@ def test_a_node_that_is_refused_leaves_nothing_of_those_before_it(path: Path, fo
     assert [node.name for node in PubsubNode.objects.all()] == ["b"]
 
 
+def test_staff_here_choose_what_is_kept(path: Path, form: str) -> None:
+    account = make_account()
+    (
+        make_node(account, "kept", policy="always"),
+        make_node(account, "not kept"),
+        make_node(account, "other", analyser="x"),
+    )
+    unkept = {"to_sync": True, "by_analyser": False, "reason": ""}  # where it comes from, staff chose to keep it
+    make_node(account, "chosen there", analyser="y", extra=unkept)
+    export(path, form)
+    choose_analyser("microblog", False)
+    done = import_from(path, "--replace")
+    states = {node.name: (node.sync_state, node.items.count()) for node in PubsubNode.objects.all()}
+    empty = ("NO_SYNC", 0)
+    assert states == {"kept": ("COMPLETED", 3), "not kept": empty, "other": ("COMPLETED", 3), "chosen there": empty}
+    assert done["items"] == 6
+
+
+def test_an_account_that_is_being_removed_is_none(path: Path) -> None:
+    account = make_account()
+    make_node(account)
+    export(path)
+    account.nodes.all().delete()
+    Account.objects.update(leaving=True)
+    assert "there is no account" in refused(path)
+    assert "is being removed" in refused(path, "-a", ALICE)
+
+
 def test_an_empty_export_is_imported(path: Path, form: str) -> None:
     assert import_from(export(path, form)) == {"nodes": 0, "items": 0, "evicted": 0, "replaced": 0}
 
@@ -456,6 +484,7 @@ DAMAGE: list[tuple[int, dict[str, Any], str]] = [
     (A_NODE, {"sync_state": "DONE"}, "sync_state of a node is to be one of"),
     (A_NODE, {"sync_state": "NO_SYNC"}, "which has none."),
     (A_NODE, {"partial": 1}, "partial of a node is to be true or false, not 1."),
+    (A_NODE, {"reconcile_interval": 0}, "reconcile_interval of a node is to be null or a number of seconds"),
     (A_NODE, {"extra": []}, "extra of a node is to be an object"),
     (A_NODE, {"extra": {"limit": "many"}}, "limit of a node is to be a whole number of at least 1, not 'many'."),
     (A_NODE, {"extra": {"unheard": 1}}, "extra of a node has no 'unheard'."),

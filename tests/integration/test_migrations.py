@@ -14,7 +14,15 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.models import (
+    Account,
+    AnalyserChoice,
+    PendingUnsubscription,
+    PubsubEvicted,
+    PubsubItem,
+    PubsubNode,
+    PubsubTombstone,
+)
 from tests.integration.databases import fresh_database
 
 APP = "pubsubcache"
@@ -54,6 +62,7 @@ def fill(alias: str) -> None:
     PubsubItem.objects.using(alias).create(**of_node, data="<item/>", parsed={"title": "x", "tags": [1]}, text="x y")
     PubsubEvicted.objects.using(alias).create(**of_node, created=timezone.now(), updated=timezone.now())
     PubsubTombstone.objects.using(alias).create(node=node, name="i", revision=1)
+    AnalyserChoice.objects.using(alias).create(analyser="microblog", to_sync=False)
     PendingUnsubscription.objects.using(alias).create(account=account, service="s", name="n")
 
 

@@ -25,7 +25,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.service import sessions
-from pubsubcache.store import forget_nodes, in_thread, nodes, purge, set_policy
+from pubsubcache.store import choose_analyser, forget_nodes, in_thread, nodes, purge, set_policy
 from pubsubcache.sync import sync_node
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
@@ -504,6 +504,7 @@ CHANGES: dict[str, Any] = {
     "purged": lambda: purge(PubsubNode.objects.all(), created_before=timezone.now() - timedelta(days=1)),
     "all purged": lambda: purge(PubsubNode.objects.all()),
     "never": lambda: set_policy(PubsubNode.objects.all(), "never"),
+    "switched off": lambda: choose_analyser("note", False),
     "hidden": lambda: nodes.hide_node(PubsubNode.objects.get().pk, "forbidden"),
     "forgotten": lambda: forget_nodes(PubsubNode.objects.all(), unsubscribe=False),
 }
@@ -534,7 +535,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
     with connection.execute_wrapper(come_between):
         found = look_up(ALICE, ADDRESS, ItemsRequest(**form))
     assert done
-    if what in ("never", "hidden", "forgotten"):
+    if what in ("never", "switched off", "hidden", "forgotten"):
         assert (found.page, found.trust) == (None, Trust.ASK)
     else:
         service = FakeService()

@@ -21,7 +21,7 @@ from pubsubcache import analysers, checks, conf, exceptions, signals
 from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.exchange import records
 from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes, pubsub_search
-from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.models import Account, AnalyserChoice, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext
 from pubsubcache.search import Found, search
 from pubsubcache.types import Item, ItemsPage, NodeAddress, Rsm
@@ -259,7 +259,7 @@ def test_the_signals_documented_are_those_there_are() -> None:
     assert documented == sent
 
 
-@pytest.mark.parametrize("model", [Account, PubsubNode, PubsubItem])
+@pytest.mark.parametrize("model", [Account, PubsubNode, AnalyserChoice, PubsubItem])
 def test_the_fields_documented_are_those_there_are(model: type[Model]) -> None:
     documented = [
         name for row in rows(section("docs/models.md", model.__name__)) for name in re.findall(r"`(\w+)`", row[0])
@@ -276,7 +276,7 @@ def test_every_permission_of_ours_is_documented() -> None:
     known = {
         f"pubsubcache.{verb}_{model._meta.model_name}"
         for verb in ("add", "change", "delete", "view")
-        for model in (Account, PubsubNode, PubsubItem)
+        for model in (Account, PubsubNode, AnalyserChoice, PubsubItem)
     }
     assert {token for token in tokens(page("docs/admin.md")) if token.startswith("pubsubcache.")} <= ours | known
 

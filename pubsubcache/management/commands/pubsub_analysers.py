@@ -1,4 +1,4 @@
-"""`manage.py pubsub_analysers`: the registry."""
+"""`manage.py pubsub_analysers`: the registry, and what staff chose for its analysers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,25 +6,66 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Count
 
+from pubsubcache import store
 from pubsubcache.analysers import registry
-from pubsubcache.management.base import PubsubCommand
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.output import as_table, counted
-from pubsubcache.models import PubsubNode
+from pubsubcache.models import AnalyserChoice, PubsubNode
+from pubsubcache.rpc import wake
 
-COLUMNS = ("name", "type", "node", "namespace", "to_sync", "parser", "match_cb", "nodes")
+COLUMNS = ("name", "type", "node", "namespace", "to_sync", "choice", "parser", "match_cb", "nodes")
+SWITCHES: dict[str, tuple[bool | None, str, str]] = {
+    "sync": (True, "keep all nodes that this analyser matches", "its nodes are synchronised"),
+    "no_sync": (False, "keep none of them: they are emptied, and their subscriptions given up", "its nodes are not"),
+    "default": (None, "leave it to the analyser again", "left to the analyser"),
+}
 
 
 class Command(PubsubCommand):
-    """Lists the analysers in the order in which they are asked."""
+    """Lists the analysers in the order in which they are asked; before that, keeps choices for some of them."""
 
-    help = "List the analysers in order; of several that match a node, the first decides."
+    help = (
+        "List the analysers in order; of several that match a node, the first decides. Choose for an analyser whether "
+        "its nodes are synchronised, whatever it says itself; a node's own policy wins over that."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the form of the list."""
+        """Take the choices, and the form of the list."""
+        for switch, (_, meaning, _) in SWITCHES.items():
+            parser.add_argument(
+                f"--{switch.replace('_', '-')}",
+                action="append",
+                default=[],
+                type=text,
+                metavar="NAME",
+                help=f"{meaning}; may be repeated",
+            )
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """List them."""
+        """Keep the choices, then list the analysers."""
+        self._choose(options)
+        self._list(options)
+
+    def _choose(self, options: dict[str, Any]) -> None:
+        chosen = [(name.strip().lower(), switch) for switch in SWITCHES for name in options[switch]]
+        names = [name for name, _ in chosen]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidRequest(f"The analyser {name!r} is named more than once.")
+            if not _is_known(name):
+                known = ", ".join(analyser.name for analyser in registry.all()) or "none"
+                raise InvalidRequest(f"There is no analyser {name!r}; registered: {known}.")
+        for name, switch in chosen:
+            to_sync, _, now = SWITCHES[switch]
+            _choice, changed = store.choose_analyser(name, to_sync)
+            self.say(options, f"Analyser {name}: {now}. That changed {counted(changed, 'node')}.")
+        if chosen:
+            wake()
+
+    def _list(self, options: dict[str, Any]) -> None:
+        choices = store.choices()
         tallies = PubsubNode.objects.order_by().values_list("analyser").annotate(number=Count("pk"))
         counts: dict[str, int] = dict(tallies)
         rows = [
@@ -34,6 +75,7 @@ class Command(PubsubCommand):
                 "node": analyser.node,
                 "namespace": analyser.namespace,
                 "to_sync": analyser.to_sync,
+                "choice": choices.get(analyser.name),
                 "parser": _dotted(analyser.parser),
                 "match_cb": _dotted(analyser.match_cb),
                 "nodes": counts.pop(analyser.name, 0),
@@ -48,6 +90,15 @@ class Command(PubsubCommand):
         counts.pop("", None)
         for name, number in sorted(counts.items()):
             self.say(options, f"There are {counted(number, 'node')} of the analyser {name}, which no app registers.")
+
+
+def _is_known(name: str) -> bool:
+    """Whether an app registers an analyser, or did when nodes were analysed or a choice was made."""
+    return bool(name) and (
+        registry.get(name) is not None
+        or PubsubNode.objects.filter(analyser=name).exists()
+        or AnalyserChoice.objects.filter(analyser=name).exists()
+    )
 
 
 def _dotted(function: Callable[..., Any] | None) -> str | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.exchange import staged
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.files import STANDARD, reading
@@ -36,6 +37,8 @@ class Command(PubsubCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Read it all, then store it all."""
         account = self.account(options["account"]) if options["account"] is not None else None
+        if account is not None and account.leaving:
+            raise InvalidRequest(f"The account {account} is being removed.")
         with (
             reading(options["file"]) as stream,
             progress_bar(self.stderr, "Importing", options) as report,

@@ -1,0 +1,369 @@
+"""Staff's choice for an analyser: over what it was registered with and its `match_cb`, under the nodes' policies."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from pubsubcache import cache, store
+from pubsubcache.analysers import Analyser, Analysis, registry
+from pubsubcache.exceptions import NoLongerKept, ServiceUnreachable
+from pubsubcache.management.syncing import sync_address
+from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode
+from pubsubcache.service import sessions
+from pubsubcache.store import choose_analyser, in_thread, nodes, set_policy, syncing
+from pubsubcache.sync import sync_node
+from pubsubcache.types import ItemsPage, NodeAddress
+from tests.admin_data import PASSWORD, SCRIPT, person, superuser
+from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
+
+ALICE = "alice@example.org"
+SERVICE = "pubsub.example.org"
+TICKETS = {"name": "tickets", "type": "ticket", "node": "tickets"}
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNode:
+    """A node in sync, of the analyser "tickets"."""
+    account, _ = Account.objects.get_or_create(jid=ALICE)
+    extra = {"to_sync": True, "by_analyser": True, "registry": registry.fingerprint(), "reason": ""}
+    defaults: dict[str, Any] = {
+        "service": SERVICE,
+        "sync_state": "COMPLETED",
+        "analyser": "tickets",
+        "subscribed": True,
+        "checked_at": timezone.now(),
+        "item_count": items,
+        "extra": extra,
+    }
+    node = PubsubNode.objects.create(account=account, name=name, **{**defaults, **fields})
+    for place in range(items):
+        PubsubItem.objects.create(node=node, name=str(place), data="<item/>", position=place)
+    return node
+
+
+def unkept(name: str = "unkept", **fields: Any) -> PubsubNode:
+    """A node that its analyser does not synchronise."""
+    extra = {"to_sync": False, "by_analyser": False, "registry": registry.fingerprint(), "reason": "why"}
+    return make_node(name, 0, **{"sync_state": "NO_SYNC", "subscribed": False, "extra": extra, **fields})
+
+
+def state(node: PubsubNode) -> tuple[str | None, int, bool]:
+    node.refresh_from_db()
+    assert node.items.count() == node.item_count
+    return node.sync_state, node.item_count, node.subscribed
+
+
+KEPT, EMPTY = ("COMPLETED", 3, True), ("NO_SYNC", 0, False)
+
+
+def test_switched_off_its_nodes_are_emptied_at_once() -> None:
+    node, other = make_node(), make_node("other", analyser="microblog")
+    _, changed = choose_analyser("tickets", False)
+    assert changed == 1
+    assert (state(node), state(other)) == (EMPTY, KEPT)
+    assert node.sync_error == "Staff decided: nodes of the analyser tickets are not synchronised."
+    assert node.checked_at is None
+    assert [row.name for row in PendingUnsubscription.objects.all()] == ["tickets"]
+    assert not syncing.due(node.account_id, 9, online_since=None)
+    assert choose_analyser("tickets", False)[1] == 0
+
+
+def test_switched_on_its_nodes_wait_for_a_worker() -> None:
+    node = unkept()
+    choose_analyser("tickets", True)
+    assert state(node) == (None, 0, False)
+    assert syncing.due(node.account_id, 9, online_since=None) == [node.pk]
+    assert choose_analyser("tickets", None)[1] == 1
+    assert state(node) == EMPTY
+    assert node.sync_error == "The analyser tickets does not synchronise this node."
+
+
+def test_left_to_the_analyser_again_each_node_is_as_it_said() -> None:
+    kept, not_kept = make_node(), unkept()
+    for choice in (False, True, False, None):
+        choose_analyser("tickets", choice)
+    assert (state(kept)[0], state(not_kept)[0]) == (None, "NO_SYNC")
+    assert AnalyserChoice.objects.get().to_sync is None
+    assert store.choices() == {}
+
+
+def test_what_is_in_sync_stays_so() -> None:
+    node = make_node()
+    for choice in (True, None):
+        assert choose_analyser("tickets", choice)[1] == 0
+        assert state(node) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("fields", "choice", "after"),
+    [
+        ({"policy": "always"}, False, KEPT),
+        ({"extra": {"to_sync": False, "by_hand": True}}, False, KEPT),
+        ({"policy": "never", "sync_state": "NO_SYNC", "subscribed": False, "items": 0}, True, EMPTY),
+        # Synchronised when staff asked for it once, though the analyser says no.
+        ({"extra": {"to_sync": False}}, False, EMPTY),
+        ({"extra": {"to_sync": False}}, None, KEPT),
+    ],
+)
+def test_what_is_said_of_one_node_wins(fields: dict[str, Any], choice: bool | None, after: Any) -> None:
+    node = make_node(**fields)
+    choose_analyser("tickets", choice)
+    assert state(node) == after
+
+
+def test_a_policy_taken_back_leaves_the_choice() -> None:
+    node = make_node(policy="always")
+    choose_analyser("tickets", False)
+    set_policy(PubsubNode.objects.all(), "auto")
+    assert state(node) == EMPTY
+
+
+@pytest.mark.parametrize(("choice", "said"), [(False, True), (True, False)])
+def test_nodes_that_come_later_follow_the_choice(choice: bool, said: bool) -> None:
+    Account.objects.create(jid=ALICE)
+    choose_analyser("tickets", choice)
+    address = NodeAddress(SERVICE, "tickets")
+    found = Analysis(service=SERVICE, node="tickets", name="tickets", type="ticket", to_sync=said)
+    node = nodes.save_analysis(ALICE, address, found)
+    assert node.sync_state == (None if choice else "NO_SYNC")
+    node = nodes.save_analysis(ALICE, address, None)
+    assert (node.sync_state, node.sync_error) == ("NO_SYNC", "No analyser matches.")
+
+
+def test_a_node_is_judged_after_the_choice_is_locked() -> None:
+    """So that a choice made meanwhile finds the node, and the node finds the choice."""
+    node = make_node()
+    found = Analysis(service=SERVICE, node="tickets", name="tickets", type="ticket", to_sync=True)
+    for judge in (
+        lambda: nodes.save_analysis(ALICE, node.address, found),
+        lambda: nodes.keep_analysis(node.pk, found),
+        lambda: choose_analyser("tickets", True),
+    ):
+        with CaptureQueriesContext(connection) as queries:
+            judge()
+        read = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+        of_choices = [number for number, sql in enumerate(read) if 'FROM "pubsubcache_analyserchoice"' in sql]
+        of_nodes = [number for number, sql in enumerate(read) if 'FROM "pubsubcache_pubsubnode"' in sql]
+        assert of_choices[0] < of_nodes[0]
+        if connection.features.has_select_for_update:
+            assert read[of_choices[0]].endswith("FOR UPDATE")
+
+
+# Reads and synchronisations, with an analyser "note"
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    """A service with a node of notes, which was synchronised."""
+    Account.objects.create(jid=ALICE)
+    made = FakeService()
+    made.fill(4)
+    with registry.temporarily(note_analyser(), replace=True):
+
+        @in_loop
+        async def take_in() -> None:
+            await read(made)
+            await sync_node(made, await pk())
+
+        take_in()
+        assert state(PubsubNode.objects.get())[:2] == ("COMPLETED", 4)
+        yield made
+
+
+async def read(service: FakeService) -> ItemsPage:
+    with sessions.offered(ALICE, service):
+        return await cache.get_items(ALICE, ADDRESS.service, ADDRESS.name)
+
+
+@in_thread
+def pk() -> int:
+    return PubsubNode.objects.get().pk
+
+
+@in_loop
+async def test_readers_are_answered_by_the_service_and_then_by_the_cache_again(service: FakeService) -> None:
+    assert (await read(service)).origin == "cache"
+    await in_thread(choose_analyser)("note", False)
+    for _ in range(2):
+        page = await read(service)
+        assert (page.origin, len(page.items), page.state) == ("service", 4, "NO_SYNC")
+    await in_thread(choose_analyser)("note", None)
+    assert (await read(service)).origin == "service"
+    await sync_node(service, await pk())
+    assert (await read(service)).origin == "cache"
+
+
+def later(**options: Any) -> Any:
+    """The analysers of a later release."""
+    return registry.temporarily(note_analyser(**options), replace=True)
+
+
+def decide_otherwise(analysis: Analysis) -> None:
+    analysis.to_sync = False
+
+
+LATER = [{"to_sync": False}, {"node": "elsewhere"}, {"type": "other", "match_cb": decide_otherwise}]
+
+
+@pytest.mark.parametrize("options", LATER)
+@in_loop
+async def test_a_node_that_another_release_does_not_keep_is_given_up_when_compared(
+    service: FakeService, options: dict[str, Any]
+) -> None:
+    node_pk = await pk()
+    with later(**options):
+        with pytest.raises(NoLongerKept):
+            await sync_node(service, node_pk)
+        node = await in_thread(PubsubNode.objects.get)()
+        assert await in_thread(state)(node) == EMPTY
+        assert (node.sync_owner, node.failures, node.next_attempt) == ("", 0, None)
+        assert node.sync_error
+        assert await in_thread(PendingUnsubscription.objects.count)() == 1
+        assert not await in_thread(syncing.due)(node.account_id, 9, online_since=None)
+        assert (await read(service)).origin == "service"
+
+
+@in_loop
+async def test_what_is_kept_by_choice_outlasts_another_release(service: FakeService) -> None:
+    await in_thread(choose_analyser)("note", True)
+    with later(type="other", match_cb=decide_otherwise):
+        await sync_node(service, await pk())
+        assert await in_thread(state)(await in_thread(PubsubNode.objects.get)()) == ("COMPLETED", 4, True)
+        assert (await read(service)).origin == "cache"
+
+
+@in_loop
+async def test_a_service_that_gives_no_sample_says_nothing_of_the_analysers(service: FakeService) -> None:
+    service.errors["get_items"] = ServiceUnreachable("down")
+    with later(node=None, namespace=NOTE, type="other"), pytest.raises(ServiceUnreachable):
+        await sync_node(service, await pk())
+    assert await in_thread(state)(await in_thread(PubsubNode.objects.get)()) == ("COMPLETED", 4, True)
+
+
+@in_loop
+async def test_one_node_can_be_synchronised_by_hand_all_the_same(service: FakeService) -> None:
+    account = await in_thread(Account.objects.get)()
+    with later(to_sync=False):
+        result = await sync_address(service, account, ADDRESS, lambda done, total: None)
+        assert result.items == 4
+        await in_thread(choose_analyser)("note", False)
+        node = await in_thread(PubsubNode.objects.get)()
+        assert (node.sync_state, node.extra["by_hand"]) == ("COMPLETED", True)
+
+
+# The command
+
+
+def command(*arguments: str) -> tuple[list[dict[str, Any]], str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("pubsub_analysers", *arguments, "-O", "json", stdout=out, stderr=err)
+    return json.loads(out.getvalue()), err.getvalue()
+
+
+def test_the_command_chooses_and_shows() -> None:
+    node = make_node()
+    with registry.temporarily(
+        Analyser(**TICKETS, to_sync=True), Analyser(name="other", type="x", node="x"), replace=True
+    ):
+        assert [row["choice"] for row in command()[0]] == [None, None]
+        rows, said = command("--no-sync", " Tickets ", "--sync", "other")
+        assert [(row["name"], row["to_sync"], row["choice"]) for row in rows] == [
+            ("tickets", True, False),
+            ("other", False, True),
+        ]
+        assert "Analyser tickets: its nodes are not. That changed 1 node.\n" in said
+        assert state(node) == EMPTY
+        rows, _ = command("--default", "tickets")
+        assert rows[0]["choice"] is None
+        assert state(node)[0] is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--sync", "nothing"], ["--sync", ""], ["--sync", "tickets", "--default", "tickets"]]
+)
+def test_the_command_refuses_what_has_no_meaning(arguments: list[str]) -> None:
+    make_node()
+    with pytest.raises(CommandError) as failed:
+        command(*arguments)
+    assert failed.value.returncode == 1
+    assert not AnalyserChoice.objects.exists()
+
+
+def test_an_analyser_that_no_app_registers_can_still_be_switched() -> None:
+    node = make_node()
+    with registry.temporarily(replace=True):
+        command("--no-sync", "tickets")
+    assert state(node) == EMPTY
+
+
+# The admin
+
+
+PAGE = "admin:pubsubcache_analysers"
+
+
+def post(client: Client, analyser: str, choice: str) -> Any:
+    return client.post(reverse(PAGE), {"analyser": analyser, "choice": choice}, follow=True)
+
+
+@pytest.fixture
+def _tickets() -> Iterator[None]:
+    with registry.temporarily(Analyser(**TICKETS, to_sync=True), replace=True):
+        yield
+
+
+@pytest.mark.usefixtures("_tickets")
+def test_staff_choose_in_the_admin() -> None:
+    node = make_node()
+    client = person("view_pubsubnode", "change_analyserchoice")
+    page = post(client, "tickets", "no-sync").content.decode()
+    assert "That changed 1 node." in page
+    assert '<option value="no-sync" selected>' in page
+    assert "registered: yes" in page
+    assert state(node) == EMPTY
+    entry = LogEntry.objects.get()
+    assert (entry.object_repr, entry.get_change_message()) == ("tickets", "Synchronised: no.")
+    assert str(entry.user) in page
+    assert '<option value="default" selected>' in post(client, "tickets", "default").content.decode()
+    assert state(node)[0] is None
+
+
+@pytest.mark.usefixtures("_tickets")
+def test_only_those_who_may_choose() -> None:
+    node = make_node()
+    client = person("view_pubsubnode")
+    assert b"<select" not in client.get(reverse(PAGE)).content
+    assert post(client, "tickets", "no-sync").status_code == 403
+    assert post(person("change_analyserchoice"), "tickets", "no-sync").status_code == 403
+    checking = Client(enforce_csrf_checks=True)
+    checking.force_login(User.objects.create_superuser("root", password=PASSWORD))
+    assert post(checking, "tickets", "no-sync").status_code == 403
+    assert state(node) == KEPT
+
+
+@pytest.mark.usefixtures("_tickets")
+@pytest.mark.parametrize(
+    ("name", "choice"), [("nothing", "sync"), ("", "sync"), ("tickets", "perhaps"), ("tickets", "")]
+)
+def test_what_has_no_meaning_is_a_bad_request(name: str, choice: str) -> None:
+    make_node("without", analyser="")
+    assert post(superuser(), name, choice).status_code == 400
+    assert not AnalyserChoice.objects.exists()
+
+
+def test_names_of_analysers_are_escaped() -> None:
+    make_node(analyser=SCRIPT)
+    choose_analyser(SCRIPT, True)
+    assert SCRIPT not in superuser().get(reverse(PAGE)).content.decode()
