@@ -6,6 +6,9 @@ text: default namespaces, attributes sorted, `pubsub` as the namespace of the it
 recurses, so that depth is bounded by `MAX_ITEM_DEPTH` and not by Python's stack.
 """
 
+import html
+import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
@@ -16,6 +19,21 @@ from pubsubcache.exceptions import ParseError, TooLarge
 PUBSUB = "http://jabber.org/protocol/pubsub"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 XML = "http://www.w3.org/XML/1998/namespace"
+XHTML = "http://www.w3.org/1999/xhtml"
+MAX_WORD = 500  # characters of ASCII
+
+_INLINE = frozenset(
+    (
+        "a", "abbr", "b", "big", "bdi", "bdo", "cite", "code", "del", "em", "font", "i", "ins", "kbd", "mark", "q", "s",
+        "small", "span", "strong", "sub", "sup", "u",
+    )
+)  # fmt: skip
+_WITHIN_WORDS = frozenset(f"{{{XHTML}}}{name}" for name in _INLINE)
+_HTML_TYPES = frozenset({"html", "text/html"})
+_MARKUP = re.compile(
+    r"<(?:!--.*?(?:-->|\Z)|(?P<raw>script|style)\b.*?(?:</(?P=raw)\b[^>]*>?|\Z)|[/!?]?(?P<name>[a-z][\w:-]*)[^>]*>?)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 _TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ATTRIBUTE = str.maketrans(
@@ -140,13 +158,28 @@ def payload_namespace(item: Element) -> str | None:
 
 
 def words(item: Element) -> str:
-    """Return the words of an item's content: character data only, white space folded."""
+    """Return the words of an item's content: character data only, in NFC, white space folded.
+
+    Tags within character data are no words either (the `type="html"` of RFC 4287, 3.1), nor is what is as long as only
+    encoded data can be. Emphasis and the like doesn't cut a word in two.
+    """
     pieces: list[str] = []
     for kind, element in _events(item):
+        if element is item:
+            continue
+        if element.tag not in _WITHIN_WORDS:
+            pieces.append(" ")
         piece = element.text if kind == "start" else element.tail
-        if piece and element is not item:
+        if piece and kind == "start" and element.get("type") in _HTML_TYPES:
+            piece = html.unescape(_MARKUP.sub(_space, piece))
+        if piece:
             pieces.append(piece)
-    return " ".join(" ".join(pieces).split())
+    found = unicodedata.normalize("NFC", "".join(pieces)).split()
+    return " ".join(word for word in found if len(word) <= MAX_WORD or not word.isascii())
+
+
+def _space(match: re.Match[str]) -> str:
+    return "" if (match["name"] or "").lower() in _INLINE else " "
 
 
 def indented(text: str) -> str:

@@ -1,4 +1,7 @@
-"""Stored items parsed again, as after a parser changed: in batches by primary key, each its own transaction."""
+"""Stored items parsed again, as after a parser changed, and their words taken anew.
+
+In batches by primary key, each its own transaction.
+"""
 
 import asyncio
 import json
@@ -9,6 +12,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
+from pubsubcache import xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.exceptions import ParseError
 from pubsubcache.models import PubsubItem, PubsubNode
@@ -16,7 +20,7 @@ from pubsubcache.store import in_thread
 from pubsubcache.types import Item
 
 BATCH = 100
-COLUMNS = ("node", "name", "data", "parsed", "parse_error", "publisher")
+COLUMNS = ("node", "name", "data", "parsed", "parse_error", "publisher", "text")
 NODE_COLUMNS = ("service", "name", "analyser")
 
 
@@ -63,15 +67,16 @@ def _next_batch(items: QuerySet[PubsubItem], last: int) -> list[PubsubItem]:
 
 async def _parse(row: PubsubItem, outcome: Reparsing) -> bool:
     """Parse an item into its row; return whether that changed something."""
-    before = row.parse_error, _canonical(row.parsed)
+    before = row.parse_error, _canonical(row.parsed), row.text
     row.parsed, row.parse_error = None, ""
     item = Item(id=row.name, xml=row.data, publisher=row.publisher or None)
     try:
+        row.text = xmlform.words(item.element)
         row.parsed = await matching.parse(registry.get(row.node.analyser), item, row.node.address)
     except ParseError as error:
         row.parse_error = str(error)[:1000]
         outcome.errors += 1
-    return before != (row.parse_error, _canonical(row.parsed))
+    return before != (row.parse_error, _canonical(row.parsed), row.text)
 
 
 def _canonical(parsed: Any) -> str:
@@ -82,6 +87,8 @@ def _canonical(parsed: Any) -> str:
 def _save(rows: list[PubsubItem]) -> int:
     """Store what was parsed, unless the item was changed meanwhile; return how many were stored."""
     return sum(
-        PubsubItem.objects.filter(pk=row.pk, data=row.data).update(parsed=row.parsed, parse_error=row.parse_error)
+        PubsubItem.objects.filter(pk=row.pk, data=row.data).update(
+            parsed=row.parsed, parse_error=row.parse_error, text=row.text
+        )
         for row in rows
     )

@@ -412,7 +412,7 @@ def test_reparse_changes_only_what_a_parser_changed() -> None:
     node = make_node(account, "shouting", titles=("one", "bad", "TWO"), analyser="shouting")
     PubsubItem.objects.filter(name="item-0").update(publisher=BOB)
     PubsubItem.objects.filter(name="item-2").update(
-        parsed={"where": [ALICE, "shouting"], "by": None, "title": "TWO"}, publisher=""
+        parsed={"where": [ALICE, "shouting"], "by": None, "title": "TWO"}, publisher="", text="TWO item-2"
     )
     left = make_node(account, "left", titles=("kept",), analyser="long-gone")
     before = list(PubsubItem.objects.order_by("pk").values_list("pk", "created", "updated", "data", "position"))
@@ -437,6 +437,8 @@ def test_reparse_goes_through_every_batch(monkeypatch: pytest.MonkeyPatch) -> No
     with registry.temporarily(Analyser(name="shouting", type="test", node="shouting", parser=_shouting)):
         assert call_json("pubsub_reparse") == {"items": 8, "changed": 8, "errors": 0}
     assert sorted(item.parsed["title"] for item in PubsubItem.objects.all()) == list("ABCDEFGH")
+    words = PubsubItem.objects.order_by("pk").values_list("text", flat=True)
+    assert list(words) == [f"{title} item-{number}" for number, title in enumerate("abcdefgh")]
 
 
 def test_reparse_leaves_an_item_that_changed_meanwhile() -> None:

@@ -205,6 +205,40 @@ def test_words_are_the_content_alone() -> None:
     assert xmlform.words(item) == "one two three"
 
 
+HTML = "http://www.w3.org/1999/xhtml"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            '<a type="html">&lt;p class="x"&gt;One &amp;amp; t&lt;b&gt;w&lt;/b&gt;o&lt;br/&gt;three&lt;/p&gt;</a>',
+            "One & two three",
+        ),
+        ('<a type="html">a &lt; b &amp;&amp; c &gt; d</a>', "a < b && c > d"),
+        ('<a type="text/html">1&lt;!-- p -- q --&gt;2&lt;script&gt;var x&lt;/script&gt;3&lt;STYLE&gt;y</a>', "1 2 3"),
+        ('<a type="html">cut &lt;off now</a>', "cut"),
+        ('<a type="html"> &lt;b&gt;x&lt;/b&gt; tail</a>tail &lt;p&gt;', "x tail tail <p>"),
+        ("<a>&lt;p&gt; as it is</a>", "<p> as it is"),
+        (f'<div xmlns="{HTML}"><p>H<b>e</b>llo</p><p>you<br/>there</p></div>', "Hello you there"),
+        ("<b>one</b><b>two</b>", "one two"),
+        ("<a>cafe\u0301 \u0438\u0306</a>", "caf\u00e9 \u0439"),
+        (f"<data>{'QUJD' * 200}</data>", ""),
+        (f"<a>{'日' * 600} {'a' * 500} {'a' * 501}</a>", f"{'日' * 600} {'a' * 500}"),
+    ],
+)
+def test_words_are_what_people_read(content: str, expected: str) -> None:
+    item = ET.fromstring(f'<item xmlns="{PUBSUB}"><entry xmlns="urn:a">{content}</entry></item>')
+    assert xmlform.words(item) == expected
+
+
+@pytest.mark.parametrize("piece", ["<", "<!--", "<script>", "</", "<b", "&", "<!", "<a <"])
+def test_words_of_hostile_markup_are_found_in_time(piece: str) -> None:
+    item = Element("item")
+    ET.SubElement(item, "content", {"type": "html"}).text = piece * 200_000
+    assert len(xmlform.words(item)) <= len(piece) * 200_000
+
+
 def test_payload() -> None:
     item = ET.fromstring(f'<item xmlns="{PUBSUB}"> <a xmlns="urn:a"/><b xmlns="urn:b"/></item>')
     assert xmlform.payload_namespace(item) == "urn:a"
