@@ -35,6 +35,15 @@ _MARKUP = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 
+_FOR_PROGRAMS = re.compile(
+    r"""\A\s* (?:
+        \d{4}-\d\d-\d\dT\d\d:\d\d\S*
+        | (?:urn|tag|uuid|data):\S+
+        | xmpp:(?://[^\s/?]*/)?(?P<jid>[^\s?/]*)\S*
+    ) \s*\Z""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
 _TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ATTRIBUTE = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
@@ -160,6 +169,8 @@ def payload_namespace(item: Element) -> str | None:
 def words(item: Element) -> str:
     """Return the words of an item's content: character data only, in NFC, white space folded.
 
+    An element with nothing but a time or a URN has no words, with nothing but an XMPP URI only the JID in it.
+
     Tags within character data are no words either (the `type="html"` of RFC 4287, 3.1), nor is what is as long as only
     encoded data can be. Emphasis and the like doesn't cut a word in two.
     """
@@ -173,7 +184,7 @@ def words(item: Element) -> str:
         if piece and kind == "start" and element.get("type") in _HTML_TYPES:
             piece = html.unescape(_MARKUP.sub(_space, piece))
         if piece:
-            pieces.append(piece)
+            pieces.append(_FOR_PROGRAMS.sub(r"\g<jid>", piece) if kind == "start" else piece)
     found = unicodedata.normalize("NFC", "".join(pieces)).split()
     return " ".join(word for word in found if len(word) <= MAX_WORD or not word.isascii())
 

@@ -222,6 +222,13 @@ HTML = "http://www.w3.org/1999/xhtml"
         ("<a>&lt;p&gt; as it is</a>", "<p> as it is"),
         (f'<div xmlns="{HTML}"><p>H<b>e</b>llo</p><p>you<br/>there</p></div>', "Hello you there"),
         ("<b>one</b><b>two</b>", "one two"),
+        ("<id>xmpp:a@b.example?;node=n;item=i</id><uri>xmpp:a@b.example</uri>", "a@b.example a@b.example"),
+        ("<id>xmpp://c@d.example/a@b.example/r?join</id>", "a@b.example"),
+        ("<id>urn:uuid:1225c695</id><id>tag:example.org,2026:item</id><a>2026-11-30T18:00:00+01:00</a>", ""),
+        (
+            "<a>see urn:x and 2026-11-30T18:00Z</a><a>http://b.example/item</a>",
+            "see urn:x and 2026-11-30T18:00Z http://b.example/item",
+        ),
         ("<a>cafe\u0301 \u0438\u0306</a>", "caf\u00e9 \u0439"),
         (f"<data>{'QUJD' * 200}</data>", ""),
         (f"<a>{'日' * 600} {'a' * 500} {'a' * 501}</a>", f"{'日' * 600} {'a' * 500}"),
