@@ -136,11 +136,12 @@ def from_text(text: str) -> Element:
 def normal_item(item: Element) -> Element:
     """Return a copy of an `<item/>` as it came, by IQ or notification, in the pubsub namespace.
 
-    Elements that merely inherit the notification's namespace move along; what stands around the item is left.
+    Elements that merely inherit the notification's namespace move along; what stands around the item is left, and so
+    is white space around its payload, which services pass on in notifications and don't keep.
     """
     namespace, _ = split_tag(item.tag)
     copy = Element(f"{{{PUBSUB}}}item", dict(item.attrib))
-    copy.text = item.text
+    copy.text = _unless_blank(item.text)
     stack = [(item, copy)]
     while stack:
         source, target = stack.pop()
@@ -150,9 +151,14 @@ def normal_item(item: Element) -> Element:
             if inherits and tag.startswith(f"{{{PUBSUB_EVENT}}}"):
                 tag = f"{{{PUBSUB}}}{split_tag(tag)[1]}"
             child_copy = ET.SubElement(target, tag, dict(child.attrib))
-            child_copy.text, child_copy.tail = child.text, child.tail
+            child_copy.text = child.text
+            child_copy.tail = _unless_blank(child.tail) if source is item else child.tail
             stack.append((child, child_copy))
     return copy
+
+
+def _unless_blank(text: str | None) -> str | None:
+    return text if text and text.strip() else None
 
 
 def first_payload(item: Element) -> Element | None:

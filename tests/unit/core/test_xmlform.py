@@ -152,6 +152,15 @@ def test_the_normal_form_of_an_item_is_final(element: Element) -> None:
     assert item[0] is element  # what came is left as it was
 
 
+def test_white_space_around_the_payload_is_no_content() -> None:
+    """Prosody notifies of it, and does not keep it."""
+    entry = f'<entry xmlns="{ATOM}"> <title> a </title>\n</entry>'
+    assert normal(EVENT % f"\n  {entry}\n") == normal(IQ % entry)
+    assert "<title> a </title>\n</entry></item>" in normal(EVENT % f"\n  {entry}\n")
+    assert normal(EVENT % f" words {entry} more ") == normal(IQ % f" words {entry} more ")
+    assert normal(EVENT % f" words {entry} more ") != normal(IQ % entry)
+
+
 def deep(depth: int) -> Element:
     root = parent = Element(f"{{{PUBSUB}}}item", {"id": "deep"})
     for _ in range(depth - 1):
