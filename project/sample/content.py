@@ -6,13 +6,15 @@ from xml.etree.ElementTree import Element
 
 from project.sample import payloads
 from project.sample.prosody import Prosody
-from project.sample.texts import ARTICLES, JOURNAL_LENGTH, STATUS_POSTS, Post, journal_entry
+from project.sample.texts import ARTICLES, EVENTS, JOURNAL_LENGTH, STATUS_POSTS, TICKETS, Post, journal_entry
 from pubsubcache.exceptions import ItemNotFound, ServiceError
 from pubsubcache.types import NodeAddress
 from pubsubcache.xmpp.session import Login, Session, open_session
 
 BLOG = "urn:xmpp:microblog:0"
 JOURNAL = "garden-journal"
+CALENDAR = "urn:xmpp:calendar-events:0/garden"
+REPAIRS = "fdp/submitted/org.salut-a-toi.tickets:0"
 READER = "alice"
 GARDENER = "bob"
 OPEN_NODE: dict[str, str | bool] = {
@@ -65,7 +67,21 @@ def nodes(prosody: Prosody) -> list[SampleNode]:
         *_blog(prosody, "alice", ARTICLES),
         *_blog(prosody, "bob", STATUS_POSTS),
         SampleNode(GARDENER, journal(prosody), {post.id: journal_payload(prosody, post) for post in entries}),
+        *_shared(prosody),
         *_personal(prosody),
+    ]
+
+
+def _shared(prosody: Prosody) -> list[SampleNode]:
+    """Return the garden's calendar, and the list of what is to be mended."""
+    calendar, repairs = NodeAddress(prosody.pubsub, CALENDAR), NodeAddress(prosody.pubsub, REPAIRS)
+    return [
+        SampleNode(GARDENER, calendar, {event.id: payloads.event(event) for event in EVENTS}),
+        SampleNode(
+            GARDENER,
+            repairs,
+            {ticket.id: payloads.ticket(ticket, prosody.jid(ticket.author)) for ticket in TICKETS},
+        ),
     ]
 
 
@@ -91,19 +107,22 @@ def _comments(prosody: Prosody, address: NodeAddress, post: Post) -> dict[str, E
 
 def _personal(prosody: Prosody) -> list[SampleNode]:
     """Return what alice says of herself, and her bookmarks, which are for nobody else."""
-    singles = {
+    jid = prosody.jid(READER)
+    lasting = {
+        "http://jabber.org/protocol/nick": payloads.nick(),
+        "urn:xmpp:vcard4": payloads.profile("Alice of the Hedges", jid),
+    }
+    passing = {
         "http://jabber.org/protocol/mood": payloads.mood(),
         "http://jabber.org/protocol/tune": payloads.tune(),
-        "http://jabber.org/protocol/nick": payloads.nick(),
         "http://jabber.org/protocol/geoloc": payloads.geoloc(),
     }
     rooms = {"garden@rooms.example.org": "The garden", "hedges@rooms.example.org": "Friends of the hedge"}
     bookmarks = {room: payloads.bookmark(name, "alice") for room, name in rooms.items()}
-    jid = prosody.jid(READER)
     return [
         *(
-            SampleNode(READER, NodeAddress(jid, name), {"current": item}, analysed=False)
-            for name, item in singles.items()
+            SampleNode(READER, NodeAddress(jid, name), {"current": item}, analysed=name in lasting)
+            for name, item in {**lasting, **passing}.items()
         ),
         SampleNode(READER, NodeAddress(jid, "urn:xmpp:bookmarks:1"), bookmarks, PRIVATE_NODE, analysed=False),
     ]

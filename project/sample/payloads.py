@@ -1,10 +1,10 @@
 """Payloads of the sample's items, built as clients build them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement
 
-from project.sample.texts import Post
+from project.sample.texts import Event, Post, Ticket
 from pubsubcache.types import NodeAddress
 
 ATOM = "http://www.w3.org/2005/Atom"
@@ -34,6 +34,55 @@ def entry(post: Post, author: str, author_jid: str, address: NodeAddress, commen
         SubElement(root, f"{{{ATOM}}}category", {"term": tag})
     if comments is not None:
         SubElement(root, f"{{{ATOM}}}link", {"rel": "replies", "title": "comments", "href": comments.uri})
+    return root
+
+
+def event(told: Event) -> Element:
+    """Return `told` as an event of a calendar (XEP-0471)."""
+    namespace, place = "urn:xmpp:calendar-events:0", "http://jabber.org/protocol/geoloc"
+    root = Element(f"{{{namespace}}}event")
+    SubElement(root, f"{{{namespace}}}name").text = told.title
+    SubElement(root, f"{{{namespace}}}start").text = _date(told.start)
+    SubElement(root, f"{{{namespace}}}end").text = _date(told.start + timedelta(hours=told.hours))
+    SubElement(root, f"{{{namespace}}}description", {"type": "text"}).text = told.description
+    for tag in told.tags:
+        SubElement(root, f"{{{namespace}}}category", {"term": tag})
+    location = SubElement(SubElement(root, f"{{{namespace}}}location"), f"{{{place}}}geoloc")
+    SubElement(location, f"{{{place}}}locality").text = told.place
+    return root
+
+
+def ticket(told: Ticket, author_jid: str) -> Element:
+    """Return `told` as a ticket: a submitted form (XEP-0346)."""
+    namespace = "jabber:x:data"
+    root = Element(f"{{{namespace}}}x", {"type": "submit"})
+    date = _date(told.created)
+    fields = {
+        "title": (told.title,),
+        "body": (told.body,),
+        "author": (told.author.title(),),
+        "author_jid": (author_jid,),
+        "created": (date,),
+        "updated": (date,),
+        "labels": told.labels,
+        "status": (told.status,),
+        "priority": (told.priority,),
+    }
+    for name, values in fields.items():
+        field = SubElement(root, f"{{{namespace}}}field", {"var": name})
+        for value in values:
+            SubElement(field, f"{{{namespace}}}value").text = value
+    return root
+
+
+def profile(name: str, jid: str) -> Element:
+    """Return a profile (XEP-0292)."""
+    namespace = "urn:ietf:params:xml:ns:vcard-4.0"
+    root = Element(f"{{{namespace}}}vcard")
+    texts = {"fn": name, "nickname": "alice", "note": "I grow beans, and explain them to computers."}
+    for kind, value in texts.items():
+        SubElement(SubElement(root, f"{{{namespace}}}{kind}"), f"{{{namespace}}}text").text = value
+    SubElement(SubElement(root, f"{{{namespace}}}impp"), f"{{{namespace}}}uri").text = f"xmpp:{jid}"
     return root
 
 

@@ -151,6 +151,98 @@ STATUS_POSTS = (
     _post("2025-09-03", "bridge-3", "A heron has claimed the handrail. We yield.", "bridges birds"),
 )
 
+
+@dataclass(frozen=True)
+class Event:
+    """A day in the garden's calendar: its item id, what and where it is, when it begins and how many hours it lasts."""
+
+    id: str
+    title: str
+    start: datetime
+    hours: int
+    place: str
+    description: str
+    tags: tuple[str, ...]
+
+
+EVENTS = (
+    Event(
+        "seed-swap",
+        "Seed swap",
+        datetime(2026, 2, 14, 9, tzinfo=UTC),
+        4,
+        "The shed",
+        "Bring what you saved, in envelopes with names on them. Last year's mystery squash is forgiven.",
+        ("seeds", "swap"),
+    ),
+    Event(
+        "pruning-day",
+        "Pruning the old apples",
+        datetime(2026, 3, 7, 8, 30, tzinfo=UTC),
+        6,
+        "The orchard",
+        "Ladders are there, saws are not. Soup at noon.",
+        ("orchard", "pruning"),
+    ),
+    Event(
+        "summer-table",
+        "The long table",
+        datetime(2026, 7, 18, 16, tzinfo=UTC),
+        5,
+        "Between the beds",
+        "Everybody cooks something from their own bed, and carries their own chair.",
+        ("kitchen", "summer"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Something to be mended: its item id, what it is, how far it is, how bad, and who wrote it when."""
+
+    id: str
+    title: str
+    body: str
+    status: str
+    priority: str
+    labels: tuple[str, ...]
+    author: str
+    created: datetime
+
+
+TICKETS = (
+    Ticket(
+        "ticket-1",
+        "The tap at bed 7 drips",
+        "A cup an hour. There is a watering can under it.",
+        "queued",
+        "minor",
+        ("water",),
+        "bob",
+        datetime(2026, 1, 9, 10, tzinfo=UTC),
+    ),
+    Ticket(
+        "ticket-2",
+        "The gate does not close",
+        "Since the storm it swings, and the deer have noticed.",
+        "started",
+        "major",
+        ("gate", "storm"),
+        "alice",
+        datetime(2026, 1, 21, 7, 15, tzinfo=UTC),
+    ),
+    Ticket(
+        "ticket-3",
+        "Who has the key to the tool shed?",
+        "It hung behind the door until Sunday.",
+        "closed",
+        "normal",
+        ("shed", "keys"),
+        "carol",
+        datetime(2026, 2, 2, 18, 40, tzinfo=UTC),
+    ),
+)
+
 _WEATHER = (
     "Frost until nine, then a pale sun.",
     "Drizzle all day, the kind that gets under the collar.",

@@ -95,7 +95,7 @@ def log_in(site: Site) -> str:
 
 
 def whole(rows: list[tuple[Any, ...]]) -> bool:
-    return len(rows) == 15 and all(state == "COMPLETED" for _, _, state, _ in rows)
+    return len(rows) == 18 and all(state == "COMPLETED" for _, _, state, _ in rows)
 
 
 def test_the_sample_comes_into_the_cache_and_can_be_looked_at(site: Site) -> None:
@@ -103,6 +103,10 @@ def test_the_sample_comes_into_the_cache_and_can_be_looked_at(site: Site) -> Non
     counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, whole)}
     assert counts["pubsub.sample.test", "garden-journal"] >= JOURNAL_LENGTH
     assert counts["alice@sample.test", "urn:xmpp:microblog:0"] == len(ARTICLES)
+    kinds = dict(site.rows("SELECT type, count(*) FROM pubsubcache_pubsubnode GROUP BY type"))
+    singles = ("event", "ticket", "nickname", "profile", "mood", "tune", "geoloc", "bookmark")
+    assert kinds == {"blog": 10} | dict.fromkeys(singles, 1)
+    assert site.rows("SELECT count(*) FROM pubsubcache_pubsubitem WHERE parse_error != '' OR parsed IS NULL") == [(0,)]
 
 
 def test_a_second_run_finds_everything_as_it_was(site: Site) -> None:
