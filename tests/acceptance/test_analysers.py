@@ -1,0 +1,134 @@
+"""What every built-in analyser knows, published by clients on real services, comes out of the cache as documented."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from pubsubcache.analysers import registry
+from pubsubcache.models import PubsubNode
+from pubsubcache.store import in_thread
+from pubsubcache.store.nodes import set_policy
+from pubsubcache.types import ItemsPage, NodeAddress
+from tests.acceptance.site import Site
+from tests.examples import EXAMPLES, Example
+
+OWNERS = ["alice", "bob"]
+OPEN_NODE = {"pubsub#access_model": "open", "pubsub#persist_items": "1", "pubsub#max_items": "10"}
+# What a service adds by itself: who published.
+AUTHORSHIP = {"jid", "jid_verified", "author", "author_jid", "author_jid_verified", "by"}
+
+
+def places(site: Site) -> dict[str, tuple[str, NodeAddress]]:
+    """The owner and the node of each example, by its name: PEP nodes are those that analysers know by name alone.
+
+    Examples that have node and item id in common are published by different people. On the service, bob has the right.
+    """
+    found = {}
+    taken: Counter[tuple[str, str | None]] = Counter()
+    for example in EXAMPLES:
+        key = (example.node, example.item.get("id"))
+        owner = OWNERS[taken[key]]
+        taken[key] += 1
+        analyser = registry.get(example.analyser)
+        assert analyser is not None
+        is_personal = analyser.namespace is None and analyser.name != "tickets"
+        if is_personal:
+            found[example.name] = (owner, NodeAddress(site.server.jid(owner), example.node))
+        else:
+            found[example.name] = ("bob", NodeAddress(site.server.pubsub, example.node))
+    return found
+
+
+@asynccontextmanager
+async def published(session: Any, address: NodeAddress, examples: list[Example]) -> AsyncIterator[None]:
+    """Have a node with the items of some examples meanwhile."""
+    await session.create_node(address, OPEN_NODE)
+    try:
+        for example in examples:
+            await session.publish(address, example.item[0], example.item.get("id"))
+        yield
+    finally:
+        await session.delete_node(address)
+
+
+@in_thread
+def keep(site: Site, address: NodeAddress) -> None:
+    """Have staff keep a node in the cache, whatever its analyser says."""
+    nodes = PubsubNode.objects.filter(account__jid=site.jid, service=address.service, name=address.name)
+    assert set_policy(nodes, PubsubNode.Policy.ALWAYS) == 1
+
+
+def comparable(parsed: Any) -> Any:
+    if isinstance(parsed, dict):
+        return {key: comparable(value) for key, value in parsed.items() if key not in AUTHORSHIP}
+    return [comparable(value) for value in parsed] if isinstance(parsed, list) else parsed
+
+
+def differences(page: ItemsPage, examples: list[Example], service: str) -> list[str]:
+    parsed = {item.id: item.parsed for item in page.items}
+    return [
+        f"{example.name}: {parsed.get(example.item.get('id', ''))}"
+        for example in examples
+        if comparable(parsed.get(example.item.get("id", ""))) != comparable(example.parsed(service))
+    ]
+
+
+async def wrong_answers(site: Site, address: NodeAddress, examples: list[Example]) -> list[str]:
+    """What is not as documented, read from the service and then from the cache."""
+    wrong = differences(await site.read(address), examples, address.service)
+    node, analyser = await site.node(address), registry.get(examples[0].analyser)
+    assert node is not None
+    assert analyser is not None
+    assert (node.analyser, node.type) == (analyser.name, analyser.type)
+    if not analyser.to_sync:
+        assert node.sync_state == PubsubNode.SyncState.NO_SYNC
+        await keep(site, address)
+    return wrong + differences(await site.cached(address), examples, address.service)
+
+
+async def test_examples_become_the_documented_json(site: Site, client) -> None:
+    sessions = {owner: await client(site.server, owner) for owner in OWNERS}
+    by_node: dict[tuple[str, NodeAddress], list[Example]] = {}
+    where = places(site)
+    for example in EXAMPLES:
+        by_node.setdefault(where[example.name], []).append(example)
+    wrong = []
+    for (owner, address), examples in by_node.items():
+        async with published(sessions[owner], address, examples):
+            wrong += await wrong_answers(site, address, examples)
+    assert len(by_node) > 30
+    assert wrong == []
+
+
+async def test_an_edit_is_parsed_as_it_comes_in(site: Site, client) -> None:
+    """By the way of a notification, which has another namespace, and in a node with encrypted and plain items."""
+    alice = await client(site.server, "alice")
+    address = NodeAddress(site.jid, "urn:xmpp:microblog:0")
+    plain, secret = (
+        next(example for example in EXAMPLES if example.name == name) for name in ("microblog", "microblog.encrypted")
+    )
+
+    async def parsed() -> Any:
+        return {item.name: item.parsed for item in await site.items(address)}.get("for-otto")
+
+    async with published(alice, address, [plain]):
+        await site.cached(address)
+        await alice.publish(address, secret.item[0], "for-otto")
+        assert await site.until(parsed) == secret.parsed()
+        assert [item.parse_error for item in await site.items(address)] == ["", ""]
+        await site.converged(address)
+
+
+@pytest.mark.parametrize("name", ["mood", "geoloc"])
+async def test_what_is_personal_is_not_kept(site: Site, client, name: str) -> None:
+    alice = await client(site.server, "alice")
+    example = next(example for example in EXAMPLES if example.name == name)
+    address = NodeAddress(site.jid, example.node)
+    async with published(alice, address, [example]):
+        for _ in range(2):
+            page = await site.read(address)
+            assert (page.origin, page.items[0].parsed) == ("service", example.parsed())
+        assert await site.items(address) == []
