@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import ShowFacets
-from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
 from django.db.models.fields.json import KT
@@ -100,8 +100,11 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         return super().get_queryset(request).select_related("node__account")
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """The items of one node need not say which."""
-        return [name for name in self.list_display if name != "place" or OF_NODE not in request.GET]
+        """The items of one node need not say which; what was found needs room."""
+        left_out = {"place"} if OF_NODE in request.GET else set()
+        if request.GET.get(SEARCH_VAR, "").strip():
+            left_out.add("changed")
+        return [name for name in self.list_display if name not in left_out]
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Newest first, in either case along an index."""

@@ -5,10 +5,14 @@ from typing import Any
 
 from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, F, FloatField, Func, OrderBy, Q, TextField
+from django.db.models import BooleanField, Case, Expression, F, FloatField, Func, OrderBy, Q, TextField, When
+from django.db.models.functions import Length
+from django.db.models.lookups import GreaterThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
 
 from pubsubcache.lookups import postgresql, sqlite
+from pubsubcache.lookups.hotkeys import LENGTH
+from pubsubcache.lookups.indexed import contained, hot_column, of_column
 from pubsubcache.lookups.operators import Operator, operator_named
 from pubsubcache.lookups.paths import Path, to_path
 from pubsubcache.lookups.values import dumps, loads
@@ -19,9 +23,9 @@ FIELD = "parsed"
 class _OfField(Func):
     """Something about the field that a path in the parsed data leads to."""
 
-    def __init__(self, path: Path, *more: Any, **extra: Any) -> None:
+    def __init__(self, path: Path, *columns: str, **extra: Any) -> None:
         self.path = path
-        super().__init__(F(FIELD), **extra)
+        super().__init__(F(FIELD), *(F(column) for column in columns), **extra)
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> Any:
         raise NotSupportedError(f"Parsed data can't be searched on {connection.display_name}.")
@@ -40,20 +44,39 @@ class _OfField(Func):
 
 
 class Matches(_OfField):
-    """Whether the field fulfils an operator; never null."""
+    """Whether the field fulfils an operator; never null.
+
+    What indexes know of that goes before it, as a condition of its own: it may be null, but not where this is true.
+    """
 
     output_field = BooleanField()
 
     def __init__(self, path: Path, operator: Operator, value: Any, **extra: Any) -> None:
         self.operator = operator
         self.value = value
-        super().__init__(path, **extra)
+        column = hot_column(path)
+        self.known = [] if column is None else of_column(operator.name, value)
+        super().__init__(path, *([column] if column and self.known else []), **extra)
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        return self._on_sqlite(compiler, connection, sqlite.MATCHES, self.operator.name, dumps(self.value))
+        name, value = self.operator.name, dumps(self.value)
+        return self._known_first(compiler, self._on_sqlite(compiler, connection, sqlite.MATCHES, name, value))
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        return postgresql.matches(self._on_postgresql(compiler), self.operator.name, self.value)
+        sql, parameters = postgresql.matches(self._on_postgresql(compiler), self.operator.name, self.value)
+        if documents := contained(self.path, self.operator.name, self.value):
+            column, before = compiler.compile(self.get_source_expressions()[0])
+            either = " OR ".join(f"{column} @> %s::jsonb" for _ in documents)
+            parameters = [one for document in documents for one in (*before, document)] + parameters
+            sql = f"({either}) AND {sql}"
+        return self._known_first(compiler, (sql, parameters))
+
+    def _known_first(self, compiler: SQLCompiler, condition: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
+        sql, parameters = condition
+        for comparison, bounds in reversed(self.known):
+            column, before = compiler.compile(self.get_source_expressions()[1])
+            sql, parameters = f"{column} {comparison} AND {sql}", [*before, *bounds, *parameters]
+        return f"({sql})", parameters
 
 
 class NumberOf(_OfField):
@@ -105,7 +128,11 @@ def parsed_matches(path: str | Sequence[str | int], operator: str, value: Any = 
 def order_of_parsed(path: str | Sequence[str | int], *, descending: bool = False) -> list[OrderBy]:
     """Return the order by a field of the parsed data: numbers, then texts by code point; all else last either way."""
     steps = to_path(path)
-    number, text = NumberOf(steps), TextOf(steps)
+    number: Expression = NumberOf(steps)
+    texts: list[Expression | F] = [TextOf(steps)]
+    if column := hot_column(steps):  # with which the field itself is seldom looked at
+        number = Case(When(**{f"{column}__isnull": True}, then=number))
+        texts = [F(column), Case(When(GreaterThanOrEqual(Length(column), LENGTH), then=texts[0]))]
     if descending:
-        return [text.desc(nulls_last=True), number.desc(nulls_last=True)]
-    return [number.asc(nulls_last=True), text.asc(nulls_last=True)]
+        return [one.desc(nulls_last=True) for one in (*texts, number)]
+    return [one.asc(nulls_last=True) for one in (number, *texts)]

@@ -14,6 +14,8 @@ from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+TOO_WIDE = "const box = document.querySelector('#changelist .results'); return box.scrollWidth - box.clientWidth"
+
 
 class Visitor:
     """A person at the browser: follows links by their words, presses buttons, reads."""
@@ -33,6 +35,12 @@ class Visitor:
 
     def follow(self, words: str) -> None:
         self._click(By.PARTIAL_LINK_TEXT, words)
+
+    def search(self, words: str) -> None:
+        box = self.browser.find_element(By.ID, "searchbar")
+        box.clear()
+        box.send_keys(words)
+        self.press("#changelist-search [type=submit]")
 
     def _click(self, by: str, value: str) -> None:
         page = self.browser.find_element(By.TAG_NAME, "html")
@@ -103,6 +111,30 @@ def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
     assert visitor.browser.execute_script(wide) <= 1
 
 
+def test_staff_search_and_see_what_was_found(visitor: Visitor) -> None:
+    of = node(account(), "blog", type="blog")
+    words = f"A walk in the harbour at night, {SCRIPT} when the lights of all ships are on. " * 3
+    item(of, "walk", parsed={"title": "A walk at night"}, text=words)
+    item(of, "best", parsed={"title": "Harbour lights"}, text="Harbour lights: the lights of the harbour.")
+    item(of, "hills", parsed={"title": "Hills"}, text="Nothing but hills.")
+    visitor.log_in("admin")
+    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/pubsubitem/")
+    visitor.search("harb* lights")
+    titles = [cell.text.split("\n")[0] for cell in visitor.browser.find_elements(By.CSS_SELECTOR, "td.field-heading")]
+    assert titles == ["Harbour lights", "A walk at night"]
+    marks = {mark.text.lower() for mark in visitor.browser.find_elements(By.CSS_SELECTOR, ".psc-snippet mark")}
+    assert marks == {"harbour", "lights"}
+    assert "<script>" in visitor.text("#result_list")
+    assert visitor.browser.title != "run"
+    assert visitor.browser.execute_script(TOO_WIDE) <= 1
+    visitor.search("x" * 600)
+    assert "more than 500 characters" in visitor.text(".messagelist")
+    visitor.search('"')
+    assert "0 items" in visitor.text(".paginator")
+    errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [entry for entry in errors if "favicon" not in entry["message"]] == []
+
+
 def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     owner = account("a.rather.long.name.of.an.account@subdomain.example.org")
     kind = {"type": "blog", "subtype": "comment", "analyser": "microblog"}
@@ -110,7 +142,6 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     of = node(owner, "urn:xmpp:microblog:0:comments/" + "9f2c1d44" * 20, **state, **kind)
     item(of, "b5a8e7d0" * 20, parsed={"title": "w" * 300}, publisher="someone@example.org/" + "r" * 300)
     visitor.log_in("admin")
-    too_wide = "const box = document.querySelector('#changelist .results'); return box.scrollWidth - box.clientWidth"
     for model in ("account", "pubsubnode", "pubsubitem"):
         visitor.browser.get(f"{visitor.address}/admin/pubsubcache/{model}/")
-        assert visitor.browser.execute_script(too_wide) <= 1
+        assert visitor.browser.execute_script(TOO_WIDE) <= 1

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.arguments import read_condition
+from pubsubcache.lookups.hotkeys import LENGTH
 from pubsubcache.lookups.operators import ALIASES, OPERATORS, OPPOSITES, operator_named
 from pubsubcache.lookups.parsed import parsed_matches
 from pubsubcache.lookups.paths import MISSING, follow, to_path
@@ -75,12 +76,12 @@ LETTERS = (
     "a A \u00e9 \u00c9 e\u0301 \u00df SS \u1e9e \u03a3 \u03c2 \u0391\u03a3 \u03b1\u03c3\u03b1 \u0130 i \u0131 \u01c6 "
     "\ufb01 \u212a \U00010428 Stra\u00dfe % _ \\ a% \\% \U0001f418 \uffff ' \" 1 null $"
 )
-texts = st.sampled_from([*LETTERS.split(" "), "", "a\nb"])
+texts = st.sampled_from([*LETTERS.split(" "), "", "a\nb", "l" * LENGTH, "l" * LENGTH + "a", "l" * LENGTH + "b"])
 numbers = st.sampled_from([0, -0.0, 1, 1.0, -1, 0.1, 1e300, 10**30, 2**63, 2**53 + 1, 1.5])
 scalars = st.none() | st.booleans() | numbers | texts
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(texts, scalars, max_size=2) | st.just([[1, [True]]])
 patterns = st.lists(st.sampled_from(["%", "_", "\\%", "\\\\", "\\"]) | texts, max_size=4).map("".join)
-keys = st.sampled_from(["k", "", "a.b", 'a"b', "$", "[0]", "é", "0", "\\", "'"])
+keys = st.sampled_from(["k", "title", "author", "", "a.b", 'a"b', "$", "[0]", "é", "0", "\\", "'"])
 paths = st.lists(keys | st.integers(-2, 2), min_size=1, max_size=2)
 
 
@@ -166,6 +167,61 @@ def test_the_order_of_a_field() -> None:
     assert list(by_title) == ["odd", "lights", "note", "paris", "empty", "unparsed"]
     PubsubItem.objects.filter(name="empty").update(parsed={"size": 10**40})
     assert PubsubItem.objects.order_by_parsed("size").values_list("name", flat=True)[2] == "empty"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("key", ["title", "size"])
+def test_the_order_is_the_same_by_an_index(key: str, descending: bool) -> None:
+    long = "l" * LENGTH
+    odd = [None, ["a"], {}]
+    values = ["b", 2, long + "b", "\U0001f418", long + "a", 1.5, True, "", long, "\uffff", "B", "l", False, *odd]
+    fill({str(number): {key: value} for number, value in enumerate(values)} | {"none": None})
+    numbers = sorted((value for value in values if isinstance(value, int | float)), reverse=descending)
+    texts = sorted((value for value in values if isinstance(value, str)), reverse=descending)
+    expected = [*texts, *numbers] if descending else [*numbers, *texts]
+    items = PubsubItem.objects.order_by_parsed(key, descending=descending)
+    assert [item.parsed[key] for item in items[: len(expected)]] == expected
+    assert [item.name for item in items[len(expected) :]] == ["13", "14", "15", "none"]
+
+
+def plan(items: Any) -> str:
+    if connection.vendor == "postgresql":  # of so few rows it would rather read all
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+    return str(items.explain())
+
+
+@pytest.mark.usefixtures("_items")
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ("published", ">", "2026"),
+        ("published", "<=", "2026"),
+        ("published", "between", ["2026", "2027"]),
+        ("title", "==", "winter"),
+        ("title", "in", ["winter", "x" * 900]),
+    ],
+)
+def test_conditions_on_hot_keys_use_their_index(condition: Any) -> None:
+    assert f"pubsubcache_parsed_{condition[0]}" in plan(
+        PubsubItem.objects.where_parsed(*condition).filter(publisher="")
+    )
+
+
+@pytest.mark.usefixtures("_items")
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ("size", "==", 3),
+        (["author", "name"], "==", "Ann"),
+        (["author", "name"], "in", ["Ann", None]),
+        ("tags", "overlap", ["winter", "x"]),
+    ],
+)
+def test_equality_uses_an_index_on_postgresql(condition: Any) -> None:
+    used = "pubsubcache_item_parsed" in plan(PubsubItem.objects.where_parsed(*condition))
+    assert used is (connection.vendor == "postgresql")
 
 
 HOSTILE = [
