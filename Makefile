@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := PYTHON="$(PYTHON)" sh project/setup/packages.sh
+# Tests wait for servers much of the time: as many at once as there are processors, each with servers of its own.
+AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
 # Linters load the settings: as a production site has them, and without a file of this one.
 PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: ALLOWED_HOSTS=pubsub.example.org \
 	SECRET_KEY=only-for-linters-which-look-at-its-length-0123456789-abcdef
@@ -19,8 +21,8 @@ run: run-packages $(VENV)/run.stamp  ## serve the admin with the cache at work (
 	@exec $(BIN)/python -m project.run
 
 test: test-packages lint  ## every test, on SQLite and on PostgreSQL, with the servers they need
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --database=postgresql --only-database-tests
+	$(BIN)/python -m pytest $(AT_ONCE)
+	$(BIN)/python -m pytest $(AT_ONCE) --database=postgresql --only-database-tests
 
 lint: $(VENV)/test.stamp  ## what tells mistakes without running the code
 	$(BIN)/ruff check
