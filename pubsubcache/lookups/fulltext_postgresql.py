@@ -12,6 +12,7 @@ from typing import Any
 from django.db import models
 
 from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.lookups.folding import VARIANTS
 from pubsubcache.lookups.hotkeys import ITEMS, LENGTH
 from pubsubcache.lookups.query import And, Node, Not, Or, Term
 
@@ -33,6 +34,7 @@ def create(language: str, collation: str) -> Iterator[str]:
 
     `language` is a text search configuration's name, quoted as an identifier.
     """
+    variants = ", ".join(map(_literal, VARIANTS))
     collate = f'COLLATE "{collation}"' if collation else ""
     yield f"""CREATE OR REPLACE FUNCTION {LANGUAGE}() RETURNS regconfig LANGUAGE sql IMMUTABLE PARALLEL SAFE
         AS $$ SELECT {_literal(language)}::regconfig $$"""
@@ -41,7 +43,7 @@ def create(language: str, collation: str) -> Iterator[str]:
         IF octet_length(source) > length(source) THEN
             source := regexp_replace(normalize(source, NFD), '([a-zA-Z])[\\u0300-\\u036f]+', '\\1', 'g');
             source := regexp_replace(normalize(source, NFC), '[\\u0300-\\u036f]+', '', 'g');
-            source := translate(replace(lower(source {collate}), U&'\\0307', ''), U&'\\03C2', U&'\\03C3');
+            source := translate(replace(lower(source {collate}), U&'\\0307', ''), {variants});
         ELSE
             source := lower(source);
         END IF;

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.sql.constants import INNER, LOUTER
 from django.db.models.sql.datastructures import BaseTable
 
+from pubsubcache.lookups.folding import separators
 from pubsubcache.lookups.hotkeys import ITEMS
 from pubsubcache.lookups.query import And, Node, Not, Or, Term
 
@@ -20,8 +21,6 @@ TABLE = "pubsubcache_words"
 COLUMNS = "parsed_title, text"
 _WEIGHTS = "10.0, 1.0"
 
-_CREATE = f"""CREATE VIRTUAL TABLE {TABLE} USING fts5({COLUMNS}, content='{ITEMS}', content_rowid='id',
-    tokenize='unicode61 remove_diacritics 2')"""
 _ADD = f"INSERT INTO {TABLE} (rowid, {COLUMNS}) VALUES (new.id, new.parsed_title, new.text);"  # noqa: S608
 _REMOVE = f"""INSERT INTO {TABLE} ({TABLE}, rowid, {COLUMNS})
     VALUES ('delete', old.id, old.parsed_title, old.text);"""  # noqa: S608
@@ -36,7 +35,9 @@ TRIGGERS = {
 
 def create() -> Iterator[str]:
     """Yield what makes table and triggers, and fills them."""
-    yield _CREATE
+    tokenizer = f"unicode61 remove_diacritics 2 categories ''L* N*'' separators ''{separators()}''"
+    yield f"""CREATE VIRTUAL TABLE {TABLE} USING fts5({COLUMNS}, content='{ITEMS}', content_rowid='id',
+        tokenize='{tokenizer}')"""
     yield f"INSERT INTO {TABLE} ({TABLE}) VALUES ('rebuild')"  # noqa: S608
     for name, trigger in TRIGGERS.items():
         yield f"CREATE TRIGGER {name} {trigger}"

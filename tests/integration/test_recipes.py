@@ -1,0 +1,100 @@
+"""Each recipe of docs/queries.md does on every database what it says."""
+
+import ast
+from typing import Any
+
+import pytest
+from django.db.models import QuerySet
+
+from pubsubcache.lookups import snippets
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from tests.unit.test_docs import blocks, page
+
+ITEMS: dict[str, tuple[dict[str, Any], str]] = {
+    "lights": (
+        {
+            "title": "Winter lights",
+            "author_jid": "bob@example.org",
+            "published": "2026-01-15T12:00:00Z",
+            "tags": ["winter", "lights", "night"],
+            "reply": None,
+        },
+        "Winter lights. The northern lights of this winter",
+    ),
+    "snow": (
+        {"title": "Snow", "published": "2025-12-31T12:00:00Z", "tags": ["winter"]},
+        "Winter snow under northern lights",
+    ),
+    "reply": (
+        {
+            "title": None,
+            "published": "2026-02-01T00:00:00Z",
+            "tags": [],
+            "reply": {"service": "bob@example.org", "node": "urn:xmpp:microblog:0", "item": "lights"},
+            "comments": [{"service": "eve@example.org"}, {"service": "bob@example.org", "node": "c"}],
+        },
+        "How nice",
+    ),
+    "party": ({"title": "Party", "start": "2026-03-01T18:00:00Z"}, "A party"),
+    "past": ({"title": "Past", "start": "2026-01-01T18:00:00Z"}, "It was nice"),
+}
+
+FOUND = [
+    ["lights"],  # full text
+    ["lights"],  # parsed_title
+    ["lights"],  # parsed_author_jid
+    ["lights"],  # the dates of January
+    ["reply", "lights", "snow"],  # the newest
+    ["party"],  # coming events
+    ["lights"],  # both tags
+    ["lights", "snow"],  # a list with this
+    ["reply"],
+    ["reply"],
+    ["lights"],
+]
+
+
+@pytest.fixture(autouse=True)
+def _items(db: None) -> None:
+    account = Account.objects.create(jid="alice@example.org")
+    node = PubsubNode.objects.create(account=account, service="s", name="n", type="blog")
+    for name, (parsed, text) in ITEMS.items():
+        PubsubItem.objects.create(node=node, name=name, data="<item/>", parsed=parsed, text=text)
+
+
+def recipes() -> list[list[str]]:
+    """The items that each expression and loop of the page's code finds."""
+    found: list[list[str]] = []
+    for code in blocks(page("docs/queries.md"), "python"):
+        names: dict[str, Any] = {"print": lambda *shown: None}
+        for statement in ast.parse(code).body:
+            source = ast.unparse(statement)
+            if isinstance(statement, ast.Expr):
+                found.append(names_of(eval(source, names)))
+            else:
+                exec(source, names)
+                if isinstance(statement, ast.For):
+                    found.append(names_of(names["found"]))
+    return found
+
+
+def names_of(items: QuerySet[PubsubItem]) -> list[str]:
+    return list(items.values_list("name", flat=True))
+
+
+def test_recipes() -> None:
+    assert [sorted(names) if place not in (4,) else names for place, names in enumerate(recipes())] == FOUND
+
+
+def test_what_the_page_shows_of_snippets() -> None:
+    item = PubsubItem.objects.full_text('winter "northern lights" -snow').with_snippets().get()
+    assert snippets.marked(item.snippet, "[", "]") == "[Winter] lights. The [northern lights] of this [winter]"  # type: ignore[attr-defined]
+
+
+def test_the_recipes_of_the_readme_find_something() -> None:
+    """Those with indexes."""
+    posts = PubsubItem.objects.filter(node__account__jid="alice@example.org", node__type="blog")
+    text = page("README.md")
+    (code,) = [code for code in blocks(text, "python") if code.startswith("posts.full_text")]
+    for statement in ast.parse(code).body:
+        assert eval(ast.unparse(statement), {"posts": posts}).count() > 0, ast.unparse(statement)
