@@ -5,6 +5,7 @@ document, so what ours get is a piece of it.
 """
 
 import json
+from decimal import Decimal
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
@@ -61,13 +62,14 @@ def number(document: str | None, path: str) -> int | float | None:
         return int(field)
     if not is_number(field):
         return None
-    return field if isinstance(field, int) and abs(field) <= MAX_INTEGER else float(field)
+    return field if isinstance(field, int) and abs(field) <= MAX_INTEGER else float(Decimal(field))
 
 
 def text(document: str | None, path: str) -> str | None:
     """Return the field that a path leads to if it is a text."""
     field = _field(document, path)
-    return field if isinstance(field, str) else None
+    # Half of a pair of surrogates, which JSON can escape, is no text that SQLite can be given.
+    return field.encode(errors="replace").decode() if isinstance(field, str) else None
 
 
 def _field(document: str | None, path: str) -> Any:

@@ -107,6 +107,7 @@ def test_equal_items_keep_one_order_so_that_pages_fit_together() -> None:
     for order in ("creation", "modification", ("field", "title"), ("creation", "desc")):
         pages = [ids(order_by=[order], limit=2, index=index) for index in (0, 2, 4, 6)]
         assert [name for page in pages for name in page] == keys
+        assert search(order_by=[order]).queryset.query.order_by[-1] == "pk"  # else it was luck
 
 
 def test_pages_and_the_total() -> None:

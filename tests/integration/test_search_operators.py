@@ -185,6 +185,39 @@ def test_the_order_is_the_same_by_an_index(key: str, descending: bool) -> None:
     assert [item.name for item in items[len(expected) :]] == ["13", "14", "15", "none"]
 
 
+@pytest.mark.django_db
+def test_long_texts_are_compared_whole_although_indexes_know_their_beginning() -> None:
+    long = "l" * LENGTH
+    fill({name: {"title": long + name} for name in ("", "a", "b")})
+    find = PubsubItem.objects.where_parsed
+    assert names(find("title", ">", long)) == names(find("title", "!=", long)) == ["a", "b"]
+    assert names(find("title", ">=", long + "a")) == ["a", "b"]
+    assert names(find("title", "<", long + "b")) == names(find("title", "between", [long, long + "a"])) == ["", "a"]
+    assert names(find("title", "<=", long)) == names(find("title", "==", long)) == [""]
+    assert names(find("title", "in", [long + "a", "l"])) == ["a"]
+
+
+@pytest.mark.django_db
+def test_odd_values_disturb_no_other() -> None:
+    odd: dict[str, Any] = {"huge": {"k": 10**400}, "small": {"k": -(10**400)}, "one": {"k": 1}}
+    if connection.vendor == "sqlite":  # PostgreSQL takes no such text
+        odd |= {"half": {"k": "\ud800", "\ud800": 1}}
+    fill(odd)
+    assert names(PubsubItem.objects.where_parsed("k", ">=", 1)) == ["huge", "one"]
+    assert names(PubsubItem.objects.where_parsed("k", "like", "%")) == (["half"] if "half" in odd else [])
+    ordered = PubsubItem.objects.order_by_parsed("k").values_list("name", flat=True)
+    assert list(ordered) == ["small", "one", "huge", *(["half"] if "half" in odd else [])]
+
+
+@pytest.mark.django_db
+def test_types_are_told_apart_at_any_depth() -> None:
+    fill({"true": {"k": [True]}, "one": {"k": [1.0]}, "text": {"k": ["1"]}, "null": {"k": [None]}})
+    for value, name in ((True, "true"), (1, "one"), ("1", "text"), (None, "null")):
+        for operator, wanted in (("==", [value]), ("in", [[value]]), ("overlap", [value]), ("ioverlap", [value])):
+            assert names(PubsubItem.objects.where_parsed("k", operator, wanted)) == [name]
+        assert names(PubsubItem.objects.where_parsed(["k", 0], "==", value)) == [name]
+
+
 def plan(items: Any) -> str:
     if connection.vendor == "postgresql":  # of so few rows it would rather read all
         with connection.cursor() as cursor:
