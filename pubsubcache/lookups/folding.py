@@ -17,7 +17,8 @@ VARIANTS = (
     "\u03c2\u017f\xb5\u03d0\u03d1\u03d5\u03d6\u03f0\u03f1\u03f5",
     "\u03c3s\u03bc\u03b2\u03b8\u03c6\u03c0\u03ba\u03c1\u03b5",
 )
-_VARIANTS = str.maketrans(*VARIANTS, "\u0307")
+DOT = "\u0307"  # which the Turkish capital leaves behind
+_VARIANTS = str.maketrans(*VARIANTS, DOT)
 _EMOJI = range(0x1F000, 0x1FB00)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import models
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups.folding import VARIANTS
+from pubsubcache.lookups.folding import DOT, VARIANTS
 from pubsubcache.lookups.hotkeys import ITEMS, LENGTH
 from pubsubcache.lookups.query import And, Node, Not, Or, Term
 
@@ -34,7 +34,7 @@ def create(language: str, collation: str) -> Iterator[str]:
 
     `language` is a text search configuration's name, quoted as an identifier.
     """
-    variants = ", ".join(map(_literal, VARIANTS))
+    variants = f"{_literal(VARIANTS[0] + DOT)}, {_literal(VARIANTS[1])}"  # what has no counterpart goes
     collate = f'COLLATE "{collation}"' if collation else ""
     yield f"""CREATE OR REPLACE FUNCTION {LANGUAGE}() RETURNS regconfig LANGUAGE sql IMMUTABLE PARALLEL SAFE
         AS $$ SELECT {_literal(language)}::regconfig $$"""
@@ -43,7 +43,7 @@ def create(language: str, collation: str) -> Iterator[str]:
         IF octet_length(source) > length(source) THEN
             source := regexp_replace(normalize(source, NFD), '([a-zA-Z])[\\u0300-\\u036f]+', '\\1', 'g');
             source := regexp_replace(normalize(source, NFC), '[\\u0300-\\u036f]+', '', 'g');
-            source := translate(replace(lower(source {collate}), U&'\\0307', ''), {variants});
+            source := translate(lower(source {collate}), {variants});
         ELSE
             source := lower(source);
         END IF;

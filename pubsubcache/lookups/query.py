@@ -2,7 +2,8 @@
 
 - `winter lights`: both words. `winter AND lights`: the same. `winter OR lights`: either. Operators are upper case.
 - `"winter lights"`: one after the other. A word with marks in it, such as `user@host` or `a-b`, is such a phrase.
-- `win*`: words that begin so; `"winter li*"` has no prefix in it, `"winter li"*` has.
+- `win*`: words that begin so; `"winter li*"` has no prefix in it, `"winter li"*` has. In scripts without spaces, where
+  a word is all up to the next mark, every word is taken for a beginning.
 - `-snow`, `NOT snow`: not this. Parentheses group; NOT binds closest, then AND, then OR.
 
 Nothing that can be typed is a syntax error. What has no word in it (`++`, emoji) is left out; so are operators without
@@ -29,6 +30,10 @@ _LEXER = re.compile(
 )
 _QUOTES = dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb"), '"')
 _SEPARATORS = dict.fromkeys([0, *range(0xD800, 0xE000)], " ")
+# Thai, Lao, Burmese, Khmer, kana, Han, and Hangul, whose words end in particles.
+_UNSPACED = re.compile(
+    "[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]\\Z"
+)
 OPERATORS = ("AND", "OR", "NOT")
 
 
@@ -129,7 +134,7 @@ def _term(match: re.Match[str]) -> Term | None:
     if any(len(word) > MAX_WORD for word in found):
         raise InvalidRequest(f"The search has a word of more than {MAX_WORD} characters.")
     prefix = match["star"] is not None if quoted else match["word"].endswith("*")
-    return Term(found, prefix) if found else None
+    return Term(found, prefix or _UNSPACED.search(found[-1]) is not None) if found else None
 
 
 class _Group:
