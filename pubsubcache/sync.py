@@ -33,6 +33,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.listing import ListedPage, Listing, newest_id, starts_with_newest
 from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
+from pubsubcache.parsers.text import storable
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
 from pubsubcache.store import comparing, in_thread, nodes, syncing
@@ -47,6 +48,7 @@ Settled = Callable[[], Awaitable[None]]
 VERIFICATIONS = 20
 NEWEST_PAGES = 5  # of newest items are read to see their order, rather than all
 ORDER_ATTEMPTS = 3
+MAX_METADATA = 255  # characters of a value that a service says of a node
 
 
 async def at_once() -> None:
@@ -189,11 +191,14 @@ class _Run:
         }
         if self.publishers is not None:
             extra["publishers"] = self.publishers
+        metadata = await self._metadata()
+        if metadata is not None:
+            extra["payload_type"] = metadata.get("pubsub#type", "")
         removed = await in_thread(syncing.finish)(
             self.claim,
             subscribed=subscribed,
             extra=extra,
-            changes=await self._metadata(),
+            changes={} if metadata is None else {"access_model": metadata.get("pubsub#access_model", "")[:20]},
             reverse=reverse,
             unsure=unsure,
         )
@@ -242,12 +247,13 @@ class _Run:
         if self.progress is not None:
             self.progress(done, total)
 
-    async def _metadata(self) -> dict[str, Any]:
+    async def _metadata(self) -> dict[str, str] | None:
+        """Return the first value of each field of the node's metadata, None when the service has none to give."""
         try:
             metadata = await self.service.get_node_metadata(self.address)
         except (ServiceError, ServiceUnreachable):
-            return {}
-        return {"access_model": "".join(metadata.get("pubsub#access_model", ())[:1])[:20]}
+            return None
+        return {name: storable(values[0])[:MAX_METADATA] for name, values in metadata.items() if values}
 
 
 def _ids_are_cursors(listing: Listing) -> bool:

@@ -105,6 +105,7 @@ class FakeService:
     disco_limit: int | None = None
     moves_edited: bool = False
     subscription: str = "subscribed"
+    metadata: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"pubsub#access_model": ("open",)})
     hook: Hook | None = None
 
     nodes: dict[NodeAddress, FakeNode] = field(default_factory=dict)
@@ -257,7 +258,7 @@ class FakeService:
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         """See `PubsubService`."""
         await self._begin("get_node_metadata", None, address)
-        return {"pubsub#access_model": ("open",)}
+        return self.metadata
 
     async def _begin(self, method: str, argument: Any, address: NodeAddress) -> FakeNode:
         self.requests.append((method, argument))

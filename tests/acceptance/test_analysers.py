@@ -12,7 +12,7 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.store import in_thread
 from pubsubcache.store.nodes import set_policy
 from pubsubcache.types import ItemsPage, NodeAddress
-from tests.acceptance.site import Site
+from tests.acceptance.site import Site, make_node, new_name
 from tests.examples import EXAMPLES, Example
 
 OWNERS = ["alice", "bob"]
@@ -120,6 +120,19 @@ async def test_an_edit_is_parsed_as_it_comes_in(site: Site, client) -> None:
         assert await site.until(parsed) == secret.parsed()
         assert [item.parse_error for item in await site.items(address)] == ["", ""]
         await site.converged(address)
+
+
+async def test_a_gallery_is_known_by_what_its_service_says(site: Site, client) -> None:
+    """XEP-0472, 5.3."""
+    bob = await client(site.server)
+    gallery = "urn:xmpp:pubsub-social-feed:gallery:1"
+    address = await make_node(bob, site.server, new_name("pictures/"), **{"pubsub#type": gallery})
+    example = next(example for example in EXAMPLES if example.name == "microblog.gallery")
+    await bob.publish(address, example.item[0], "dawn")
+    page = await site.cached(address)
+    assert len(page.items[0].parsed["extra"]["pictures"]) == 2
+    node = await site.in_sync(address)
+    assert (node.type, node.extra["payload_type"]) == ("blog", gallery)
 
 
 @pytest.mark.parametrize("name", ["mood", "geoloc"])

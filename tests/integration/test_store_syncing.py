@@ -121,6 +121,28 @@ SERVICES: dict[str, dict[str, Any]] = {
 services = pytest.mark.parametrize("manners", SERVICES)
 
 
+@in_loop
+async def test_what_the_service_says_of_the_node_is_kept() -> None:
+    service, pk = filled(), await make_node()
+    gallery = "urn:xmpp:pubsub-social-feed:gallery:1"
+    service.metadata = {"pubsub#type": (gallery, "more"), "pubsub#access_model": ("open",), "pubsub#title": ()}
+    await sync_node(service, pk)
+    node = await row(pk)
+    assert (node.extra["payload_type"], node.access_model) == (gallery, "open")
+    service.errors["get_node_metadata"] = Forbidden("forbidden", "")
+    await sync_node(service, pk)
+    assert ((await row(pk)).extra["payload_type"], (await row(pk)).access_model) == (gallery, "open")
+    del service.errors["get_node_metadata"]
+    service.metadata = {"pubsub#type": ("x" * 5000,), "pubsub#access_model": ("y" * 5000,)}
+    await sync_node(service, pk)
+    node = await row(pk)
+    assert (node.extra["payload_type"], node.access_model) == ("x" * 255, "y" * 20)
+    service.metadata = {}
+    await sync_node(service, pk)
+    node = await row(pk)
+    assert (node.extra["payload_type"], node.access_model) == ("", "")
+
+
 @services
 @in_loop
 async def test_a_first_synchronisation(manners: str) -> None:
