@@ -3,11 +3,11 @@
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader, TextIOBase
-from typing import Any
+from typing import Any, TextIO
 
 from django.db.models import QuerySet
 
@@ -27,6 +27,10 @@ FORMATS = tuple(WRITERS)
 
 class NotExportable(PubsubCacheError):
     """Something in the cache is not as it should be, so that no import would take it."""
+
+
+class NotStaged(PubsubCacheError):
+    """The disk failed, or is full."""
 
 
 @dataclass(slots=True)
@@ -78,17 +82,29 @@ def staged(
 ) -> Iterator[tuple[Iterator[Located], int]]:
     """Read an export whole; give its records, and how many items they are, once all were found to be right.
 
-    They wait in a temporary file, so that no transaction waits for `stream`. Raises `DamagedFile`.
+    They wait in a temporary file, so that no transaction waits for `stream`. Raises `DamagedFile` or `NotStaged`.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as stage:
-        done = 0
-        for line, record in checked(_read(stream)):
-            stage.write(json.dumps([line, record], allow_nan=False) + "\n")
-            if record["kind"] in ("item", "evicted"):
-                done += 1
-                report(done, None)
-        stage.seek(0)
+    stage = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (to close what is full fails again)
+    try:
+        try:
+            done = _stage(stream, stage, report)
+        except OSError as error:
+            raise NotStaged(f"The file cannot be read, or not be kept in {tempfile.gettempdir()}: {error}.") from error
         yield ((line, record) for line, record in map(json.loads, stage)), done
+    finally:
+        with suppress(OSError):
+            stage.close()
+
+
+def _stage(stream: BufferedReader, stage: TextIO, report: Report) -> int:
+    done = 0
+    for line, record in checked(_read(stream)):
+        stage.write(json.dumps([line, record], allow_nan=False) + "\n")
+        if record["kind"] in ("item", "evicted"):
+            done += 1
+            report(done, None)
+    stage.seek(0)
+    return done
 
 
 def _read(stream: BufferedReader) -> Iterator[Located]:

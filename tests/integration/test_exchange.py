@@ -2,6 +2,7 @@
 
 import io
 import json
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -450,6 +451,11 @@ def test_an_account_that_is_being_removed_is_none(path: Path) -> None:
 
 def test_an_empty_export_is_imported(path: Path, form: str) -> None:
     assert import_from(export(path, form)) == {"nodes": 0, "items": 0, "evicted": 0, "replaced": 0}
+
+
+def test_a_full_disk_is_said(path: Path, exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **kwargs: open("/dev/full", "w+"))  # noqa: SIM115
+    assert "No space left on device" in refused(path)
 
 
 # Damage
