@@ -108,6 +108,7 @@ EXTRA: dict[str, Rule] = {
     "rsm": BOOLEAN,
     "cursors": _one_of("ids", "opaque"),
     "publishers": BOOLEAN,
+    "payload_type": TEXT,
     "moves": BOOLEAN,
     "listed": COUNT,
     "limit": (lambda value: _is_number(value, 1), "a whole number of at least 1"),

@@ -43,7 +43,7 @@ class ServerDataWriter:
         self._xml = XMLGenerator(stream, encoding="utf-8")
         self._open: list[str] = []
         self._account = self._service = ""
-        self._own: list[tuple[str, str]] = []  # nodes of the account's own service, with their access models
+        self._own: list[tuple[str, dict[str, str]]] = []  # nodes of the account's own service, with what is configured
 
     def write(self, record: Record) -> None:
         """Write one."""
@@ -87,7 +87,8 @@ class ServerDataWriter:
             self._start("pubsub", xmlns=xmlform.PUBSUB)
             self._service = service
         if service == account:
-            self._own.append((record["name"], record["access_model"]))
+            configured = {"access_model": record["access_model"], "type": record["extra"].get("payload_type", "")}
+            self._own.append((record["name"], configured))
 
     def _start(self, tag: str, /, *, line: bool = True, **attributes: str) -> None:
         self._xml.startElement(tag, AttributesImpl(attributes))
@@ -106,12 +107,13 @@ class ServerDataWriter:
     def _write_configurations(self) -> None:
         own, self._own = self._own, []
         self._start("pubsub", xmlns=OWNER)
-        for name, access_model in own:
+        for name, configured in own:
             self._start("configure", node=_attribute(name))
             self._start("x", xmlns=FORM, type="submit")
             self._write_field("FORM_TYPE", CONFIGURATION, type="hidden")
-            if access_model:
-                self._write_field("pubsub#access_model", access_model)
+            for option, value in configured.items():
+                if value:
+                    self._write_field(f"pubsub#{option}", value)
             self._close(len(self._open) - 2)
         self._close(len(self._open) - 1)
 

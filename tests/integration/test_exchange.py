@@ -284,7 +284,10 @@ def test_json_lines_have_one_record_a_line() -> None:
 
 def test_xml_has_the_own_nodes_of_an_account_where_servers_look_for_them(path: Path) -> None:
     alice = make_account()
-    make_node(alice, 'a "blog"\n<1>', items=2), make_node(alice, "empty", items=0, access_model="")
+    (
+        make_node(alice, 'a "blog"\n<1>', items=2, extra={"payload_type": ATOM}),
+        make_node(alice, "empty", items=0, access_model=""),
+    )
     make_node(alice, "tickets", service=SERVICE)
     root = xmlform.from_text(export(path, "xml").read_text().partition("?>")[2])
     pie, pubsub, form = "{urn:xmpp:pie:0}", f"{{{xmlform.PUBSUB}}}", "{jabber:x:data}"
@@ -301,7 +304,8 @@ def test_xml_has_the_own_nodes_of_an_account_where_servers_look_for_them(path: P
         for element in user.iterfind(f"{owner}pubsub/{owner}configure")
     }
     named = {"FORM_TYPE": f"{xmlform.PUBSUB}#node_config"}
-    assert configured == {'a "blog"\n<1>': {**named, "pubsub#access_model": "open"}, "empty": named}
+    of_blog = {**named, "pubsub#access_model": "open", "pubsub#type": ATOM}
+    assert configured == {'a "blog"\n<1>': of_blog, "empty": named}
     elsewhere = user.findall("{urn:pubsubcache:export}service")
     assert [service.get("jid") for service in elsewhere] == [SERVICE]
 
