@@ -371,3 +371,29 @@ async def test_items_without_a_parser(commands: Commands, client: Client) -> Non
     await commands.data("pubsub_sync", *commands.target(address))
     assert (await commands.data("pubsub_get", *commands.target(address)))["origin"] == "cache"
     assert await commands.data("pubsub_reparse") == {"items": 1, "changed": 0, "errors": 0}
+
+
+async def test_what_was_synchronised_is_found(commands: Commands, client: Client) -> None:
+    await commands.add_account()
+    bob = await client(commands.server)
+    address = await make_node(bob, commands.server)
+    await bob.publish(address, entry("Winter lights", content="The harbour at night"), "lights")
+    await bob.publish(address, entry("ÉTÉ à Paris", published="2026-01-01T12:00:00+02:00"), "paris")
+    plain = await make_node(bob, commands.server, new_name("plain-"))
+    await bob.publish(plain, Element("{urn:example:thing}thing"), "thing")
+    for node in (address, plain):
+        await commands.data("pubsub_sync", *commands.target(node))
+
+    async def find(*arguments: str, env: dict[str, str] | None = None) -> list[str]:
+        found = await commands.data("pubsub_search", "-o", "item_id", *arguments, env=env)
+        assert found["total"] == len(found["items"])
+        return [item["id"] for item in found["items"]]
+
+    assert await find() == ["lights", "paris", "thing"]
+    assert await find("-f", "harbour") == await find("-t", "blog", "-f", "lights OR xmpp") == ["lights"]
+    assert await find("-f", "entry") == await find("-f", "xmlns") == await find("-f", "item") == []
+    assert await find("-F", "title", "ilike", "été%") == await find("-f", "ete") == ["paris"]
+    assert await find("-F", "title", "missing") == ["thing"]
+    before = ("-F", "published", "<", "TP(1/1/2026 10:00 + 30 min)")  # it was published at 10:00 in UTC
+    assert await find(*before, env={"TIME_ZONE": "UTC"}) == ["paris"]
+    assert await find(*before, env={"TIME_ZONE": "Europe/Paris"}) == []
