@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
 from pubsubcache.analysers import registry
+from pubsubcache.exceptions import ItemNotFound
 from pubsubcache.models import PubsubNode
 from pubsubcache.store import in_thread
 from pubsubcache.store.nodes import set_policy
@@ -44,7 +45,9 @@ def places(site: Site) -> dict[str, tuple[str, NodeAddress]]:
 
 @asynccontextmanager
 async def published(session: Any, address: NodeAddress, examples: list[Example]) -> AsyncIterator[None]:
-    """Have a node with the items of some examples meanwhile."""
+    """Have a node with the items of some examples, and no others, meanwhile."""
+    with suppress(ItemNotFound):  # PEP nodes have the names they have: another test may have left one
+        await session.delete_node(address)
     await session.create_node(address, OPEN_NODE)
     try:
         for example in examples:
