@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 
 from pubsubcache import cache
+from pubsubcache.exchange.records import EXTRA
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
 from tests.acceptance.site import Site, entry, make_node, publish_many
@@ -24,6 +25,9 @@ async def test_what_is_imported_converges_to_the_service(
     await publish_many(bob, address, 30)
     async with site.working():
         await site.cached(address)
+        node = await site.node(address)
+        assert node is not None
+        assert node.extra.keys() <= EXTRA.keys()
     exported = await in_thread(manage)("pubsub_export", "-O", form, "-a", site.jid, "-n", address.name)
     assert exported.returncode == 0, exported.stderr
     assert exported.stderr == "1 node with 30 items exported.\n"
