@@ -158,7 +158,7 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
                 rank=fulltext_sqlite.FoundColumn(alias, "rank", models.FloatField())
             )
         found._sought = (*self._sought, tree)
-        return found
+        return found.with_snippets() if "snippet" in found.query.annotations else found
 
     def with_snippets(self) -> Self:
         """Items with `snippet`: a part of their words, what `full_text` looked for being marked in it.

@@ -300,6 +300,12 @@ def test_snippets() -> None:
     assert "nothing" not in snippet
 
 
+def test_snippets_mark_all_that_was_looked_for() -> None:
+    """Whenever it was looked for."""
+    found = PubsubItem.objects.full_text("north").with_snippets().full_text("lights").get()
+    assert snippets.marked(found.snippet, "[", "]") == "Winter [lights] in the [north]"  # type: ignore[attr-defined]
+
+
 def test_snippets_of_markup_are_harmless() -> None:
     text = "\x02 a <script>alert(1)</script> & winter \x03"
     PubsubItem.objects.filter(name="body").update(text=text)
