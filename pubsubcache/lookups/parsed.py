@@ -13,7 +13,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from pubsubcache.lookups import postgresql, sqlite
 from pubsubcache.lookups.hotkeys import LENGTH
 from pubsubcache.lookups.indexed import contained, hot_column, of_column
-from pubsubcache.lookups.operators import Operator, operator_named
+from pubsubcache.lookups.operators import operator_named
 from pubsubcache.lookups.paths import Path, to_path
 from pubsubcache.lookups.values import dumps, loads
 
@@ -51,20 +51,20 @@ class Matches(_OfField):
 
     output_field = BooleanField()
 
-    def __init__(self, path: Path, operator: Operator, value: Any, **extra: Any) -> None:
-        self.operator = operator
-        self.value = value
+    def __init__(self, path: Path, operator: str, value: str, **extra: Any) -> None:
+        # As JSON: Django takes expressions of equal arguments for one, and to Python 1 equals true.
+        self.operator, self.json, self.value = operator, value, loads(value)
         column = hot_column(path)
-        self.known = [] if column is None else of_column(operator.name, value)
+        self.known = [] if column is None else of_column(operator, self.value)
         super().__init__(path, *([column] if column and self.known else []), **extra)
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        name, value = self.operator.name, dumps(self.value)
-        return self._known_first(compiler, self._on_sqlite(compiler, connection, sqlite.MATCHES, name, value))
+        condition = self._on_sqlite(compiler, connection, sqlite.MATCHES, self.operator, self.json)
+        return self._known_first(compiler, condition)
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        sql, parameters = postgresql.matches(self._on_postgresql(compiler), self.operator.name, self.value)
-        if documents := contained(self.path, self.operator.name, self.value):
+        sql, parameters = postgresql.matches(self._on_postgresql(compiler), self.operator, self.value)
+        if documents := contained(self.path, self.operator, self.value):
             column, before = compiler.compile(self.get_source_expressions()[0])
             either = " OR ".join(f"{column} @> %s::jsonb" for _ in documents)
             parameters = [one for document in documents for one in (*before, document)] + parameters
@@ -122,7 +122,8 @@ def parsed_matches(path: str | Sequence[str | int], operator: str, value: Any = 
     datetime is a text in the form of the cache. Raises `InvalidRequest`.
     """
     chosen = operator_named(operator)
-    return Q(Matches(to_path(path), chosen, chosen.clean(operator, loads(dumps(value)))))
+    wanted = chosen.clean(operator, loads(dumps(value)))
+    return Q(Matches(to_path(path), chosen.name, dumps(wanted)))
 
 
 def order_of_parsed(path: str | Sequence[str | int], *, descending: bool = False) -> list[OrderBy]:

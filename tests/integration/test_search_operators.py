@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.lookups import sqlite
 from pubsubcache.lookups.arguments import read_condition
 from pubsubcache.lookups.hotkeys import LENGTH
 from pubsubcache.lookups.operators import ALIASES, OPERATORS, OPPOSITES, operator_named
@@ -148,6 +149,26 @@ def test_conditions_combine() -> None:
     ]  # fmt: skip
     nodes = PubsubNode.objects.filter(items__in=PubsubItem.objects.where_parsed("draft", "==", True))
     assert nodes.count() == 1
+
+
+@pytest.mark.django_db
+def test_conditions_that_look_alike_are_not_taken_for_one() -> None:
+    fill({"true": {"k": True}, "one": {"k": 1}, "text": {"k": "1"}, "list": {"k": [1]}})
+    one, true = parsed_matches("k", "==", 1), parsed_matches("k", "==", True)
+    assert one != true
+    assert names(PubsubItem.objects.filter(one | true)) == ["true", "one"]
+    assert names(PubsubItem.objects.filter(one).filter(true)) == []
+    lists = parsed_matches("k", "in", [[True]]) | parsed_matches("k", "in", [[1]])
+    assert names(PubsubItem.objects.filter(lists)) == ["list"]
+    assert names(PubsubItem.objects.filter(one | one)) == ["one"]
+
+
+@pytest.mark.usefixtures("_items")
+def test_a_sqlite_without_its_arrow_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "HAS_ARROW", (99,))
+    for condition, found in EXAMPLES:
+        assert names(PubsubItem.objects.where_parsed(*read_condition(*shlex.split(condition)))) == found.split()
+    assert PubsubItem.objects.order_by_parsed("size")[1].name == "paris"
 
 
 @pytest.mark.usefixtures("_items")
