@@ -27,7 +27,7 @@ _REMOVE = f"""INSERT INTO {TABLE} ({TABLE}, rowid, {COLUMNS})
 TRIGGERS = {
     f"{TABLE}_insert": f"AFTER INSERT ON {ITEMS} BEGIN {_ADD} END",
     f"{TABLE}_delete": f"AFTER DELETE ON {ITEMS} BEGIN {_REMOVE} END",
-    f"{TABLE}_update": f"""AFTER UPDATE ON {ITEMS}
+    f"{TABLE}_update": f"""AFTER UPDATE OF id, parsed, text ON {ITEMS}
         WHEN old.id <> new.id OR old.text <> new.text OR old.parsed_title IS NOT new.parsed_title
         BEGIN {_REMOVE} {_ADD} END""",
 }
