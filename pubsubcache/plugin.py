@@ -134,6 +134,7 @@ class CacheOfAccount:
                         self._unsure.add(pk)
         except PubsubCacheError as error:
             logger.info("Node %d could not be compared with the service: %s", pk, error)
+            await in_thread(nodes.doubt_node)(pk)
         except Exception:
             logger.exception("Node %d could not be compared with the service.", pk)
         finally:

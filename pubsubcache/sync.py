@@ -113,7 +113,7 @@ async def _settle_order(service: PubsubService, node_pk: int, settled: Settled) 
         node = await in_thread(nodes.load_node)(node_pk)
         if node is None or "probe" not in node.extra:
             return
-        if await _verify_once(service, node, settled) in (Verdict.EQUAL, Verdict.UNKNOWN):
+        if await _verify_once(service, node, settled) in (Verdict.EQUAL, Verdict.REFUSED, Verdict.UNREACHED):
             return
         await asyncio.sleep(0.1)
 
@@ -286,12 +286,15 @@ async def verify(service: PubsubService, node_pk: int, settled: Settled = at_onc
 
     For what notifications don't tell: items that the service drops silently to make room, the place of edited ones.
     `settled` waits until what came before is stored. Returns False when something changed meanwhile,
-    so that it is to be done again. A node that differs is put in order, or synchronised.
+    so that it is to be done again. A node that differs is put in order, or synchronised. Raises `ServiceUnreachable`
+    when the service cannot be asked now: a stream that is resumed has nothing else compared.
     """
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
         return True
     verdict = await _verify_once(service, node, settled)
+    if verdict is Verdict.UNREACHED:
+        raise ServiceUnreachable(f"{node.service} could not be asked which items there are.")
     if verdict is Verdict.DIFFERENT:
         await sync_node(service, node_pk, settled=settled)
     return verdict is not Verdict.CHANGED
@@ -321,9 +324,10 @@ async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settle
         if ids is None:
             return Verdict.CHANGED
     except (ServiceError, ServiceUnreachable, SyncFailed) as error:
-        if not live.is_unreachable(error):
-            await in_thread(nodes.doubt_node)(node.pk)
-        return Verdict.UNKNOWN  # when the session is lost, everything is compared once it is back
+        if live.is_unreachable(error):
+            return Verdict.UNREACHED
+        await in_thread(nodes.doubt_node)(node.pk)
+        return Verdict.REFUSED
     await settled()
     verdict: Verdict = await in_thread(comparing.compare)(node.pk, node.revision, ids, newest=newest)
     return verdict

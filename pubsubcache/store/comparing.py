@@ -19,7 +19,8 @@ class Verdict(Enum):
     EQUAL = "equal"
     CHANGED = "changed"  # a notification came in between
     DIFFERENT = "different"
-    UNKNOWN = "unknown"  # the service did not say
+    REFUSED = "refused"  # the service did not say: the node is to be compared whole
+    UNREACHED = "unreached"
 
 
 @transaction.atomic

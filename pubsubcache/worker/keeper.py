@@ -105,6 +105,8 @@ class Keeper:
 
     def _on_status(self, status: SessionStatus) -> None:
         self._statuses.put_nowait(status)
+        if status.state == "online":
+            self._unsure = dict.fromkeys(self._unsure, time.monotonic())
         self.wake()
 
     def _on_unsure(self, pk: int) -> None:
@@ -195,7 +197,12 @@ class Keeper:
         await keep_up(self._session, pk, self._applier.join)
 
     async def _verify(self, pk: int) -> None:
-        if not await verify(self._session, pk, self._applier.join):
+        try:
+            settled = await verify(self._session, pk, self._applier.join)
+        except Exception:
+            self._unsure[pk] = time.monotonic() + settings.RETRY_DELAY  # or as soon as the session is back
+            raise
+        if not settled:
             self._on_unsure(pk)
 
     async def _unsubscribe(self) -> None:

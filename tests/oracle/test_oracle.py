@@ -24,6 +24,7 @@ EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "10"))
 SEED = int(os.environ.get("ORACLE_SEED", "1"))
 REPEAT = int(os.environ.get("ORACLE_REPEAT", "1"))  # of a history that does not fail every time
 HISTORY = os.environ.get("ORACLE_HISTORY", "")
+FOUND = Path(__file__).parent / "histories"
 SHRINK = (Phase.shrink,) if os.environ.get("ORACLE_SHRINK") else ()
 
 
@@ -71,6 +72,14 @@ if HISTORY:
                 await world.play(**replayed)
 
 else:
+
+    @pytest.mark.parametrize("path", sorted(FOUND.glob("*.json")), ids=lambda path: path.stem)
+    async def test_histories_that_were_found(
+        xmpp_server: XmppServer, live_database: None, lively: None, path: Path
+    ) -> None:
+        """Each ended in a divergence once, if not every time that it was played."""
+        async with open_world(xmpp_server) as world:
+            await world.play(**json.loads(path.read_text()))
 
     @seed(SEED)
     @settings(

@@ -1,0 +1,35 @@
+"""What a keeper was about to see to is seen to, whatever comes between."""
+
+import time
+from typing import Any
+
+import pytest
+
+from pubsubcache.exceptions import ServiceUnreachable
+from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store import in_thread, nodes
+from pubsubcache.worker.keeper import Keeper
+from pubsubcache.xmpp.session import SessionStatus
+from tests.fakes import ADDRESS, in_loop
+
+pytestmark = pytest.mark.django_db
+
+
+@in_thread
+def _make() -> tuple[Account, int]:
+    account = Account.objects.create(jid="alice@example.org", password="x", host="127.0.0.1", port=1)
+    node = nodes.adopt_node(account.jid, ADDRESS, by_hand=True)
+    PubsubNode.objects.filter(pk=node.pk).update(sync_state="COMPLETED", extra={"rsm": True})
+    return account, node.pk
+
+
+@in_loop
+async def test_a_node_whose_comparison_met_a_lost_session_is_compared_once_that_is_back() -> None:
+    """A stream that is resumed has missed nothing, so nothing else has the node compared."""
+    account, pk = await _make()
+    keeper: Any = Keeper(account, "w")
+    with pytest.raises(ServiceUnreachable):
+        await keeper._verify(pk)
+    assert keeper._unsure[pk] > time.monotonic() + 1
+    keeper._on_status(SessionStatus("online", resumed=True))
+    assert keeper._unsure[pk] <= time.monotonic()
