@@ -73,13 +73,15 @@ if HISTORY:
 
 else:
 
-    @pytest.mark.parametrize("path", sorted(FOUND.glob("*.json")), ids=lambda path: path.stem)
+    @pytest.mark.parametrize(
+        "found", [pytest.param(path.read_text(), id=path.stem) for path in sorted(FOUND.glob("*"))]
+    )
     async def test_histories_that_were_found(
-        xmpp_server: XmppServer, live_database: None, lively: None, path: Path
+        xmpp_server: XmppServer, live_database: None, lively: None, found: str
     ) -> None:
         """Each ended in a divergence once, if not every time that it was played."""
         async with open_world(xmpp_server) as world:
-            await world.play(**json.loads(path.read_text()))
+            await world.play(**json.loads(found))
 
     @seed(SEED)
     @settings(
