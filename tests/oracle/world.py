@@ -340,8 +340,9 @@ class World:
         deadline = time.monotonic() + CONVERGENCE_TIMEOUT
         while (difference := await self._difference(node)) is not None:
             row = await self.site.node(node.address)
-            if row is not None and row.sync_state == "COMPLETED" and not row.subscribed:
-                await self._reconcile(node)  # it is not told of changes
+            is_unscheduled = row is not None and row.sync_state == "COMPLETED" and row.reconcile_interval is None
+            if row is not None and is_unscheduled and (node.silent or not row.subscribed):
+                await self._reconcile(node)  # it is not told of changes, or was being synchronised when last asked to
             if time.monotonic() > deadline:
                 raise Divergence(f"{node.address.name} of {node.address.service} did not converge: {difference}")
             await asyncio.sleep(0.05)
