@@ -35,8 +35,8 @@ oracle: export ORACLE_EXAMPLES := $(or $(EXAMPLES),100)
 oracle: export ORACLE_SEED := $(or $(SEED),1)
 oracle: export ORACLE_HISTORY := $(if $(HISTORY),$(abspath $(HISTORY)))
 oracle: test-packages $(VENV)/test.stamp  ## random histories end in equality (EXAMPLES=100 SEED=1, or HISTORY=file)
-	$(BIN)/python -m pytest tests/oracle
-	$(BIN)/python -m pytest tests/oracle --database=postgresql
+	$(BIN)/python -m pytest $(AT_ONCE) tests/oracle
+	$(BIN)/python -m pytest $(AT_ONCE) tests/oracle --database=postgresql
 
 bench: test-packages $(VENV)/test.stamp  ## how fast the cache is
 	$(BIN)/python -m tests.benchmarks
