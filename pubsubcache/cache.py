@@ -8,14 +8,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.utils import timezone
 
-from pubsubcache import jid, live, rpc, xmlform
+from pubsubcache import clock, jid, live, rpc, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysing import analyse
 from pubsubcache.conf import settings
@@ -64,13 +62,13 @@ def trust(node: PubsubNode) -> Trust:
     It does while the node is followed; when nobody follows it, for `MAX_AGE` after it was checked. A node whose worker
     knows that its session is lost is stale. One whose order is in doubt is asked of the service.
     """
-    now = timezone.now()
+    now = node.as_of or clock.now()
     if node.sync_state != PubsubNode.SyncState.COMPLETED or "probe" in node.extra:
         return Trust.ASK
     if node.is_followed(now):
         return Trust.VOUCHED
     held = node.account.is_held(now)
-    aged = node.checked_at is None or now - node.checked_at > timedelta(seconds=settings.MAX_AGE)
+    aged = not clock.is_recent(node.checked_at, now, settings.MAX_AGE)
     if not aged and not (held and node.subscribed):
         return Trust.VOUCHED
     if held and node.account.status != Account.Status.ONLINE:

@@ -20,6 +20,7 @@ from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
+from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract
@@ -63,6 +64,20 @@ class EventApplier:
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[PubsubEvent] = asyncio.Queue(maxsize=settings.EVENT_QUEUE_SIZE)
         self._overflown = False
+        self._lease: Lease | None = None
+        self._opened = asyncio.Event()
+
+    def void(self) -> None:
+        """Forget what was taken in; nothing more is applied until `open`."""
+        self._opened.clear()
+        while not self._queue.empty():
+            self._queue.get_nowait()
+            self._queue.task_done()
+
+    def open(self, lease: Lease | None) -> None:
+        """Apply from now on, under `lease`."""
+        self._lease = lease
+        self._opened.set()
 
     def feed(self, event: PubsubEvent) -> None:
         """Take a notification in; returns at once."""
@@ -83,7 +98,9 @@ class EventApplier:
             while len(batch) < settings.EVENT_BATCH_SIZE and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             try:
-                await self._apply(batch)
+                await self._opened.wait()
+                with acting_under(self._lease):
+                    await self._apply(batch)
             finally:
                 for _ in batch:
                     self._queue.task_done()

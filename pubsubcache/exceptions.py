@@ -67,6 +67,10 @@ class SyncFailed(PubsubCacheError):
     """The synchronisation did not come to its end; the text says why."""
 
 
+class LeaseLost(PubsubCacheError):
+    """This worker no longer acts for the account, so it may not write for it."""
+
+
 class NoLongerKept(SyncFailed):
     """The analysers, asked again, do not synchronise the node any more."""
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_jsonfield_backport.models import JSONField
 
-from pubsubcache import jid
+from pubsubcache import clock, jid
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.fields import EncryptedTextField
@@ -78,8 +78,12 @@ class Account(models.Model):
     heartbeat = models.DateTimeField(_("heartbeat"), null=True, editable=False)
     worker = models.CharField(_("worker"), max_length=100, blank=True, default="", editable=False)
     leaving = models.BooleanField(_("being removed"), default=False, editable=False)
+    # Grows whenever a worker takes the account over, and whenever a session begins that has missed something.
+    fencing_token = models.BigIntegerField(_("fencing token"), default=0, editable=False)
 
     objects = AccountQuerySet.as_manager()
+    #: When the row was read, by the database's clock, where the query asked for that.
+    as_of: datetime | None = None
 
     class Meta:
         verbose_name = _("account")
@@ -95,10 +99,9 @@ class Account(models.Model):
             self.jid = jid.account(self.jid)
 
     def is_held(self, now: datetime | None = None) -> bool:
-        """Whether a worker that is alive holds this account."""
-        if not self.worker or self.heartbeat is None:
-            return False
-        return (now or timezone.now()) - self.heartbeat < timedelta(seconds=settings.LEASE_TIMEOUT)
+        """Whether a worker that is alive holds this account at `now`, by the database's clock (`as_of`, or now)."""
+        now = now or self.as_of or clock.now()
+        return bool(self.worker) and clock.is_recent(self.heartbeat, now, settings.LEASE_TIMEOUT)
 
     def is_online(self, now: datetime | None = None) -> bool:
         """Whether a worker that is alive has a session of this account."""
@@ -146,6 +149,8 @@ class PubsubNode(models.Model):
     sync_done = models.PositiveIntegerField(_("items read so far"), default=0)
     sync_total = models.PositiveIntegerField(_("items to read"), null=True, blank=True)
     checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
+    # The account's fencing token when the check began: the session that has brought every change since.
+    checked_token = models.BigIntegerField(default=0, editable=False)
     compared_at = models.DateTimeField(_("contents compared"), null=True, blank=True)
     reconcile_interval = models.DurationField(
         _("compare every"),
@@ -165,6 +170,8 @@ class PubsubNode(models.Model):
     purged_revision = models.BigIntegerField(_("revision of the last purge"), default=0)
 
     objects = PubsubNodeQuerySet.as_manager()
+    #: As for accounts.
+    as_of: datetime | None = None
 
     class Meta:
         verbose_name = _("node")
@@ -191,8 +198,7 @@ class PubsubNode(models.Model):
         return (
             self.subscribed
             and self.checked_at is not None
-            and self.account.session_started is not None
-            and self.checked_at >= self.account.session_started
+            and self.checked_token == self.account.fencing_token
             and self.account.is_online(now)
         )
 

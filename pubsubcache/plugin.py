@@ -12,7 +12,7 @@ from pubsubcache.exceptions import PubsubCacheError, SyncInProgress
 from pubsubcache.models import PubsubNode
 from pubsubcache.service import PubsubService, sessions
 from pubsubcache.signals import announce, items_published, items_retracted
-from pubsubcache.store import in_thread, nodes
+from pubsubcache.store import in_thread, nodes, uninterrupted
 from pubsubcache.store.changes import Change, Outcome, Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.sync import prepare, verify
@@ -85,16 +85,21 @@ class CacheOfAccount:
             except PubsubCacheError as error:
                 logger.info("What was written to %s could not be read again: %s", address.uri, error)
                 await self._doubt(address)
+            except BaseException:
+                await uninterrupted(self._doubt(address))
+                raise
 
     async def _take_in(self, address: NodeAddress, names: list[str]) -> None:
         for _ in range(ATTEMPTS):
             node = await in_thread(nodes.find_node)(self.account, address)
             if node is None or node.sync_state not in (SyncState.COMPLETED, SyncState.IN_PROGRESS):
                 return
+            if node.sync_owner:
+                break  # its pages may be older than the write: it is synchronised once more
             found = {item.id: item for item in await live.read_ids(self._service, address, names)}
             prepared = await prepare(node.analyser, address, list(found.values()))
             changes: list[Change] = [prepared[name] if name in prepared else Removal(name) for name in names]
-            outcome = await in_thread(apply_at)(node.pk, node.revision, changes)
+            outcome = await in_thread(apply_at)(node, changes)
             if outcome is not None:
                 await self._tell(outcome)
                 return

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from django.db import connections, models
-from django.utils import timezone
+from django.db.models.functions import Now
 
+from pubsubcache import clock
 from pubsubcache.conf import settings
 from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
 from pubsubcache.lookups.containment import Contains, checked
@@ -19,8 +20,34 @@ from pubsubcache.lookups.snippets import Snippet
 if TYPE_CHECKING:
     from pubsubcache.models import Account, PubsubItem, PubsubNode  # noqa: F401  (named in strings below)
 
+M = TypeVar("M", bound=models.Model)
 
-class AccountQuerySet(models.QuerySet["Account"]):
+
+def silent(column: str, seconds: float, now: datetime | None = None) -> models.Q:
+    """Return the condition that nothing was heard of the owner of a row for `seconds`: its heartbeat proves nothing.
+
+    Args:
+        column: The column with the heartbeat.
+        seconds: How long a heartbeat counts.
+        now: The time by the database's clock.
+    """
+    now = now or clock.now()
+    return (
+        models.Q(**{f"{column}__isnull": True})
+        | models.Q(**{f"{column}__lte": now - timedelta(seconds=seconds)})
+        | models.Q(**{f"{column}__gt": now + clock.TOLERANCE})
+    )
+
+
+class TimedQuerySet(models.QuerySet[M]):
+    """Rows that can tell when they were read."""
+
+    def with_time(self) -> Self:
+        """Rows with `as_of`: when they are read, by the database's clock."""
+        return self.annotate(as_of=Now())
+
+
+class AccountQuerySet(TimedQuerySet["Account"]):
     """Accounts."""
 
     def enabled(self) -> Self:
@@ -29,23 +56,18 @@ class AccountQuerySet(models.QuerySet["Account"]):
 
     def free_or_of(self, worker: str, now: datetime | None = None) -> Self:
         """Accounts held by `worker`, or by nobody who is alive."""
-        silent = (now or timezone.now()) - timedelta(seconds=settings.LEASE_TIMEOUT)
-        return self.filter(
-            models.Q(worker__in=["", worker]) | models.Q(heartbeat__isnull=True) | models.Q(heartbeat__lt=silent)
-        )
+        return self.filter(models.Q(worker__in=["", worker]) | silent("heartbeat", settings.LEASE_TIMEOUT, now))
 
     def with_progress(self) -> Self:
-        """Accounts with `number_of_nodes`, and `number_waiting` of them for their first or a new comparison."""
+        """Accounts with `as_of`, `number_of_nodes`, and `number_waiting` of them for a first or a new comparison."""
         nodes = models.Count("nodes")
-        unchecked = models.Q(nodes__checked_at__isnull=True) | models.Q(
-            nodes__checked_at__lt=models.F("session_started")
-        )
+        unchecked = models.Q(nodes__checked_at__isnull=True) | ~models.Q(nodes__checked_token=models.F("fencing_token"))
         waiting = models.Q(nodes__sync_state__isnull=True) | models.Q(nodes__sync_state="IN_PROGRESS")
         waiting |= models.Q(nodes__sync_state="COMPLETED") & unchecked
-        return self.annotate(number_of_nodes=nodes, number_waiting=models.Count("nodes", filter=waiting))
+        return self.with_time().annotate(number_of_nodes=nodes, number_waiting=models.Count("nodes", filter=waiting))
 
 
-class PubsubNodeQuerySet(models.QuerySet["PubsubNode"]):
+class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
     """Nodes."""
 
     def matching(
@@ -69,13 +91,11 @@ class PubsubNodeQuerySet(models.QuerySet["PubsubNode"]):
 
     def unclaimed(self, now: datetime | None = None) -> Self:
         """Nodes that nobody who is alive synchronises."""
-        silent = (now or timezone.now()) - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
-        free = models.Q(sync_owner="") | models.Q(sync_heartbeat__isnull=True) | models.Q(sync_heartbeat__lt=silent)
-        return self.filter(free)
+        return self.filter(models.Q(sync_owner="") | silent("sync_heartbeat", settings.SYNC_CLAIM_TIMEOUT, now))
 
     def doubt(self) -> int:
         """Stop vouching for the nodes; those that are just being synchronised are to be once more."""
-        again = models.Case(models.When(sync_owner="", then="sync_requested"), default=timezone.now())
+        again = models.Case(models.When(sync_owner="", then="sync_requested"), default=clock.now())
         return self.update(checked_at=None, sync_requested=again)
 
 

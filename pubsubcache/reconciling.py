@@ -5,11 +5,8 @@ shows in the list of ids. What it does not show is seen when contents are compar
 """
 
 import logging
-from datetime import timedelta
 
-from django.utils import timezone
-
-from pubsubcache import live
+from pubsubcache import clock, live
 from pubsubcache.analysers import registry
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable, TooLarge
@@ -39,21 +36,20 @@ async def keep_up(service: PubsubService, node_pk: int, settled: Settled = at_on
 
 def _ids_tell_enough(node: PubsubNode) -> bool:
     """Whether notifications told of every edit since the contents of a node were compared."""
-    now = timezone.now()
+    now = node.as_of or clock.now()
     return (
         node.sync_state == SyncState.COMPLETED
         and node.sync_requested is None
         and node.is_followed(now)
         and "probe" not in node.extra
         and node.extra.get("registry") == registry.fingerprint()
-        and node.compared_at is not None
-        and now - node.compared_at < timedelta(seconds=settings.COMPARE_INTERVAL)
+        and clock.is_recent(node.compared_at, now, settings.COMPARE_INTERVAL)
     )
 
 
 async def _reconciled(service: PubsubService, node: PubsubNode, settled: Settled) -> bool:
     """Compare the ids of a node, and remove what is gone; return False when its items are to be read as well."""
-    started = timezone.now()
+    started = await in_thread(clock.now)()
     try:
         subscription = await service.subscribe(node.address)
         if subscription.state != "subscribed":
@@ -88,7 +84,7 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
     if not ids or await live.read_ids(service, node.address, gone):
         return False
     await settled()
-    outcome = await in_thread(apply_at)(pk, node.revision, [Removal(name) for name in gone])
+    outcome = await in_thread(apply_at)(node, [Removal(name) for name in gone])
     if outcome is None:
         return None
     logger.info("%s: %d items are gone that nobody told of.", node, len(gone))

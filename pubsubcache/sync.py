@@ -7,8 +7,8 @@ any page. The same walk makes a first copy, repairs one, and compares one: rows 
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -22,6 +22,7 @@ from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
     ItemNotFound,
+    LeaseLost,
     NoLongerKept,
     ParseError,
     PubsubCacheError,
@@ -36,7 +37,7 @@ from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
 from pubsubcache.parsers.text import storable
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
-from pubsubcache.store import comparing, in_thread, nodes, syncing
+from pubsubcache.store import comparing, in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.comparing import Verdict
 from pubsubcache.store.syncing import ClaimLost
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm
@@ -90,14 +91,8 @@ async def sync_node(
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None:
         raise ItemNotFound(text="the node is no longer in the cache")
-    claim = await in_thread(syncing.claim)(node_pk, uuid.uuid4().hex, fetch_evicted=fetch_evicted)
-    if claim is None:
-        raise SyncInProgress(f"Another process is synchronising {node.address.uri}.")
-    try:
-        removed, count = await _Run(service, node, claim, progress).run()
-    except BaseException as error:
-        await _give_up(node, claim, error)
-        raise
+    async with _claimed(node, fetch_evicted=fetch_evicted) as claim:
+        removed, count = await _Run(service, node, claim, progress, settled).run()
     await _settle_order(service, node_pk, settled)
     result = SyncResult(
         items=count, added=claim.added, updated=claim.updated, removed=removed, seconds=time.monotonic() - began
@@ -105,6 +100,31 @@ async def sync_node(
     logger.info("Synchronised %s: %d items, %d added, %d updated, %d removed.", node, count, *result.counts)
     await announce(node_synced, node_pk=node_pk, result=result)
     return result
+
+
+@asynccontextmanager
+async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[syncing.Claim]:
+    """Hold the claim of a node meanwhile; however this ends, nothing of the claim is left.
+
+    Raises:
+        SyncInProgress: Another process that is alive has the claim.
+    """
+    owner = syncing.new_owner()
+    try:
+        claim = await uninterrupted(in_thread(syncing.claim)(node.pk, owner, fetch_evicted=fetch_evicted))
+        if claim is None:
+            raise SyncInProgress(f"Another process is synchronising {node.address.uri}.")
+    except BaseException:
+        await uninterrupted(in_thread(syncing.release)(node.pk, owner))
+        raise
+    try:
+        yield claim
+    except (asyncio.CancelledError, LeaseLost):
+        await uninterrupted(in_thread(syncing.release)(node.pk, owner))
+        raise
+    except BaseException as error:
+        await uninterrupted(_give_up(node, claim, error))
+        raise
 
 
 async def _settle_order(service: PubsubService, node_pk: int, settled: Settled) -> None:
@@ -120,9 +140,7 @@ async def _settle_order(service: PubsubService, node_pk: int, settled: Settled) 
 
 async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException) -> None:
     """Keep in the node's row why a synchronisation did not end well."""
-    if isinstance(error, asyncio.CancelledError):
-        await asyncio.shield(in_thread(syncing.release)(claim))
-    elif isinstance(error, ClaimLost):
+    if isinstance(error, ClaimLost):
         await in_thread(nodes.give_up_subscription)(node.account_id, node.address)
     elif isinstance(error, ItemNotFound):
         await in_thread(nodes.remove_node)(node.pk)
@@ -151,13 +169,19 @@ class _Run:
     """One synchronisation under way."""
 
     def __init__(
-        self, service: PubsubService, node: PubsubNode, claim: syncing.Claim, progress: Progress | None
+        self,
+        service: PubsubService,
+        node: PubsubNode,
+        claim: syncing.Claim,
+        progress: Progress | None,
+        settled: Settled,
     ) -> None:
         self.service = service
         self.node = node
         self.address = node.address
         self.claim = claim
         self.progress = progress
+        self.settled = settled
         self.revision = claim.revision
         self.publishers: bool | None = None
         self.parse_anew = False  # what is stored was parsed by another analyser, or by none
@@ -241,6 +265,8 @@ class _Run:
             self.address,
             [item for item in page.items if self.parse_anew or stored.get(item.id) != item.xml],
         )
+        # What the service said before this page must not be written after it.
+        await self.settled()
         self.revision = await in_thread(syncing.store_page)(self.claim, page.items, prepared, page.revision, page.total)
 
     def _report(self, done: int, total: int | None) -> None:

@@ -28,7 +28,7 @@ def overview(user: Any) -> dict[str, Any]:
 
 
 def _accounts() -> dict[str, Any]:
-    enabled = Account.objects.enabled().defer("password")
+    enabled = Account.objects.enabled().defer("password").with_time()
     online = sum(account.is_online() for account in enabled)
     return {"online": online, "enabled": len(enabled), "kind": "good" if online == len(enabled) else "warn"}
 

@@ -29,9 +29,9 @@ class AccountService:
     `close`; once that failed, every request fails likewise.
     """
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, worker: PubsubService | None = None) -> None:
         self.account = account
-        self._worker = _worker_of(account)
+        self._worker = worker
         self._session: PubsubService | None = None
         self._failure: ServiceUnreachable | None = None
         self._opening = asyncio.Lock()
@@ -97,9 +97,11 @@ class AccountService:
         return await self._stack.enter_async_context(open_session(Keeper.login_of(self.account)))
 
 
-def _worker_of(account: Account) -> PubsubService | None:
-    if rpc.reaches_workers() and account.is_online():
-        return rpc.RemoteService(account.jid, account.worker)
+async def _worker_of(account: Account) -> PubsubService | None:
+    if rpc.reaches_workers():
+        row = await in_thread(nodes.load_account)(account.jid)
+        if row is not None and row.is_online():
+            return rpc.RemoteService(row.jid, row.worker)
     return None
 
 
@@ -109,7 +111,7 @@ async def asking(account: Account) -> AsyncIterator[PubsubService]:
     if (present := sessions.get(account.jid)) is not None:
         yield present
         return
-    service = AccountService(account)
+    service = AccountService(account, await _worker_of(account))
     try:
         with sessions.offered(account.jid, service):
             yield service

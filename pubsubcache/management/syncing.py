@@ -2,11 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
 
-from django.utils import timezone
-
-from pubsubcache import store
+from pubsubcache import clock, store
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NoLongerKept, PubsubCacheError, SyncInProgress
 from pubsubcache.management.output import Report
@@ -72,8 +69,7 @@ async def _sync(service: PubsubService, pk: int, report: Report) -> SyncResult:
 async def _other_ended(pk: int, report: Report) -> None:
     """Return when nobody alive synchronises a node any more; `report` tells how far it is."""
     while (node := await in_thread(nodes.load_node)(pk)) is not None and node.sync_owner:
-        silent = timezone.now() - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
-        if node.sync_heartbeat is None or node.sync_heartbeat < silent:
+        if not clock.is_recent(node.sync_heartbeat, await in_thread(clock.now)(), settings.SYNC_CLAIM_TIMEOUT):
             return
         report(node.sync_done, node.sync_total)
         await asyncio.sleep(POLL_INTERVAL)

@@ -1,14 +1,14 @@
 """Reads and writes of the database: small plain functions, each one transaction.
 
-`in_thread(function)` makes a coroutine function of one, for asynchronous code.
+`in_thread(function)` makes a coroutine function of one, for asynchronous code. What acquires something is awaited by
+`uninterrupted`.
 """
-
-from channels.db import database_sync_to_async as in_thread
 
 from pubsubcache.store.accounts import remove_accounts
 from pubsubcache.store.choices import choices
 from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, set_policy
 from pubsubcache.store.purging import purge, purgeable
+from pubsubcache.store.threads import in_thread, uninterrupted
 
 __all__ = [
     "choices",
@@ -20,4 +20,5 @@ __all__ = [
     "remove_accounts",
     "request_sync",
     "set_policy",
+    "uninterrupted",
 ]

@@ -1,13 +1,15 @@
 """Rows of accounts: leases of the workers, and the state of the sessions."""
 
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
-from django.utils import timezone
+from django.db.models import F, Q, QuerySet
 
+from pubsubcache import clock
+from pubsubcache.exceptions import LeaseLost
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store.leases import Lease
 from pubsubcache.store.nodes import forget_nodes
 
 Status = Account.Status
@@ -15,17 +17,42 @@ Status = Account.Status
 
 @transaction.atomic
 def claim_accounts(worker: str) -> list[Account]:
-    """Take leases of enabled accounts that nobody alive holds, and renew our own; return all that are ours."""
-    now = timezone.now()
-    free = Account.objects.enabled().free_or_of(worker, now).exclude(worker=worker).values_list("pk", flat=True)
-    for pk in free:
-        # Another worker may have come between: whoever's condition still holds gets it.
-        Account.objects.filter(pk=pk).enabled().free_or_of(worker, now).update(
-            worker=worker, heartbeat=now, status=Status.CONNECTING, status_detail="", session_started=None
+    """Renew the leases of `worker`, take those of enabled accounts that nobody alive holds, and return its accounts.
+
+    The claims of the worker that held an account before end with its lease.
+    """
+    now = clock.now()
+    _renew(worker, now)
+    # An account whose old worker was suspended within a transaction is left until that transaction ends.
+    free = Account.objects.enabled().free_or_of("", now).exclude(worker=worker)
+    for account in free.select_for_update(skip_locked=True, no_key=True):
+        if account.worker:
+            _end_claims(account)
+        Account.objects.filter(pk=account.pk).update(
+            worker=worker,
+            heartbeat=now,
+            fencing_token=F("fencing_token") + 1,
+            status=Status.CONNECTING,
+            status_detail="",
+            session_started=None,
         )
-    Account.objects.filter(worker=worker, enabled=True).update(heartbeat=now)
     Account.objects.filter(worker=worker, leaving=True, pending_unsubscriptions=None).delete()
     return list(Account.objects.filter(worker=worker, enabled=True))
+
+
+@transaction.atomic
+def renew_leases(worker: str) -> None:
+    """Renew the leases that `worker` has, and take no others."""
+    _renew(worker, clock.now())
+
+
+def _renew(worker: str, now: datetime) -> None:
+    Account.objects.filter(worker=worker, enabled=True).update(heartbeat=now)
+
+
+def _end_claims(account: Account) -> None:
+    owned = PubsubNode.objects.filter(account=account, sync_owner__startswith=f"{account.worker}/")
+    owned.update(sync_owner="", sync_heartbeat=None)
 
 
 @transaction.atomic
@@ -50,14 +77,39 @@ def remove_accounts(accounts: QuerySet[Account]) -> tuple[int, int]:
 
 
 @transaction.atomic
-def save_status(
-    worker: str, account_pk: int, status: str, detail: str = "", session_started: datetime | None = None
-) -> bool:
-    """Keep the state of a session; return False when the account is no longer ours."""
-    changes: dict[str, Any] = {"status": status, "status_detail": detail}
-    if status == Status.ONLINE:
-        changes["session_started"] = session_started
-    return bool(Account.objects.filter(pk=account_pk, worker=worker).update(**changes, heartbeat=timezone.now()))
+def begin_session(lease: Lease, started: datetime | None) -> Lease:
+    """Record that a session began which did not resume its stream; return the lease under which it acts.
+
+    What earlier sessions brought and has not been written yet is void.
+
+    Raises:
+        LeaseLost: Another worker has taken the account over.
+    """
+    changed = _leased(lease).update(
+        fencing_token=F("fencing_token") + 1,
+        status=Status.ONLINE,
+        status_detail="",
+        session_started=started,
+        heartbeat=clock.now(),
+    )
+    if not changed:
+        raise LeaseLost("Another worker has taken the account over.")
+    return replace(lease, token=lease.token + 1)
+
+
+@transaction.atomic
+def save_status(lease: Lease, status: str, detail: str = "") -> None:
+    """Record the state of a session that did not begin anew.
+
+    Raises:
+        LeaseLost: Another worker has taken the account over.
+    """
+    if not _leased(lease).update(status=status, status_detail=detail, heartbeat=clock.now()):
+        raise LeaseLost("Another worker has taken the account over.")
+
+
+def _leased(lease: Lease) -> QuerySet[Account]:
+    return Account.objects.filter(pk=lease.account_pk, worker=lease.worker, fencing_token=lease.token)
 
 
 @transaction.atomic

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import transaction
-from django.utils import timezone
-
+from pubsubcache import clock
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.leases import fenced
 from pubsubcache.store.purging import drop_items
 from pubsubcache.store.syncing import PreparedItem
 
@@ -67,7 +66,7 @@ def _fold(changes: Sequence[Change]) -> tuple[bool, dict[str, _Final]]:
     return purged, final
 
 
-@transaction.atomic
+@fenced
 def apply_changes(node_pk: int, changes: Sequence[Change]) -> Outcome | None:
     """Apply changes that notifications brought, in their order; None when the node is not in the cache."""
     node = PubsubNode.objects.select_for_update().filter(pk=node_pk).first()
@@ -100,7 +99,7 @@ class _Writer:
     def __init__(self, node: PubsubNode, outcome: Outcome, names: list[str]) -> None:
         self.node = node
         self.outcome = outcome
-        self.now: datetime = timezone.now()
+        self.now: datetime = clock.now()
         self.existing = {item.name: item for item in node.items.filter(name__in=names)}
         self.evicted = {row.name: row for row in node.evicted.filter(name__in=names)} if node.evicted_count else {}
         self.rows: list[PubsubItem] = []

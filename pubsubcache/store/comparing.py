@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
+from pubsubcache.store.leases import fenced
 from pubsubcache.store.syncing import EPOCH, HALF_EPOCH, learn_place, note_count
 
 SyncState = PubsubNode.SyncState
@@ -23,7 +24,7 @@ class Verdict(Enum):
     UNREACHED = "unreached"
 
 
-@transaction.atomic
+@fenced
 def compare(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
     """Compare a node, as it was at `revision`, with the service's ids in order, or only their number.
 
@@ -66,11 +67,11 @@ def differing(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] |
     return sorted(known.difference(ids)), len(set(ids) - known)
 
 
-@transaction.atomic
+@fenced
 def confirm(pk: int, as_of: datetime) -> None:
-    """Keep that a node was found equal to the service, unless it was put in doubt meanwhile."""
+    """Keep that a node was found equal to the service at `as_of`, unless it was put in doubt meanwhile."""
     equal = PubsubNode.objects.filter(pk=pk, sync_state=SyncState.COMPLETED, sync_owner="", sync_requested=None)
-    equal.filter(checked_at__lt=as_of).update(checked_at=as_of)
+    equal.filter(checked_at__isnull=False).update(checked_at=as_of)
 
 
 def unconfirmed(pk: int, limit: int) -> list[str]:

@@ -5,12 +5,14 @@ from typing import Any
 
 from django.db import models, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
+from pubsubcache import clock
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
 from pubsubcache.store.choices import locked_choice
+from pubsubcache.store.leases import fenced
 from pubsubcache.store.purging import drop_items
 from pubsubcache.store.statements import Statement
 from pubsubcache.types import NodeAddress, check_text
@@ -27,11 +29,12 @@ NO_ANALYSER = "No analyser matches."
 
 
 def find_node(account_jid: str, address: NodeAddress) -> PubsubNode | None:
-    """Return the row of a node with its account, in one query, or None."""
+    """Return the row of a node with its account, in one query, or None; `as_of` of the row is set."""
     alias = PubsubNode.objects.db
     for row in _finding(alias).rows(account_jid, address.service, address.name):
         node = PubsubNode.from_db(alias, NODE_COLUMNS, row[: len(NODE_COLUMNS)])
-        node.account = Account.from_db(alias, ACCOUNT_COLUMNS, row[len(NODE_COLUMNS) :])
+        node.account = Account.from_db(alias, ACCOUNT_COLUMNS, row[len(NODE_COLUMNS) : -1])
+        node.as_of = row[-1]
         return node
     return None
 
@@ -40,19 +43,19 @@ def find_node(account_jid: str, address: NodeAddress) -> PubsubNode | None:
 def _finding(alias: str) -> Statement:
     jid, service, name = placeholders = ("jid", "service", "name")
     found = PubsubNode.objects.using(alias).filter(account__jid=jid, service=service, name=name).order_by()
-    return Statement.of(
-        found.values_list(*NODE_COLUMNS, *(f"account__{name}" for name in ACCOUNT_COLUMNS)), placeholders
-    )
+    columns = [*NODE_COLUMNS, *(f"account__{name}" for name in ACCOUNT_COLUMNS)]
+    return Statement.of(found.values_list(*columns, Now()), placeholders)
 
 
 def load_node(pk: int) -> PubsubNode | None:
-    """Return the row of a node with its account, as it is now, or None."""
-    return PubsubNode.objects.select_related("account").defer("account__password").filter(pk=pk).first()
+    """Return the row of a node with its account, as it is now, or None; `as_of` of the row is set."""
+    found = PubsubNode.objects.select_related("account").defer("account__password").filter(pk=pk)
+    return found.with_time().first()
 
 
 def load_account(account_jid: str) -> Account | None:
-    """Return an account, or None when there is none or it is being removed."""
-    return Account.objects.filter(jid=account_jid, leaving=False).first()
+    """Return an account, or None when there is none or it is being removed; `as_of` of the row is set."""
+    return Account.objects.filter(jid=account_jid, leaving=False).with_time().first()
 
 
 def check_address(address: NodeAddress) -> None:
@@ -71,7 +74,7 @@ def wants_sync(node: PubsubNode) -> bool:
     return node.policy == Policy.ALWAYS
 
 
-@transaction.atomic
+@fenced
 def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | None, error: str = "") -> PubsubNode:
     """Keep what the analysers said of a node, making its row if there is none; `error` says why they couldn't."""
     choice = _choice_for(analysis)
@@ -82,7 +85,7 @@ def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | N
     return node
 
 
-@transaction.atomic
+@fenced
 def keep_analysis(pk: int, analysis: Analysis | None, error: str = "") -> PubsubNode | None:
     """Keep what the analysers said of a node that is being synchronised.
 
@@ -188,7 +191,7 @@ def set_state(node: PubsubNode, state: str | None, error: str = "") -> None:
     """Set the sync state of `node`, with the time and the reason; the caller saves."""
     if node.sync_state != state:
         node.sync_state = state
-        node.sync_state_updated = timezone.now()
+        node.sync_state_updated = clock.now()
     node.sync_error = error
 
 
@@ -199,7 +202,7 @@ def _learn_from_neighbours(node: PubsubNode) -> None:
         node.extra["moves"] = extra["moves"]
 
 
-@transaction.atomic
+@fenced
 def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False) -> PubsubNode:
     """Return the row of a node, making it if there is none.
 
@@ -224,7 +227,7 @@ def request_sync(nodes: QuerySet[PubsubNode]) -> int:
     """Have the workers synchronise `nodes` now, whatever the policy; return their number."""
     pks = list(nodes.values_list("pk", flat=True))
     return PubsubNode.objects.filter(pk__in=pks).update(
-        sync_requested=timezone.now(), bring_back=True, next_attempt=None, failures=0
+        sync_requested=clock.now(), bring_back=True, next_attempt=None, failures=0
     )
 
 
@@ -255,13 +258,13 @@ def unfollow(node: PubsubNode) -> None:
         node.subscribed = False
 
 
-@transaction.atomic
+@fenced
 def remove_node(pk: int) -> None:
     """Forget a node that the service says does not exist (any more)."""
     PubsubNode.objects.filter(pk=pk).delete()
 
 
-@transaction.atomic
+@fenced
 def hide_node(pk: int, error: str) -> None:
     """Remove the items of a node that the account may no longer read, and say why."""
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
@@ -274,19 +277,19 @@ def hide_node(pk: int, error: str) -> None:
         node.save()
 
 
-@transaction.atomic
+@fenced
 def doubt_node(pk: int) -> None:
     """Stop vouching for a node until it was compared with the service, by a synchronisation begun after this."""
     PubsubNode.objects.filter(pk=pk).doubt()
 
 
-@transaction.atomic
+@fenced
 def set_subscribed(pk: int, subscribed: bool) -> None:
     """Keep whether the service sends us notifications of a node."""
     PubsubNode.objects.filter(pk=pk).update(subscribed=subscribed)
 
 
-@transaction.atomic
+@fenced
 def learn(pk: int, **ways: Any) -> None:
     """Keep what was seen of the service's ways with a node."""
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
@@ -294,10 +297,10 @@ def learn(pk: int, **ways: Any) -> None:
         node.save(update_fields=["extra"])
 
 
-@transaction.atomic
+@fenced
 def revalidate(pk: int) -> None:
     """Have a worker compare a node with the service soon."""
-    PubsubNode.objects.unclaimed().filter(pk=pk, sync_requested__isnull=True).update(sync_requested=timezone.now())
+    PubsubNode.objects.unclaimed().filter(pk=pk, sync_requested__isnull=True).update(sync_requested=clock.now())
 
 
 @transaction.atomic
@@ -317,14 +320,14 @@ def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
     return len(chosen)
 
 
-@transaction.atomic
+@fenced
 def give_up_subscription(account_pk: int, address: NodeAddress) -> None:
     """Have a worker end a subscription that was made for a node which was given up meanwhile."""
     if Account.objects.select_for_update().filter(pk=account_pk).exists():
         PendingUnsubscription.objects.get_or_create(account_id=account_pk, service=address.service, name=address.name)
 
 
-@transaction.atomic
+@fenced
 def doubt_all(account_pk: int) -> None:
     """Stop vouching for all nodes of an account until they were compared with their services."""
     PubsubNode.objects.filter(account_id=account_pk).doubt()
@@ -339,7 +342,7 @@ def pending_unsubscriptions(account_pk: int) -> list[tuple[int, NodeAddress]]:
     return [(row.pk, NodeAddress(row.service, row.name)) for row in pending[:100]]
 
 
-@transaction.atomic
+@fenced
 def unsubscription_done(pk: int) -> None:
     """Keep that a subscription was given up."""
     PendingUnsubscription.objects.filter(pk=pk).delete()

@@ -6,17 +6,19 @@ then is newer than the page.
 """
 
 import random
+import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, Q, QuerySet, Value
-from django.utils import timezone
+from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, Q, Value
 
+from pubsubcache import clock
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import set_state
 from pubsubcache.store.purging import evict
 from pubsubcache.types import MAX_NUMBER, Item
@@ -59,6 +61,7 @@ class Claim:
 
     node_pk: int
     owner: str
+    token: int  # of the account when the claim was made
     base: int  # positions that this listing gives start here
     revision: int  # of the node when the claim was made
     started: datetime
@@ -85,21 +88,27 @@ class Claim:
         return self.last_position
 
 
-@transaction.atomic
+def new_owner() -> str:
+    """Return a name for the owner of a claim; a worker's begins with its own name, so that its claims end with it."""
+    lease = current_lease()
+    return (f"{lease.worker}/" if lease else "") + uuid.uuid4().hex
+
+
+@fenced
 def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
     """Claim the synchronisation of a node; None when another process that is alive has it, or the node is gone.
 
     `fetch_evicted`: bring back what was purged from the cache.
     """
-    now = timezone.now()
-    silent = now - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
-    free = Q(sync_owner="") | Q(sync_heartbeat__isnull=True) | Q(sync_heartbeat__lt=silent)
-    won = PubsubNode.objects.filter(free, pk=pk).update(
-        sync_owner=owner, sync_heartbeat=now, sync_done=0, sync_total=None, sync_requested=None
+    now = clock.now()
+    won = (
+        PubsubNode.objects.unclaimed(now)
+        .filter(pk=pk)
+        .update(sync_owner=owner, sync_heartbeat=now, sync_done=0, sync_total=None, sync_requested=None)
     )
     if not won:
         return None
-    node = PubsubNode.objects.select_for_update().get(pk=pk)
+    node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).get(pk=pk)
     base = (max(_highest(node), node.next_position) // EPOCH + 1) * EPOCH
     node.next_position = base + HALF_EPOCH
     fetch_evicted, node.bring_back = fetch_evicted or node.bring_back, False
@@ -107,7 +116,15 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
         set_state(node, SyncState.IN_PROGRESS)
     PubsubTombstone.objects.filter(node=node).delete()
     node.save()
-    return Claim(node_pk=pk, owner=owner, base=base, revision=node.revision, started=now, fetch_evicted=fetch_evicted)
+    return Claim(
+        node_pk=pk,
+        owner=owner,
+        token=node.account.fencing_token,
+        base=base,
+        revision=node.revision,
+        started=now,
+        fetch_evicted=fetch_evicted,
+    )
 
 
 def _highest(node: PubsubNode) -> int:
@@ -128,7 +145,7 @@ def stored_data(node_pk: int, names: list[str]) -> dict[str, str]:
     return dict(PubsubItem.objects.filter(node_id=node_pk, name__in=names).values_list("name", "data"))
 
 
-@transaction.atomic
+@fenced
 def store_page(
     claim: Claim, page: list[Item], prepared: dict[str, PreparedItem], revision: int, total: int | None
 ) -> int:
@@ -144,7 +161,7 @@ def store_page(
     evicted = {item.name: item for item in node.evicted.filter(name__in=names)} if node.evicted_count else {}
     buried = set(node.tombstones.filter(name__in=names, revision__gt=revision).values_list("name", flat=True))
     written: list[PubsubItem] = []
-    now = timezone.now()
+    now = clock.now()
     for item in page:
         if item.id in buried:
             continue
@@ -230,7 +247,7 @@ def _trim(node: PubsubNode) -> None:
         node.partial = True
 
 
-@transaction.atomic
+@fenced
 def finish(
     claim: Claim,
     *,
@@ -268,6 +285,7 @@ def finish(
     # As of the start: what came since is only known through notifications. Asked for again meanwhile, as when one of
     # those could not be taken in, this was not enough.
     node.checked_at = claim.started if node.sync_requested is None else None
+    node.checked_token = claim.token
     node.failures, node.next_attempt = 0, None
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.save()
@@ -334,7 +352,7 @@ def learn_place(node: PubsubNode) -> None:
         node.extra["moves"] = places[edited] > places[follower]
 
 
-@transaction.atomic
+@fenced
 def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
     """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later."""
     node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
@@ -347,33 +365,34 @@ def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
         set_state(node, SyncState.ERROR, error)
     node.failures += 1
     delay = min(settings.RETRY_DELAY * 2 ** min(node.failures - 1, 20), settings.RETRY_MAX_DELAY)
-    node.next_attempt = timezone.now() + timedelta(seconds=delay * random.uniform(0.8, 1.2)) if retry else None  # noqa: S311
+    node.next_attempt = clock.now() + timedelta(seconds=delay * random.uniform(0.8, 1.2)) if retry else None  # noqa: S311
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.tombstones.all().delete()
     node.save()
 
 
 @transaction.atomic
-def release(claim: Claim) -> None:
-    """Give a claim back, as at a stop: another process may take it up at once."""
-    PubsubNode.objects.filter(pk=claim.node_pk, sync_owner=claim.owner).update(sync_owner="", sync_heartbeat=None)
+def release(pk: int, owner: str) -> None:
+    """Give a claim back: another process may take the node up at once. Does nothing if `owner` has no claim."""
+    PubsubNode.objects.filter(pk=pk, sync_owner=owner).update(sync_owner="", sync_heartbeat=None)
 
 
-def due(account_pk: int, limit: int, *, online_since: datetime | None) -> list[int]:
-    """Return the nodes of an account that a worker is to synchronise now, most pressing first.
+def due(account_pk: int, limit: int, *, token: int) -> list[int]:
+    """Return the nodes of an account that a worker should synchronise now, most pressing first.
 
-    Asked for; never synchronised; failed, and their time has come; interrupted; not checked since the
-    session started, or doubted; to be compared again by schedule.
+    Requested; never synchronised; failed, and their time has come; interrupted; not checked under the account's
+    fencing token `token`, or doubted; due for a scheduled comparison. A time in the future is never waited for.
     """
-    now = timezone.now()
-    silent = now - timedelta(seconds=settings.SYNC_CLAIM_TIMEOUT)
-    free: QuerySet[PubsubNode] = PubsubNode.objects.filter(
-        Q(sync_owner="") | Q(sync_heartbeat__isnull=True) | Q(sync_heartbeat__lt=silent), account_id=account_pk
+    now = clock.now()
+    free = PubsubNode.objects.unclaimed(now).filter(account_id=account_pk)
+    longest_wait = timedelta(seconds=2 * settings.RETRY_MAX_DELAY)
+    waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
+    unchecked = (
+        Q(checked_at__isnull=True)
+        | ~Q(checked_token=token)
+        | Q(checked_at__gt=now + clock.TOLERANCE)
+        | _reconciled_before(now)
     )
-    waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now)
-    unchecked = Q(checked_at__isnull=True) | _reconciled_before(now)
-    if online_since is not None:
-        unchecked |= Q(checked_at__lt=online_since)
     wanted = (
         Q(sync_state__isnull=True)
         | Q(sync_state=SyncState.IN_PROGRESS)

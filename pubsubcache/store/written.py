@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 
-from django.db import transaction
-
 from pubsubcache.models import PubsubNode
 from pubsubcache.store.changes import Change, Outcome, apply_changes
+from pubsubcache.store.leases import fenced
 
 
-@transaction.atomic
-def apply_at(node_pk: int, revision: int, changes: Sequence[Change]) -> Outcome | None:
-    """Apply what the service answered when the node was at `revision`.
+@fenced
+def apply_at(node: PubsubNode, changes: Sequence[Change]) -> Outcome | None:
+    """Apply what the service answered after `node`, the node's row, was read.
 
-    Returns None, and changes nothing, when notifications changed the node meanwhile: they may be newer.
+    Returns None, and changes nothing, when notifications or a synchronisation may have brought what is newer.
     """
-    node = PubsubNode.objects.select_for_update().only("revision").filter(pk=node_pk).first()
-    if node is None or node.revision != revision:
+    as_read = {"revision": node.revision, "next_position": node.next_position, "sync_owner": ""}
+    if not PubsubNode.objects.select_for_update().filter(pk=node.pk, **as_read).exists():
         return None
-    return apply_changes(node_pk, changes)
+    return apply_changes(node.pk, changes)

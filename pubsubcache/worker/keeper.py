@@ -4,20 +4,20 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
-from datetime import datetime
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
 from pubsubcache.conf import settings
 from pubsubcache.events import EventApplier
-from pubsubcache.exceptions import AuthenticationFailed, PubsubCacheError, ServiceError, SyncInProgress
+from pubsubcache.exceptions import AuthenticationFailed, LeaseLost, PubsubCacheError, ServiceError, SyncInProgress
 from pubsubcache.models import Account
 from pubsubcache.reconciling import keep_up
 from pubsubcache.service import sessions
-from pubsubcache.store import accounts, in_thread, nodes, syncing
+from pubsubcache.store import accounts, in_thread, nodes, syncing, uninterrupted
+from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.sync import verify
 from pubsubcache.types import PubsubEvent
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
@@ -29,12 +29,13 @@ QUIET = 0.1  # seconds without news of a node before its ids are compared
 
 
 class Keeper:
-    """The work of a worker for one account, from `start` to `stop`; `on_failure` is called when it must begin anew."""
+    """The work of a worker for one account, from `start` to `stop`."""
 
-    def __init__(self, account: Account, worker: str, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, account: Account) -> None:
         self.account_pk = account.pk
         self.jid = account.jid
-        self.worker = worker
+        #: The lease under which everything here is written; renewed when a session begins anew.
+        self.lease = Lease(account.pk, account.worker, account.fencing_token)
         self.login = self.login_of(account)
         self._session = Session(self.login, on_event=self._on_event, on_status=self._on_status)
         self._applier = EventApplier(
@@ -50,8 +51,10 @@ class Keeper:
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._all_doubtful = False
-        self._on_failure = on_failure
-        #: Whether a job ended that should not have: what came since may be lost, so begin anew.
+        self._sessions = 0  # begun without resuming the stream before
+        self._recorded = 0  # the last of them that the account's row knows of
+        self._recording = False
+        #: Whether a job ended that should run on: what came since may be lost, so a new keeper starts anew.
         self.failed = False
 
     @staticmethod
@@ -77,7 +80,10 @@ class Keeper:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("A job for %s failed; its session begins anew.", self.jid, exc_info=error)
             self.failed = True
-            self._on_failure()
+
+    def has_lost(self, account: Account) -> bool:
+        """Whether another worker has held the account meanwhile, as its row `account` shows."""
+        return not self._recording and account.fencing_token > self.lease.token
 
     async def stop(self) -> None:
         """End the session, store what came, give up claims."""
@@ -104,6 +110,10 @@ class Keeper:
         self._applier.feed(event)
 
     def _on_status(self, status: SessionStatus) -> None:
+        if status.state == "online" and not status.resumed:
+            # What the lost session brought and is not yet written is older than what this one reads.
+            self._sessions += 1
+            self._applier.void()
         self._statuses.put_nowait(status)
         if status.state == "online":
             self._unsure = dict.fromkeys(self._unsure, time.monotonic())
@@ -132,9 +142,11 @@ class Keeper:
                 while not self._statuses.empty():
                     status = self._statuses.get_nowait()
                 try:
-                    await in_thread(accounts.save_status)(
-                        self.worker, self.account_pk, status.state, status.detail, status.session_started
-                    )
+                    await self._store_status(status)
+                except LeaseLost:
+                    logger.warning("Another worker holds %s now.", self.jid)
+                    self.failed = True
+                    return
                 except Exception as error:
                     logger.warning("The status of %s could not be stored: %s", self.jid, error)
                     await asyncio.sleep(1.0)
@@ -142,12 +154,34 @@ class Keeper:
                     break
             self.wake()
 
+    async def _store_status(self, status: SessionStatus) -> None:
+        if status.state != "online" or self._is_recorded():
+            await in_thread(accounts.save_status)(self.lease, status.state, status.detail)
+            return
+        number = self._sessions
+        self._recording = True
+        try:
+            begin = in_thread(accounts.begin_session)(self.lease, status.session_started)
+            self.lease = await uninterrupted(begin)
+        finally:
+            self._recording = False
+        self._recorded = number
+        if self._is_recorded():
+            self._applier.open(self.lease)
+
+    def _is_recorded(self) -> bool:
+        """Whether the lease is that of the session as it is now: before, nothing may be written for it."""
+        return self._recorded == self._sessions
+
     async def _keep_nodes(self) -> None:
         while True:
             self._due.clear()
-            if self._session.online:
+            if self._session.online and self._is_recorded():
                 try:
-                    await self._attend()
+                    with acting_under(self.lease):
+                        await self._attend()
+                except LeaseLost:
+                    logger.debug("The lease of %s ended.", self.jid)
                 except Exception as error:
                     logger.warning("What is due for %s could not be looked up: %s", self.jid, error)
             with suppress(TimeoutError):
@@ -170,8 +204,8 @@ class Keeper:
         free = settings.SYNC_CONCURRENCY - len(self._busy)
         if free <= 0:
             return
-        since: datetime | None = self._session.started_at
-        for pk in await in_thread(syncing.due)(self.account_pk, free + len(self._busy), online_since=since):
+        due = in_thread(syncing.due)(self.account_pk, free + len(self._busy), token=self.lease.token)
+        for pk in await due:
             if pk not in self._busy and len(self._busy) < settings.SYNC_CONCURRENCY:
                 self._start(pk, self._synchronise(pk))
 
@@ -183,6 +217,8 @@ class Keeper:
             await work
         except SyncInProgress:
             logger.debug("Another process synchronises node %d.", pk)
+        except LeaseLost:
+            logger.debug("The lease of %s ended while node %d was synchronised.", self.jid, pk)
         except PubsubCacheError as error:
             logger.warning("Node %d of %s is not in sync: %s", pk, self.jid, error)
         except (OperationalError, InterfaceError) as error:

@@ -22,13 +22,14 @@ from pubsubcache.conf import settings
 from pubsubcache.models import Account
 from pubsubcache.rpc import WORKERS_GROUP, worker_channel
 from pubsubcache.service import wakers
-from pubsubcache.store import accounts, in_thread
+from pubsubcache.store import accounts, in_thread, uninterrupted
 from pubsubcache.worker.keeper import Keeper
 
 logger = logging.getLogger(__name__)
 
 GROUP_RENEWAL = 3600.0
 STOP_TIMEOUT = 15.0
+RELEASE_TIMEOUT = 5.0
 
 
 def worker_name() -> str:
@@ -69,6 +70,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         """Hold sessions and answer requests until `stop`; then end the sessions and give the leases back."""
         logger.info("Worker %s has started.", self.name)
         with wakers.offered(self._wake):
+            renewal = asyncio.create_task(self._forever(self._keep_renewing, "renewal"))
             tasks = [
                 asyncio.create_task(self._forever(job, name))
                 for name, job in [
@@ -82,15 +84,23 @@ class PubsubWorker(Worker):  # type: ignore[misc]
                 await self._stopping.wait()
             finally:
                 await self._end(tasks)
+                renewal.cancel()
+                await asyncio.gather(renewal, return_exceptions=True)
+                await self._release()
         logger.info("Worker %s has stopped.", self.name)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        """End the sessions; the leases are kept until what came in is stored."""
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
                 await asyncio.gather(*(keeper.stop() for keeper in self._keepers.values()), return_exceptions=True)
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT):
                 await in_thread(accounts.release_accounts)(self.name)
         except Exception as error:  # the database may be away: the leases then expire
             logger.warning("The leases could not be given back: %s", error or type(error).__name__)
@@ -135,13 +145,24 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         for keeper in self._keepers.values():
             keeper.wake()
 
+    async def _keep_renewing(self) -> None:
+        """Renew the leases, whatever else takes long; give all up when that has failed for too long."""
+        while True:
+            try:
+                await in_thread(accounts.renew_leases)(self.name)
+            except Exception as error:
+                logger.warning("The leases could not be renewed: %s", error)
+            else:
+                self._renewed = time.monotonic()
+            await asyncio.sleep(settings.HEARTBEAT_INTERVAL)
+
     async def _keep_leases(self) -> None:
         while True:
             self._due.clear()
             try:
-                held = await in_thread(accounts.claim_accounts)(self.name)
+                held = await uninterrupted(in_thread(accounts.claim_accounts)(self.name))
             except Exception as error:
-                logger.warning("The leases could not be renewed: %s", error)
+                logger.warning("The leases could not be looked at: %s", error)
                 if time.monotonic() - self._renewed > settings.LEASE_TIMEOUT:
                     await self._hold([])  # another worker may have them by now
             else:
@@ -155,9 +176,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
     async def _hold(self, held: list[Account]) -> None:
         """Bring the keepers in line with the accounts that are ours."""
         by_pk = {account.pk: account for account in held}
-        leaving = [
-            pk for pk, keeper in self._keepers.items() if pk not in by_pk or keeper.login != Keeper.login_of(by_pk[pk])
-        ]
+        leaving = [pk for pk, keeper in self._keepers.items() if self._must_end(keeper, by_pk.get(pk))]
         if leaving:
             await asyncio.gather(*(self._keepers[pk].stop() for pk in leaving))
         for pk in leaving:
@@ -166,5 +185,12 @@ class PubsubWorker(Worker):  # type: ignore[misc]
             await in_thread(accounts.release_accounts)(self.name, gone)
         for pk, account in by_pk.items():
             if pk not in self._keepers:
-                self._keepers[pk] = Keeper(account, self.name, on_failure=self._due.set)
+                self._keepers[pk] = Keeper(account)
                 self._keepers[pk].start()
+
+    @staticmethod
+    def _must_end(keeper: Keeper, account: Account | None) -> bool:
+        """Whether the work for an account ends, given its row if it is still ours."""
+        if account is None or keeper.failed:
+            return True
+        return keeper.login != Keeper.login_of(account) or keeper.has_lost(account)

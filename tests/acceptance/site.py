@@ -49,6 +49,7 @@ def _node(jid: str, address: NodeAddress) -> PubsubNode | None:
     return (
         PubsubNode.objects.select_related("account")
         .filter(account__jid=jid, service=address.service, name=address.name)
+        .with_time()
         .first()
     )
 
@@ -93,7 +94,7 @@ class Site:
 
     async def account(self) -> Account:
         """Return the account's row as it is now."""
-        return await in_thread(Account.objects.get)(jid=self.jid)
+        return await in_thread(Account.objects.with_time().get)(jid=self.jid)
 
     async def is_online(self) -> bool:
         """Whether the account's session is up."""

@@ -154,7 +154,7 @@ def test_nodes_that_were_checked_together_are_compared_again_in_turns(settings: 
 
     def number_due(seconds: float) -> int:
         PubsubNode.objects.update(checked_at=timezone.now() - timedelta(seconds=seconds))
-        return len(syncing.due(account.pk, 100, online_since=None))
+        return len(syncing.due(account.pk, 100, token=0))
 
     numbers = [number_due(seconds) for seconds in (740, 800, 870, 940, 1001)]
     assert numbers == sorted(set(numbers))

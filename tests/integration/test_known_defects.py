@@ -76,7 +76,7 @@ async def test_an_error_is_told_and_tried_again() -> None:
         assert "too many requests" in node.sync_error
         assert node.next_attempt is not None
         await in_thread(PubsubNode.objects.filter(pk=node.pk).update)(next_attempt=timezone.now())
-        assert await in_thread(syncing.due)(node.account_id, 10, online_since=None) == [node.pk]
+        assert await in_thread(syncing.due)(node.account_id, 10, token=0) == [node.pk]
         service.errors.clear()
         await sync_node(service, node.pk)
         await in_thread(node.refresh_from_db)()

@@ -229,31 +229,32 @@ def moments(**ago: float) -> dict[str, Any]:
 
 HELD = {"worker": "w", "status": "online"}
 LOST = {"worker": "w", "status": "connecting"}
-# (account, seconds ago the session started, subscribed, seconds ago it was checked) -> who answers: with the service
-# within reach, and without. A star marks an answer as stale.
-TRUST: list[tuple[str, dict[str, Any], float, bool, float | None, str, str]] = [
-    ("followed", HELD, 7200, True, 3600, "cache", "cache"),
-    ("followed, just checked", HELD, 7200, True, 1, "cache", "cache"),
-    ("the session began after it was checked", HELD, 10, True, 20, "service", "cache*"),
-    ("in doubt", HELD, 7200, True, None, "service", "cache*"),
-    ("not subscribed, fresh", HELD, 7200, False, 200, "cache", "cache"),
-    ("not subscribed, aged", HELD, 7200, False, 400, "service", "cache*"),
-    ("the session is lost", LOST, 7200, True, 3600, "cache*", "cache*"),
-    ("the session is lost, just checked", LOST, 7200, True, 1, "cache*", "cache*"),
-    ("the session is lost, not subscribed, fresh", LOST, 7200, False, 200, "cache", "cache"),
+# (account, sessions begun since it was checked, subscribed, seconds ago it was checked) -> who answers: with the
+# service within reach, and without. A star marks an answer as stale.
+TRUST: list[tuple[str, dict[str, Any], int, bool, float | None, str, str]] = [
+    ("followed", HELD, 0, True, 3600, "cache", "cache"),
+    ("followed, just checked", HELD, 0, True, 1, "cache", "cache"),
+    ("the session began after it was checked", HELD, 1, True, 20, "service", "cache*"),
+    ("in doubt", HELD, 0, True, None, "service", "cache*"),
+    ("not subscribed, fresh", HELD, 0, False, 200, "cache", "cache"),
+    ("not subscribed, aged", HELD, 0, False, 400, "service", "cache*"),
+    ("the session is lost", LOST, 0, True, 3600, "cache*", "cache*"),
+    ("the session is lost, just checked", LOST, 0, True, 1, "cache*", "cache*"),
+    ("the session is lost, not subscribed, fresh", LOST, 0, False, 200, "cache", "cache"),
     ("no worker, fresh", {}, 0, True, 200, "cache", "cache"),
     ("no worker, aged", {}, 0, True, 400, "service", "cache*"),
     ("no worker, in doubt", {}, 0, False, None, "service", "cache*"),
+    ("checked in the future", HELD, 0, False, -3600, "service", "cache*"),
 ]
 
 
 @pytest.mark.parametrize("case", TRUST, ids=lambda case: case[0])
 @in_loop
 async def test_who_answers(case: Any) -> None:
-    _, account, started, subscribed, checked, reachable, away = case
+    _, account, begun, subscribed, checked, reachable, away = case
     service = await synced()
     if account:
-        await change_account(**account, **moments(heartbeat=1, session_started=started))
+        await change_account(**account, **moments(heartbeat=1), fencing_token=begun)
     await change(subscribed=subscribed, checked_at=None if checked is None else moments(at=checked)["at"])
     service.publish("seen only by the service")
     page = await read(service)
@@ -271,10 +272,18 @@ async def test_who_answers(case: Any) -> None:
 @in_loop
 async def test_a_dead_worker_follows_nothing() -> None:
     service = await synced()
-    await change_account(**HELD, **moments(heartbeat=60, session_started=7200))
+    await change_account(**HELD, **moments(heartbeat=60))
     await change(**moments(checked_at=3600))
     assert (await read(service)).origin == "service"
     assert (await unreachable()).stale
+
+
+@in_loop
+async def test_heartbeat_in_the_future_proves_nothing() -> None:
+    service = await synced()
+    await change_account(**HELD, **moments(heartbeat=-7200))
+    await change(**moments(checked_at=3600))
+    assert (await read(service)).origin == "service"
 
 
 @in_loop
@@ -317,7 +326,7 @@ async def test_the_cache_alone() -> None:
 async def test_nobody_to_ask() -> None:
     with pytest.raises(ServiceUnreachable):
         await unreachable()
-    await change_account(**HELD, **moments(heartbeat=1, session_started=60))
+    await change_account(**HELD, **moments(heartbeat=1))
     with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
         await unreachable()
     with pytest.raises(InvalidRequest, match="nobody"):

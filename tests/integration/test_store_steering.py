@@ -141,11 +141,11 @@ def test_always_and_back() -> None:
     set_policy(PubsubNode.objects.all(), "always")
     node = PubsubNode.objects.get()
     assert (node.sync_state, node.policy) == (None, "always")
-    assert syncing.due(node.account_id, 5, online_since=None) == [node.pk]
+    assert syncing.due(node.account_id, 5, token=0) == [node.pk]
     set_policy(PubsubNode.objects.all(), "auto")
     node = PubsubNode.objects.get()
     assert node.sync_state == "NO_SYNC"
-    assert syncing.due(node.account_id, 5, online_since=None) == []
+    assert syncing.due(node.account_id, 5, token=0) == []
 
 
 def test_what_is_in_sync_stays_so() -> None:
@@ -200,26 +200,26 @@ def test_a_request_for_a_synchronisation_is_most_pressing() -> None:
     asked = make_node("asked", sync_state="NO_SYNC", size=0)
     waiting = make_node("failed", sync_state="ERROR", next_attempt=NOW + timedelta(hours=1), size=0)
     make_node("hidden", sync_state="ERROR", size=0)
-    assert syncing.due(account_pk, 9, online_since=None) == [other.pk]
+    assert syncing.due(account_pk, 9, token=0) == [other.pk]
     assert request_sync(PubsubNode.objects.filter(pk=asked.pk)) == 1
-    assert syncing.due(account_pk, 9, online_since=None) == [asked.pk, other.pk]
-    assert syncing.due(account_pk, 1, online_since=None) == [asked.pk]
+    assert syncing.due(account_pk, 9, token=0) == [asked.pk, other.pk]
+    assert syncing.due(account_pk, 1, token=0) == [asked.pk]
     PubsubNode.objects.filter(pk=waiting.pk).update(next_attempt=NOW - timedelta(seconds=1))
-    assert set(syncing.due(account_pk, 9, online_since=None)) == {asked.pk, other.pk, waiting.pk}
+    assert set(syncing.due(account_pk, 9, token=0)) == {asked.pk, other.pk, waiting.pk}
     claimed = syncing.claim(asked.pk, "me")
     assert claimed is not None
     assert claimed.fetch_evicted
-    assert asked.pk not in syncing.due(account_pk, 9, online_since=None)
+    assert asked.pk not in syncing.due(account_pk, 9, token=0)
 
 
 def test_what_was_checked_before_the_session_began_is_due() -> None:
     node = make_node()
-    assert syncing.due(node.account_id, 9, online_since=NOW - timedelta(minutes=1)) == []
-    assert syncing.due(node.account_id, 9, online_since=timezone.now()) == [node.pk]
+    assert syncing.due(node.account_id, 9, token=0) == []
+    assert syncing.due(node.account_id, 9, token=1) == [node.pk]
     PubsubNode.objects.update(checked_at=NOW - timedelta(hours=2))
-    assert syncing.due(node.account_id, 9, online_since=None) == [node.pk]
+    assert syncing.due(node.account_id, 9, token=0) == [node.pk]
     nodes.doubt_all(node.account_id)
-    assert syncing.due(node.account_id, 9, online_since=None) == [node.pk]
+    assert syncing.due(node.account_id, 9, token=0) == [node.pk]
 
 
 def test_a_doubt_asks_for_more_only_while_the_node_is_synchronised() -> None:

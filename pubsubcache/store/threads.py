@@ -1,0 +1,33 @@
+"""Calls of the store from asynchronous code."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from channels.db import database_sync_to_async
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+in_thread = database_sync_to_async
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end, also when cancelled meanwhile, and only then raise `CancelledError`.
+
+    A thread cannot be cancelled. Without this, the caller would leave while the thread still commits, and what it
+    acquired would belong to nobody.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        logger.warning("A cancelled call of the store failed: %s", failure)
+    raise cancelled
