@@ -35,7 +35,8 @@ class Defaults:
     COMPARE_INTERVAL: float = 86_400.0  # and its contents so often
     # Notifications
     EVENT_BATCH_SIZE: int = 200  # notifications written in one transaction, at most
-    EVENT_QUEUE_SIZE: int = 20_000  # notifications waiting; past it the nodes are compared anew instead
+    EVENT_QUEUE_SIZE: int = 20_000  # notifications waiting for one account; past it, the busiest node loses its own
+    EVENT_QUEUE_BYTES: int = 64 * 1024 * 1024  # memory that they may take
     # XMPP
     CONNECT_TIMEOUT: float = 20.0
     IQ_TIMEOUT: float = 30.0  # how long a service may take to answer one request

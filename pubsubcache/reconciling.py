@@ -27,7 +27,7 @@ SyncState = PubsubNode.SyncState
 async def keep_up(service: PubsubService, node_pk: int, settled: Settled = at_once) -> None:
     """Bring a node that is due in line with the service: by its ids where they tell enough, else by all its items.
 
-    `settled` waits until the notifications that came so far are stored. Raises what `sync_node` raises.
+    `settled` waits until the notifications of a node that came so far are stored. Raises what `sync_node` raises.
     """
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None or not (_ids_tell_enough(node) and await _reconciled(service, node, settled)):
@@ -72,7 +72,7 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
     if node is None:
         return False
     ids = await service.get_item_ids(node.address)
-    await settled()
+    await settled(node.address)
     if (difference := await in_thread(comparing.differing)(pk, node.revision, ids)) is None:
         return None
     gone, missing = difference
@@ -83,7 +83,7 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
     # A list may be cut short: only what the service does not give when asked for it is gone.
     if not ids or await live.read_ids(service, node.address, gone):
         return False
-    await settled()
+    await settled(node.address)
     outcome = await in_thread(apply_at)(node, [Removal(name) for name in gone])
     if outcome is None:
         return None

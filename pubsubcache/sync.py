@@ -45,14 +45,14 @@ from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
-Settled = Callable[[], Awaitable[None]]
+Settled = Callable[[NodeAddress], Awaitable[None]]
 VERIFICATIONS = 20
 NEWEST_PAGES = 5  # of newest items are read to see their order, rather than all
 ORDER_ATTEMPTS = 3
 MAX_METADATA = 255  # characters of a value that a service says of a node
 
 
-async def at_once() -> None:
+async def at_once(address: NodeAddress) -> None:
     """Wait for nothing: where no notifications are received."""
 
 
@@ -83,8 +83,8 @@ async def sync_node(
     """Synchronise a node.
 
     `fetch_evicted`: bring back what was purged from the cache. `progress` is called with the items read so far, and
-    with their number as far as the service says it; `settled` waits until the notifications that
-    came so far are stored. Raises `SyncInProgress` when another process
+    with their number as far as the service says it; `settled` waits until the notifications
+    of a node that came so far are stored. Raises `SyncInProgress` when another process
     does it, `SyncFailed` or what `PubsubService` raises when it fails; the node's row then says why.
     """
     began = time.monotonic()
@@ -266,7 +266,7 @@ class _Run:
             [item for item in page.items if self.parse_anew or stored.get(item.id) != item.xml],
         )
         # What the service said before this page must not be written after it.
-        await self.settled()
+        await self.settled(self.address)
         self.revision = await in_thread(syncing.store_page)(self.claim, page.items, prepared, page.revision, page.total)
 
     def _report(self, done: int, total: int | None) -> None:
@@ -311,7 +311,7 @@ async def verify(service: PubsubService, node_pk: int, settled: Settled = at_onc
     """Compare which items a node has, and their order, with the service's list of ids.
 
     For what notifications don't tell: items that the service drops silently to make room, the place of edited ones.
-    `settled` waits until what came before is stored. Returns False when something changed meanwhile,
+    `settled` waits until what came before for the node is stored. Returns False when something changed meanwhile,
     so that it is to be done again. A node that differs is put in order, or synchronised. Raises `ServiceUnreachable`
     when the service cannot be asked now: a stream that is resumed has nothing else compared.
     """
@@ -354,7 +354,7 @@ async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settle
             return Verdict.UNREACHED
         await in_thread(nodes.doubt_node)(node.pk)
         return Verdict.REFUSED
-    await settled()
+    await settled(node.address)
     verdict: Verdict = await in_thread(comparing.compare)(node.pk, node.revision, ids, newest=newest)
     return verdict
 

@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"lookups"},
     {"fields", "querysets", "models", "analysers", "signals", "service"},
     {"store"},
-    {"rpc", "analysing", "listing", "live", "sync", "reconciling", "events", "search", "cache", "database", "exchange"},
+    {"rpc", "analysing", "listing", "live", "sync", "reconciling", "events", "event_queue", "event_fetching", "search", "cache", "database", "exchange"},
     {"consumers", "routing", "worker", "receivers", "checks", "admin", "management", "templatetags", "plugin"},
 ]
 # Neither above nor below: the XMPP side, which knows only the lowest layer and the protocol it speaks.

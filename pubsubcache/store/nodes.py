@@ -328,9 +328,19 @@ def give_up_subscription(account_pk: int, address: NodeAddress) -> None:
 
 
 @fenced
-def doubt_all(account_pk: int) -> None:
-    """Stop vouching for all nodes of an account until they were compared with their services."""
-    PubsubNode.objects.filter(account_id=account_pk).doubt()
+def doubt_all(account_jid: str, service: str | None = None) -> list[int]:
+    """Stop vouching for all nodes of an account until they are compared with their services; return their keys.
+
+    Args:
+        account_jid: The bare JID of the account.
+        service: Only the nodes of this service.
+    """
+    chosen = PubsubNode.objects.filter(account__jid=account_jid)
+    if service is not None:
+        chosen = chosen.filter(service=service)
+    pks = list(chosen.order_by("pk").values_list("pk", flat=True))
+    chosen.order_by().doubt()
+    return pks
 
 
 def pending_unsubscriptions(account_pk: int) -> list[tuple[int, NodeAddress]]:

@@ -43,14 +43,13 @@ class Keeper:
             self._session,
             on_unsure=self._on_unsure,
             on_doubt=lambda pk: self.wake(),
-            on_overflow=self._on_overflow,
+            on_overflow=self.wake,
         )
         self._due = asyncio.Event()
         self._statuses: asyncio.Queue[SessionStatus] = asyncio.Queue()
         self._unsure: dict[int, float] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._all_doubtful = False
         self._sessions = 0  # begun without resuming the stream before
         self._recorded = 0  # the last of them that the account's row knows of
         self._recording = False
@@ -95,7 +94,7 @@ class Keeper:
         if not self.failed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_TIMEOUT):
-                    await self._applier.join()
+                    await self._applier.finish()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -113,6 +112,7 @@ class Keeper:
         if status.state == "online" and not status.resumed:
             # What the lost session brought and is not yet written is older than what this one reads.
             self._sessions += 1
+            self._applier.close()
             self._applier.void()
         self._statuses.put_nowait(status)
         if status.state == "online":
@@ -121,10 +121,6 @@ class Keeper:
 
     def _on_unsure(self, pk: int) -> None:
         self._unsure[pk] = time.monotonic() + QUIET  # put off while more comes in
-
-    def _on_overflow(self) -> None:
-        self._all_doubtful = True
-        self.wake()
 
     # Jobs
 
@@ -194,9 +190,6 @@ class Keeper:
         return float(min(settings.POLL_INTERVAL, max(soonest, 0.01)))
 
     async def _attend(self) -> None:
-        if self._all_doubtful:
-            await in_thread(nodes.doubt_all)(self.account_pk)
-            self._all_doubtful = False
         for pk in [pk for pk, due in self._unsure.items() if due <= time.monotonic() and pk not in self._busy]:
             del self._unsure[pk]
             self._start(pk, self._verify(pk))

@@ -70,7 +70,7 @@ WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any],
     "a removal": (lambda node: None, lambda node, _: nodes.remove_node(node.pk)),
     "a refusal": (lambda node: None, lambda node, _: nodes.hide_node(node.pk, "forbidden")),
     "a doubt": (lambda node: None, lambda node, _: nodes.doubt_node(node.pk)),
-    "doubt of all": (lambda node: None, lambda node, _: nodes.doubt_all(node.account_id)),
+    "doubt of all": (lambda node: None, lambda node, _: nodes.doubt_all(JID)),
     "a subscription": (lambda node: None, lambda node, _: nodes.set_subscribed(node.pk, True)),
     "a service's ways": (lambda node: None, lambda node, _: nodes.learn(node.pk, publishers=True)),
 }

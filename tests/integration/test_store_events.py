@@ -570,13 +570,15 @@ async def test_an_item_purged_from_the_cache_comes_back_when_it_is_edited() -> N
 
 
 @in_loop
-async def test_over_the_queues_size_all_nodes_are_in_doubt() -> None:
+async def test_node_that_fills_the_queue_loses_its_notifications_and_is_invalidated() -> None:
     with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=3):
         here = await site(0)
         await here.apply(*(publish_event(here.service.publish(f"n{number}")) for number in range(5)))
-    assert here.overflows == [True]
-    assert here.applier.dropped == {"overflow": 2}
-    assert await here.names() == ["n0", "n1", "n2"]
+    assert here.doubted == [here.pk]
+    assert (await here.row()).checked_at is None
+    assert not here.overflows
+    assert here.applier.dropped == {"overflow": 3}
+    assert await here.names() == ["n3", "n4"]
 
 
 class Failing:

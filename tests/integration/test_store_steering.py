@@ -218,7 +218,7 @@ def test_what_was_checked_before_the_session_began_is_due() -> None:
     assert syncing.due(node.account_id, 9, token=1) == [node.pk]
     PubsubNode.objects.update(checked_at=NOW - timedelta(hours=2))
     assert syncing.due(node.account_id, 9, token=0) == [node.pk]
-    nodes.doubt_all(node.account_id)
+    nodes.doubt_all(node.account.jid)
     assert syncing.due(node.account_id, 9, token=0) == [node.pk]
 
 

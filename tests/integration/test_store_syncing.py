@@ -574,10 +574,9 @@ async def test_a_doubt_meanwhile_is_not_forgotten() -> None:
 @in_loop
 async def test_doubts_about_all_nodes_meanwhile_are_not_forgotten() -> None:
     service, pk = await synced(paging="ids")
-    account_pk = (await row(pk)).account_id
 
     async def doubt(service: FakeService) -> None:
-        await in_thread(nodes.doubt_all)(account_pk)
+        await in_thread(nodes.doubt_all)("alice@example.org")
 
     service.hook = at_page(2, doubt)
     await sync_node(service, pk)
