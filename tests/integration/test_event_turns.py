@@ -1,0 +1,477 @@
+"""Notifications of several services: none waits for another's service, and nothing is lost silently."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.test import override_settings
+
+from pubsubcache import events
+from pubsubcache.analysers import registry
+from pubsubcache.events import EventApplier
+from pubsubcache.exceptions import ServiceUnreachable
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.store import in_thread
+from pubsubcache.sync import sync_node
+from pubsubcache.types import NodeAddress, PubsubEvent
+from tests.fakes import FakeService, in_loop, make_item, node_event, note_analyser, publish_event, retract_event
+
+pytestmark = pytest.mark.django_db
+
+ALICE = "alice@example.org"
+NODE = "urn:example:notes"
+SILENT = NodeAddress("silent.example.net", NODE)
+SECOND = NodeAddress(SILENT.service, f"{NODE}/second")
+GOOD = NodeAddress("good.example.net", NODE)
+ALL = (SILENT, SECOND, GOOD)
+
+
+@pytest.fixture(autouse=True)
+def _analyser() -> Iterator[None]:
+    with registry.temporarily(note_analyser(), replace=True):
+        yield
+
+
+@dataclass
+class World:
+    """Three nodes in sync at two services, of which one can fall silent, and what applies their notifications."""
+
+    service: FakeService
+    pks: dict[NodeAddress, int]
+    silent: bool = False
+    speaks: asyncio.Event = field(default_factory=asyncio.Event)
+    unanswered: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    doubted: list[int] = field(default_factory=list)
+    overflows: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.applier = EventApplier(
+            ALICE, self.service, on_doubt=self.doubted.append, on_overflow=lambda: self.overflows.append(True)
+        )
+        real = self.service.get_items
+
+        async def get_items(address: NodeAddress, request: Any) -> Any:
+            if self.silent and address.service == SILENT.service:
+                self.unanswered += 1
+                self.asked.set()
+                await self.speaks.wait()
+            return await real(address, request)
+
+        self.service.get_items = get_items  # type: ignore[method-assign]
+
+    def publish(self, address: NodeAddress, name: str, title: str = "", **more: Any) -> PubsubEvent:
+        """Publish an item at the service; return the notification."""
+        return publish_event(self.service.publish(name, title, address), address=address, **more)
+
+    def feed(self, *notifications: PubsubEvent) -> None:
+        for notification in notifications:
+            self.applier.feed(notification)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.applier.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    @in_thread
+    def titles(self, address: NodeAddress) -> dict[str, str]:
+        items = PubsubItem.objects.filter(node_id=self.pks[address]).in_order()
+        return {item.name: item.parsed["title"] for item in items}
+
+    @in_thread
+    def is_vouched_for(self, address: NodeAddress) -> bool:
+        return PubsubNode.objects.get(pk=self.pks[address]).checked_at is not None
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(20):
+            while not await condition():
+                await asyncio.sleep(0.01)
+
+    async def invalidated(self, address: NodeAddress) -> None:
+        async def is_invalid() -> bool:
+            return not await self.is_vouched_for(address)
+
+        await self.until(is_invalid)
+
+
+@in_thread
+def _make_node(address: NodeAddress) -> int:
+    account, _ = Account.objects.get_or_create(jid=ALICE)
+    extra = {"registry": registry.fingerprint(), "to_sync": True}
+    node = PubsubNode(account=account, service=address.service, name=address.name, analyser="note", extra=extra)
+    node.save()
+    return node.pk
+
+
+async def world() -> World:
+    service, pks = FakeService(), {}
+    for address in ALL:
+        service.fill(2, address)
+        pks[address] = await _make_node(address)
+        await sync_node(service, pks[address])
+    return World(service, pks)
+
+
+def bare(address: NodeAddress, *names: str) -> PubsubEvent:
+    """Return a notification without payloads."""
+    return publish_event(*(make_item(name) for name in names), address=address, has_payload=False)
+
+
+# A service that does not answer
+
+
+@in_loop
+async def test_silent_service_delays_no_other_node() -> None:
+    here = await world()
+    here.silent = True
+    async with here.running():
+        here.feed(bare(SILENT, "item-000"), here.publish(SECOND, "new"), here.publish(GOOD, "new"))
+        await here.applier.join(GOOD)
+        await here.applier.join(SECOND)
+        assert "new" in await here.titles(GOOD)
+        assert "new" in await here.titles(SECOND)
+        await here.asked.wait()
+        assert here.unanswered == 1
+
+
+@in_loop
+async def test_node_that_waits_for_its_service_is_not_vouched_for() -> None:
+    here = await world()
+    here.silent = True
+    async with here.running():
+        here.feed(bare(SILENT, "item-000"))
+        await here.invalidated(SILENT)
+        assert await here.is_vouched_for(SECOND)
+        assert await here.is_vouched_for(GOOD)
+        assert not here.doubted
+
+
+@in_loop
+async def test_node_that_waits_is_invalidated_again_when_more_arrives() -> None:
+    """It may have been synchronised meanwhile, before what arrives now."""
+    here = await world()
+    here.silent = True
+    async with here.running():
+        here.feed(bare(SILENT, "item-000"))
+        await here.invalidated(SILENT)
+        here.silent = False
+        await sync_node(here.service, here.pks[SILENT])
+        assert await here.is_vouched_for(SILENT)
+        here.feed(here.publish(SILENT, "later"))
+        await here.invalidated(SILENT)
+
+
+@in_loop
+async def test_notifications_of_a_node_stay_in_order_across_a_fetch() -> None:
+    here = await world()
+    here.silent = True
+    here.service.publish("bare", "fetched", SILENT)
+    here.service.publish("edited", "fetched", SILENT)
+    here.service.publish("retracted", "fetched", SILENT)
+    async with here.running():
+        with override_settings(PUBSUBCACHE_EVENT_BATCH_SIZE=3):
+            here.feed(bare(SILENT, "bare", "edited", "retracted"))
+            await here.asked.wait()
+            here.feed(
+                publish_event(make_item("edited", "later"), address=SILENT),
+                retract_event("retracted", "item-000", address=SILENT),
+            )
+            await here.invalidated(SILENT)
+            assert "edited" not in await here.titles(SILENT)
+            here.speaks.set()
+            await here.applier.join()
+    titles = await here.titles(SILENT)
+    assert titles == {"item-001": "Title of item-001", "bare": "fetched", "edited": "later"}
+    assert here.doubted == [here.pks[SILENT]]
+
+
+@pytest.mark.parametrize("kind", ["purge", "delete"])
+@in_loop
+async def test_purge_and_deletion_apply_after_what_waits(kind: str) -> None:
+    here = await world()
+    here.silent = True
+    async with here.running():
+        here.feed(bare(SILENT, "item-000"))
+        await here.asked.wait()
+        here.feed(node_event(kind, SILENT))
+        here.speaks.set()
+        await here.applier.join()
+    assert await here.titles(SILENT) == {}
+    exists = await in_thread(PubsubNode.objects.filter(pk=here.pks[SILENT]).exists)()
+    assert exists == (kind == "purge")
+
+
+@in_loop
+async def test_short_fetch_leaves_the_node_vouched_for() -> None:
+    here = await world()
+    here.service.publish("new", "fetched", SILENT)
+    async with here.running():
+        here.feed(bare(SILENT, "new"))
+        await here.applier.join()
+    assert (await here.titles(SILENT))["new"] == "fetched"
+    assert await here.is_vouched_for(SILENT)
+    assert not here.doubted
+
+
+@in_loop
+async def test_fetch_without_answer_ends_and_the_node_goes_on() -> None:
+    here = await world()
+    here.silent = True
+    with override_settings(PUBSUBCACHE_IQ_TIMEOUT=0.05):
+        async with here.running():
+            here.feed(bare(SILENT, "item-000"))
+            await here.asked.wait()
+            here.feed(here.publish(SILENT, "later"))
+            await here.applier.join()
+    assert "later" in await here.titles(SILENT)
+    assert here.doubted == [here.pks[SILENT]]
+    assert not await here.is_vouched_for(SILENT)
+
+
+@in_loop
+async def test_silent_service_is_asked_few_times_at_once_and_fails_for_all_who_wait() -> None:
+    here = await world()
+    here.silent = True
+    addresses = [NodeAddress(SILENT.service, f"{NODE}/{number}") for number in range(10)]
+    for address in addresses:
+        here.pks[address] = await _make_node(address)
+        here.service.fill(1, address)
+    with override_settings(PUBSUBCACHE_IQ_TIMEOUT=0.3):
+        async with here.running():
+            here.feed(*(bare(address, "item-000") for address in addresses))
+            await here.applier.join()
+    assert here.unanswered == 2
+    assert sorted(here.doubted) == sorted(here.pks[address] for address in addresses)
+
+
+@in_loop
+async def test_join_of_another_node_does_not_wait_for_a_fetch() -> None:
+    here = await world()
+    here.silent = True
+    async with here.running():
+        here.feed(bare(SILENT, "item-000"))
+        await here.asked.wait()
+        waiting = asyncio.create_task(here.applier.join(SILENT))
+        await here.applier.join(GOOD)
+        assert not waiting.done()
+        here.speaks.set()
+        await waiting
+
+
+@in_loop
+async def test_finish_gives_up_fetches_and_applies_the_rest() -> None:
+    here = await world()
+    here.silent = True
+    async with here.running():
+        here.feed(bare(SILENT, "item-000"))
+        await here.asked.wait()
+        here.feed(here.publish(SILENT, "later"), bare(SECOND, "item-000"), here.publish(GOOD, "new"))
+        await here.applier.finish()
+    assert "later" in await here.titles(SILENT)
+    assert "new" in await here.titles(GOOD)
+    assert sorted(here.doubted) == sorted([here.pks[SILENT], here.pks[SECOND]])
+    assert here.unanswered == 1
+
+
+# Floods
+
+
+@in_loop
+async def test_flood_costs_other_nodes_nothing() -> None:
+    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=50, PUBSUBCACHE_EVENT_BATCH_SIZE=10):
+        here = await world()
+        here.feed(here.publish(GOOD, "new"), here.publish(SECOND, "new"))
+        here.feed(*(publish_event(make_item(f"flood-{number}"), address=SILENT) for number in range(100)))
+        async with here.running():
+            await here.applier.join()
+    assert "new" in await here.titles(GOOD)
+    assert "new" in await here.titles(SECOND)
+    assert here.doubted == [here.pks[SILENT]]
+    assert await here.is_vouched_for(GOOD)
+    assert await here.is_vouched_for(SECOND)
+    assert not here.overflows
+
+
+@in_loop
+async def test_flood_of_strange_nodes_invalidates_only_nodes_of_its_service() -> None:
+    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=50):
+        here = await world()
+        here.feed(here.publish(GOOD, "new"))
+        for number in range(60):
+            here.feed(publish_event(make_item("x"), address=NodeAddress(SILENT.service, f"strange-{number}")))
+        async with here.running():
+            await here.applier.join()
+    assert "new" in await here.titles(GOOD)
+    assert sorted(here.doubted) == sorted([here.pks[SILENT], here.pks[SECOND]])
+    assert await here.is_vouched_for(GOOD)
+
+
+@in_loop
+async def test_all_nodes_are_invalidated_when_no_service_is_to_blame() -> None:
+    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=200):
+        here = await world()
+        for number in range(201):
+            here.feed(publish_event(make_item("x"), address=NodeAddress(f"{number}.example.com", NODE)))
+        async with here.running():
+            await here.applier.join()
+    assert here.overflows == [True]
+    assert sorted(here.doubted) == sorted(here.pks.values())
+    assert not await here.is_vouched_for(GOOD)
+
+
+@in_loop
+async def test_notification_of_many_items_takes_several_turns_in_order() -> None:
+    here = await world()
+    items = [make_item(f"new-{number:02}") for number in range(25)]
+    with override_settings(PUBSUBCACHE_EVENT_BATCH_SIZE=10):
+        here.feed(publish_event(*items, address=GOOD))
+        async with here.running():
+            await here.applier.join()
+    node = await in_thread(PubsubNode.objects.get)(pk=here.pks[GOOD])
+    assert list(await here.titles(GOOD))[2:] == [item.id for item in items]
+    assert node.revision == 3
+
+
+# Sessions, leases and cancellation
+
+
+@in_loop
+async def test_nothing_fed_before_void_is_written_after_it() -> None:
+    here = await world()
+    here.silent = True
+    here.applier.close()
+    async with here.running():
+        here.feed(publish_event(make_item("item-000", "old"), address=GOOD))
+        here.applier.open()
+        here.feed(bare(SILENT, "item-000"))
+        await here.asked.wait()
+        await here.applier.join(GOOD)
+        here.applier.close()
+        here.feed(publish_event(make_item("item-001", "old"), address=GOOD))
+        here.applier.void()
+        here.feed(publish_event(make_item("item-000", "new"), address=GOOD))
+        here.applier.open()
+        here.speaks.set()
+        await here.applier.join()
+    assert await here.titles(GOOD) == {"item-000": "new", "item-001": "Title of item-001"}
+    assert here.applier.dropped == {"void": 2}
+    assert set(here.doubted) == {here.pks[GOOD], here.pks[SILENT]}
+
+
+@in_loop
+async def test_batch_being_applied_is_not_written_after_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await world()
+    prepare, reached, go_on = events.prepare, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await prepare(*args)
+
+    monkeypatch.setattr(events, "prepare", slow)
+    async with here.running():
+        here.feed(here.publish(GOOD, "new"))
+        await reached.wait()
+        here.applier.void()
+        go_on.set()
+        await here.applier.join()
+    assert "new" not in await here.titles(GOOD)
+    assert here.doubted == [here.pks[GOOD]]
+
+
+@in_loop
+async def test_nothing_is_applied_while_closed_and_all_in_order_after() -> None:
+    here = await world()
+    async with here.running():
+        here.applier.close()
+        here.feed(here.publish(GOOD, "new", "first"), here.publish(GOOD, "new", "second"))
+        here.applier._queue.doubt(SECOND)
+        waiting = asyncio.create_task(here.applier.join(GOOD))
+        await in_thread(lambda: None)()  # longer than a turn takes to begin
+        assert "new" not in await here.titles(GOOD)
+        assert await here.is_vouched_for(SECOND)
+        here.applier.open(object())
+        await waiting
+        await here.applier.join()
+    assert (await here.titles(GOOD))["new"] == "second"
+    assert here.doubted == [here.pks[SECOND]]
+
+
+@in_loop
+async def test_what_a_cancelled_run_did_not_apply_stays_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await world()
+    here.silent = True
+    reached = asyncio.Event()
+
+    async def stuck(*args: Any) -> Any:
+        reached.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "prepare", stuck)
+        async with here.running():
+            here.feed(bare(SILENT, "item-000"))
+            await here.asked.wait()
+            here.feed(here.publish(GOOD, "new", "first"))
+            await reached.wait()
+            here.feed(here.publish(GOOD, "new", "second"))
+    assert "new" not in await here.titles(GOOD)
+    here.silent = False
+    here.service.publish("item-000", "fetched", SILENT)
+    async with here.running():
+        await here.applier.join()
+    assert (await here.titles(GOOD))["new"] == "second"
+    assert (await here.titles(SILENT))["item-000"] == "fetched"
+    assert not here.applier.dropped
+
+
+# The database
+
+
+@in_loop
+async def test_batch_that_the_database_refuses_holds_up_no_other_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await world()
+    apply_changes, order = events.apply_changes, []
+
+    def refusing(pk: int, changes: Any) -> Any:
+        order.append(pk)
+        if pk == here.pks[SILENT] and order.count(pk) < 3:
+            raise OperationalError("out of range")
+        return apply_changes(pk, changes)
+
+    monkeypatch.setattr(events, "apply_changes", refusing)
+    async with here.running():
+        here.feed(here.publish(SILENT, "first"), here.publish(GOOD, "new"))
+        await here.applier.join(GOOD)
+        here.feed(here.publish(SILENT, "second"))
+        await here.applier.join()
+    assert order[:2] == [here.pks[SILENT], here.pks[GOOD]]
+    assert list(await here.titles(SILENT))[2:] == ["first", "second"]
+    assert not here.doubted
+
+
+@in_loop
+async def test_error_of_a_write_ends_its_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await world()
+    apply_changes = events.apply_changes
+
+    def failing(pk: int, changes: Any) -> Any:
+        if pk == here.pks[SILENT]:
+            raise ServiceUnreachable("no more")
+        return apply_changes(pk, changes)
+
+    monkeypatch.setattr(events, "apply_changes", failing)
+    async with here.running():
+        here.feed(here.publish(SILENT, "new"), here.publish(GOOD, "new"))
+        await here.applier.join()
+    assert "new" in await here.titles(GOOD)
+    assert here.doubted == [here.pks[SILENT]]
