@@ -260,7 +260,7 @@ class EventQueue:
     # Waiting
 
     async def settled(self, address: NodeAddress) -> None:
-        """Wait until all notifications of a node taken in so far are applied or dropped, and doubts about it written."""
+        """Wait until the notifications of a node taken in so far are applied or dropped, and its doubts written."""
         taken_in = self._fed
         while self._is_pending(address, taken_in):
             await self._progress.wait()

@@ -25,7 +25,6 @@ from pubsubcache.signals import announce, items_published, items_retracted, node
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
-from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract
@@ -178,7 +177,8 @@ class EventApplier:
             return await in_thread(function)(*args)
 
     async def _find(self, address: NodeAddress) -> PubsubNode | None:
-        return await in_thread(nodes.find_node)(self.account, address)
+        node: PubsubNode | None = await in_thread(nodes.find_node)(self.account, address)
+        return node
 
     async def _database_answers(self, address: NodeAddress) -> bool:
         try:

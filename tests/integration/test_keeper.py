@@ -27,7 +27,7 @@ def _make() -> tuple[Account, int]:
 async def test_a_node_whose_comparison_met_a_lost_session_is_compared_once_that_is_back() -> None:
     """A stream that is resumed has missed nothing, so nothing else has the node compared."""
     account, pk = await _make()
-    keeper: Any = Keeper(account, "w")
+    keeper: Any = Keeper(account)
     with pytest.raises(ServiceUnreachable):
         await keeper._verify(pk)
     assert keeper._unsure[pk] > time.monotonic() + 1

@@ -384,7 +384,7 @@ async def test_a_dead_owners_claim_expires_and_it_loses() -> None:
     with pytest.raises(syncing.ClaimLost):
         await in_thread(syncing.finish)(dead, subscribed=True, extra={}, changes={}, reverse=False)
     await in_thread(syncing.fail)(dead, "late")
-    await in_thread(syncing.release)(dead)
+    await in_thread(syncing.release)(pk, dead.owner)
     assert (await row(pk)).sync_error == ""
     await check_equal(pk, service)
 
