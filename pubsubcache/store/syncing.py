@@ -14,11 +14,12 @@ from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, Q, QuerySet, Value
 from django.utils import timezone
 
+from pubsubcache.bounds import max_listed
 from pubsubcache.conf import settings
-from pubsubcache.exceptions import SyncFailed
+from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
 from pubsubcache.store.nodes import set_state
-from pubsubcache.store.purging import evict
+from pubsubcache.store.purging import BATCH, empty, evict
 from pubsubcache.types import MAX_NUMBER, Item
 
 SyncState = PubsubNode.SyncState
@@ -168,8 +169,7 @@ def store_page(
     node.sync_done += len(page)
     node.sync_total = total if total is None or total <= MAX_NUMBER else None
     node.sync_heartbeat = now
-    if node.item_count > settings.MAX_NODE_ITEMS:
-        _trim(node)
+    trim(node)
     node.save()
     return node.revision
 
@@ -221,13 +221,19 @@ def _upsert(rows: list[PubsubItem]) -> None:
     )
 
 
-def _trim(node: PubsubNode) -> None:
-    """Give up the oldest items over the limit."""
-    surplus = node.item_count - settings.MAX_NODE_ITEMS
-    if surplus > 0:
-        oldest = node.items.in_order().values_list("pk", flat=True)[:surplus]
-        evict(node, PubsubItem.objects.filter(pk__in=list(oldest)))
+def trim(node: PubsubNode) -> None:
+    """Evict the oldest items over `MAX_NODE_ITEMS`. The caller saves.
+
+    Raises `NodeTooLarge` when more were evicted than a node may list: those of a node that is never listed to its
+    end would grow for ever.
+    """
+    while (surplus := node.item_count - settings.MAX_NODE_ITEMS) > 0:
+        oldest = node.items.in_order().values_list("pk", flat=True)[: min(surplus, BATCH)]
+        if not evict(node, PubsubItem.objects.filter(pk__in=list(oldest))):
+            break
         node.partial = True
+    if node.evicted_count > max_listed():
+        raise NodeTooLarge(f"The node {node.name} has over {max_listed()} items.")
 
 
 @transaction.atomic
@@ -351,6 +357,31 @@ def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.tombstones.all().delete()
     node.save()
+
+
+def refuse(claim: Claim, error: str) -> None:
+    """End a listing of a node that is too large for the cache: nothing of it stays; `error` says why.
+
+    It is tried again after `COMPARE_INTERVAL`.
+    """
+    if _refuse(claim, error):
+        empty(claim.node_pk)
+
+
+@transaction.atomic
+def _refuse(claim: Claim, error: str) -> bool:
+    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    if node is None:
+        return False
+    set_state(node, SyncState.ERROR, error)
+    node.failures += 1
+    node.next_attempt = timezone.now() + timedelta(seconds=settings.COMPARE_INTERVAL)
+    node.checked_at = None
+    node.item_count = node.evicted_count = 0
+    node.partial = False
+    node.sync_owner, node.sync_done, node.sync_total = "", 0, None
+    node.save()
+    return True
 
 
 @transaction.atomic
