@@ -6,18 +6,20 @@ then is newer than the page.
 """
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, Q, QuerySet, Value
+from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, OrderBy, Q, QuerySet, Value
 from django.utils import timezone
 
 from pubsubcache.bounds import max_listed
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.fairness import besides, served_last
 from pubsubcache.store.nodes import set_state
 from pubsubcache.store.purging import BATCH, empty, evict
 from pubsubcache.types import MAX_NUMBER, Item
@@ -362,7 +364,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
 def refuse(claim: Claim, error: str) -> None:
     """End a listing of a node that is too large for the cache: nothing of it stays; `error` says why.
 
-    It is tried again after `COMPARE_INTERVAL`.
+    It is tried again after `RETRY_MAX_DELAY`, however often it failed before.
     """
     if _refuse(claim, error):
         empty(claim.node_pk)
@@ -375,7 +377,7 @@ def _refuse(claim: Claim, error: str) -> bool:
         return False
     set_state(node, SyncState.ERROR, error)
     node.failures += 1
-    node.next_attempt = timezone.now() + timedelta(seconds=settings.COMPARE_INTERVAL)
+    node.next_attempt = timezone.now() + timedelta(seconds=settings.RETRY_MAX_DELAY)
     node.checked_at = None
     node.item_count = node.evicted_count = 0
     node.partial = False
@@ -391,7 +393,37 @@ def release(claim: Claim) -> None:
 
 
 def due(account_pk: int, limit: int, *, online_since: datetime | None) -> list[int]:
-    """Return the nodes of an account that a worker is to synchronise now, most pressing first.
+    """Return the nodes of an account that a worker is to synchronise now, most pressing first."""
+    found = _due(account_pk, online_since)
+    return list(found.order_by(*_urgency()).values_list("pk", flat=True)[:limit])
+
+
+def next_due(
+    account_pk: int,
+    *,
+    online_since: datetime | None,
+    busy: Collection[int] = (),
+    barred: Collection[str] = (),
+    served: Collection[str] = (),
+) -> tuple[int, str] | None:
+    """Return the node that a worker should synchronise next, with the domain of its service, or None.
+
+    Args:
+        busy: Nodes that the worker is at already.
+        barred: Domains whose services should not be asked now.
+        served: Domains whose services had their turn: their nodes come after those of others.
+    """
+    found = besides(_due(account_pk, online_since), barred).exclude(pk__in=list(busy))
+    turn = [served_last(served)] if served else []
+    return found.order_by(*turn, *_urgency()).values_list("pk", "domain").first()
+
+
+def _urgency() -> list[OrderBy | str]:
+    return [F("sync_requested").desc(nulls_last=True), F("checked_at").desc(nulls_last=True), "pk"]
+
+
+def _due(account_pk: int, online_since: datetime | None) -> QuerySet[PubsubNode]:
+    """Return the nodes of an account that are due.
 
     Asked for; never synchronised; failed, and their time has come; interrupted; not checked since the
     session started, or doubted; to be compared again by schedule.
@@ -411,9 +443,7 @@ def due(account_pk: int, limit: int, *, online_since: datetime | None) -> list[i
         | Q(sync_state=SyncState.ERROR, next_attempt__isnull=False)
         | Q(sync_state=SyncState.COMPLETED) & unchecked
     )
-    nodes = free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
-    urgency = (F("sync_requested").desc(nulls_last=True), F("checked_at").desc(nulls_last=True), "pk")
-    return list(nodes.order_by(*urgency).values_list("pk", flat=True)[:limit])
+    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
 
 
 def _reconciled_before(now: datetime) -> Q:
