@@ -41,7 +41,10 @@ class _Desk:
         self._refusing = 0
 
     def take(self, message: dict[str, Any]) -> None:
-        """Begin to answer a request, or to refuse it; a refusal too many is dropped, as the caller gives up by itself."""
+        """Begin to answer a request, or to refuse it.
+
+        With too many refusals under way a request is dropped: its caller gives up by itself.
+        """
         key = (str(message.get("account")), jid.domain(str(message.get("service"))))
         free = MAX_REQUESTS - self._answering.total()
         if self._answering[key] < min(MAX_REQUESTS_OF_SERVICE, free // 4 + 1) and free > 0:

@@ -72,7 +72,9 @@ def _check_size(address: NodeAddress, size: int, count: int) -> None:
     if count > settings.MAX_NODE_ITEMS:
         raise TooLarge(f"The node {address.name} has over {settings.MAX_NODE_ITEMS} items: ask for a part of them.")
     if size > settings.MAX_STANZA_SIZE:
-        raise TooLarge(f"The items of {address.name} take over {settings.MAX_STANZA_SIZE} bytes: ask for a part of them.")
+        raise TooLarge(
+            f"The items of {address.name} take over {settings.MAX_STANZA_SIZE} bytes: ask for a part of them."
+        )
 
 
 async def _read_newest(service: PubsubService, address: NodeAddress, request: ItemsRequest, number: int) -> ItemsPage:

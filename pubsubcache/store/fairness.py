@@ -4,20 +4,19 @@ A service counts by its domain, as for the requests of a session: it may have a 
 """
 
 from collections.abc import Collection
-from typing import TypeVar
+from typing import Any
 
-from django.db.models import Case, Model, QuerySet, Value, When
+from django.db.models import Case, QuerySet, Value, When
 from django.db.models.functions import StrIndex, Substr
 
-Row = TypeVar("Row", bound=Model)
 
-
-def with_domain(rows: QuerySet[Row]) -> QuerySet[Row]:
+def with_domain(rows: QuerySet[Any]) -> QuerySet[Any]:
     """Annotate rows that have a `service` with its `domain`."""
-    return rows.annotate(domain=Substr("service", StrIndex("service", Value("@")) + 1))
+    annotated: QuerySet[Any] = rows.annotate(domain=Substr("service", StrIndex("service", Value("@")) + 1))
+    return annotated
 
 
-def besides(rows: QuerySet[Row], domains: Collection[str]) -> QuerySet[Row]:
+def besides(rows: QuerySet[Any], domains: Collection[str]) -> QuerySet[Any]:
     """Return the rows of services outside `domains`."""
     return with_domain(rows).exclude(domain__in=sorted(domains)) if domains else with_domain(rows)
 

@@ -260,7 +260,9 @@ async def test_size_of_a_read_is_bounded(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"max_items": 5}, {"rsm": Rsm(max=5)}, {"item_ids": ("item-001",)}], ids=lambda options: str(options)
+    "options",
+    [{}, {"max_items": 5}, {"rsm": Rsm(max=5)}, {"item_ids": ("item-001",)}],
+    ids=lambda options: str(options),
 )
 async def test_read_ends_at_its_deadline(settings: Any, options: dict[str, Any]) -> None:
     settings.PUBSUBCACHE_READ_TIMEOUT = 0.05

@@ -31,7 +31,7 @@ class FakeClient:
         self._number += 1
         return str(self._number)
 
-    def Iq(self, stype: str, sto: JID, sid: str) -> Iq:  # noqa: N802
+    def Iq(self, stype: str, sto: JID, sid: str) -> Iq:
         return Iq(stype=stype, sto=sto, sid=sid)
 
     def send(self, iq: Iq) -> None:

@@ -227,18 +227,20 @@ async def test_number_of_services_remembered_is_bounded(monkeypatch: pytest.Monk
 async def test_every_service_gets_its_share_under_load() -> None:
     line = Turns()
     served: Counter[str] = Counter()
+    enough = asyncio.Event()
 
     async def keep_asking(service: str) -> None:
         while True:
             turn = await line.take(service)
             await asyncio.sleep(0)
             served[service] += 1
+            if served["modest"] == 100:
+                enough.set()
             end(turn)
 
     jobs = [asyncio.create_task(keep_asking("greedy")) for _ in range(100)]
     jobs += [asyncio.create_task(keep_asking("modest"))]
-    while served["modest"] < 100:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(enough.wait(), 30)
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
