@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -98,12 +98,14 @@ async def sync_node(
     if claim is None:
         raise SyncInProgress(f"Another process is synchronising {node.address.uri}.")
     try:
-        async with _in_time():
+        async with in_time():
             removed, count = await _Run(service, node, claim, progress).run()
     except BaseException as error:
         await _give_up(node, claim, error)
         raise
-    await _settle_order(service, node_pk, settled)
+    with suppress(SyncFailed):  # the items are there; their order remains in doubt
+        async with in_time():
+            await _settle_order(service, node_pk, settled)
     result = SyncResult(
         items=count, added=claim.added, updated=claim.updated, removed=removed, seconds=time.monotonic() - began
     )
@@ -112,7 +114,8 @@ async def sync_node(
     return result
 
 
-def _in_time() -> AbstractAsyncContextManager[None]:
+def in_time() -> AbstractAsyncContextManager[None]:
+    """Return a context that raises `SyncFailed` after `SYNC_TIMEOUT`."""
     seconds = settings.SYNC_TIMEOUT
     return deadline(seconds, SyncFailed(f"The service did not give the whole node within {seconds:g} seconds."))
 
@@ -329,7 +332,7 @@ async def order_confirmed(service: PubsubService, node_pk: int, settled: Settled
 async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settled) -> Verdict:
     newest: list[str] | None = None
     try:
-        async with _in_time():
+        async with in_time():
             ids: list[str] | int | None = await _count(service, node)
             if ids is None:
                 ids = await _listed_ids(service, node)
