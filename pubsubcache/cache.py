@@ -108,7 +108,8 @@ async def get_items(
     service; `cache_only=True` never does. Items come oldest first.
 
     Raises `InvalidRequest`; `ServiceError` (`ItemNotFound`, `Forbidden`...) as the service says; `ServiceUnreachable`
-    when it cannot be asked and the cache has no answer, `NotInCache` likewise with `cache_only`.
+    when it cannot be asked, or not within `READ_TIMEOUT`, and the cache has no answer, `NotInCache` likewise with
+    `cache_only`; `TooLarge` when the service has more than a reader gets at once.
     """
     call = _Call.of(account, service, node, item_ids, max_items, rsm, order_by)
     if not use_cache:

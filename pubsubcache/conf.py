@@ -24,10 +24,12 @@ class Defaults:
     MIGRATE_BACKUPS: int = 3  # copies of a SQLite database kept from before a migration
     # Reading
     MAX_AGE: float = 300.0  # how long a node that nobody follows is trusted after it was checked
+    READ_TIMEOUT: float = 60.0  # how long a read of the service may take, whatever the number of requests
     # Synchronising
     PAGE_SIZE: int = 100  # items asked for in one page
     MAX_NODE_ITEMS: int = 100_000  # of a larger node only the newest are kept
     SYNC_CONCURRENCY: int = 4  # nodes synchronised at once by one worker
+    SYNC_TIMEOUT: float = 3600.0  # how long one synchronisation may take, whatever progress it makes
     SYNC_CLAIM_TIMEOUT: float = 60.0  # a synchronisation not heard of for so long is taken over
     RETRY_DELAY: float = 30.0  # before a failed synchronisation is tried again; doubles each time
     RETRY_MAX_DELAY: float = 3600.0

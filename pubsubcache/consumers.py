@@ -1,26 +1,78 @@
 """The consumer of the workers' channels: requests of web processes, and calls to look at what is due.
 
 Messages of a channel are handled one after another, so nothing here waits for the network: requests are
-answered by tasks of their own.
+answered by tasks of their own, whose number is bounded in all and for each service.
 """
 
 import asyncio
 import json
 import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
 
-from pubsubcache import rpc
+from pubsubcache import jid, rpc
+from pubsubcache.bounds import deadline
+from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceUnreachable
 from pubsubcache.service import sessions, wakers
 from pubsubcache.types import NodeAddress, ServicePage, Subscription
 
 logger = logging.getLogger(__name__)
 
-_tasks: set[asyncio.Task[None]] = set()
+MAX_REQUESTS = 500  # in progress in one process
+MAX_REQUESTS_OF_SERVICE = 100
+
+
+class _Desk:
+    """The requests in progress in this process.
+
+    One service of an account has at most `MAX_REQUESTS_OF_SERVICE` of them, and at most a quarter of what is free, so
+    that others always find room.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answering: Counter[tuple[str, str]] = Counter()
+        self._refusing = 0
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Begin to answer a request, or to refuse it.
+
+        With too many refusals under way a request is dropped: its caller gives up by itself.
+        """
+        key = (str(message.get("account")), jid.domain(str(message.get("service"))))
+        free = MAX_REQUESTS - self._answering.total()
+        if self._answering[key] < min(MAX_REQUESTS_OF_SERVICE, free // 4 + 1) and free > 0:
+            self._answering[key] += 1
+            self._start(_answer(message), lambda: self._answered(key))
+            return
+        if self._refusing < MAX_REQUESTS:
+            self._refusing += 1
+            self._start(_refuse(message), self._refused)
+        else:
+            logger.warning("A request for %s was dropped: too many are being refused.", key[0])
+
+    def _start(self, work: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the event loop itself would let it go
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: done())
+
+    def _answered(self, key: tuple[str, str]) -> None:
+        self._answering[key] -= 1
+        if not self._answering[key]:
+            del self._answering[key]
+
+    def _refused(self) -> None:
+        self._refusing -= 1
+
+
+_desk = _Desk()
 
 
 class PubsubConsumer(AsyncConsumer):  # type: ignore[misc]
@@ -28,23 +80,32 @@ class PubsubConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def pubsub_request(self, message: dict[str, Any]) -> None:
         """Start to answer a request of `rpc.RemoteService`."""
-        task = asyncio.create_task(_answer(message))
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        _desk.take(message)
 
     async def pubsub_wake(self, message: dict[str, Any]) -> None:
         """Have the worker look at what is due."""
         wakers.call()
 
 
+async def _refuse(message: dict[str, Any]) -> None:
+    busy = ServiceUnreachable(f"The worker is busy with other requests to {message.get('service')}.")
+    await _send(message, rpc.encode_error(busy))
+
+
 async def _answer(message: dict[str, Any]) -> None:
+    seconds = settings.RPC_TIMEOUT  # the caller waits no longer
     try:
-        answer = {"result": await _perform(message)}
+        async with deadline(seconds, ServiceUnreachable(f"The service took over {seconds:g} seconds.")):
+            answer = {"result": await _perform(message)}
     except PubsubCacheError as error:
         answer = rpc.encode_error(error)
     except Exception:
         logger.exception("A request over the channel layer failed.")
         answer = rpc.encode_error(ServiceUnreachable("The worker failed to answer; its log says why."))
+    await _send(message, answer)
+
+
+async def _send(message: dict[str, Any], answer: dict[str, Any]) -> None:
     try:
         await rpc.send_answer(get_channel_layer(), message["reply"], answer)
     except Exception as error:  # the asking process may be gone, the layer down or full

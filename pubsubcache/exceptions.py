@@ -83,6 +83,10 @@ class TooLarge(PubsubCacheError):
     """What a remote entity sent is over a bound of ours (size, depth or count)."""
 
 
+class NodeTooLarge(TooLarge):
+    """A node lists more than the cache goes through; it is tried again rarely."""
+
+
 class DamagedFile(PubsubCacheError):
     """What is to be imported is no export, or not as it was written; the text names the line."""
 

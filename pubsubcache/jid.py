@@ -57,6 +57,11 @@ def bare(text: str) -> str:
     return normalise(text).partition("/")[0]
 
 
+def domain(text: str) -> str:
+    """Return the domain of the JID `text`, which is normalised."""
+    return text.partition("/")[0].rpartition("@")[2]
+
+
 def account(text: str) -> str:
     """Return the bare JID of a login: it has a localpart and no resource. Raises `InvalidRequest`."""
     jid = normalise(text)

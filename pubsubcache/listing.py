@@ -4,13 +4,14 @@ No feature is looked up beforehand: a page is asked for, and the answer shows wh
 (XEP-0059). Where it doesn't, that answer should hold the whole node, which the list of ids (disco#items)
 confirms or completes. Cursors are opaque, counts are not believed, loops are detected, the next page is on
 its way while the last is worked on. Pages that end oddly are held against the list of ids. A listing that ends
-without an error is complete.
+without an error is complete, and every listing ends: see `pubsubcache.bounds`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from pubsubcache.bounds import WalkBounds
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.service import PubsubService
@@ -23,6 +24,7 @@ TOO_MUCH = frozenset(
 MAX_RESTARTS = 3
 # Services that cut their answers short do so at a round number of items, and at no fewer than these.
 SHORTEST_CUT = 10
+MAX_APART = 100  # requests to find those of a batch that a service does not refuse
 # Services may work through the whole node for each page: where all goes well, the pages of a large node grow.
 PAGES_BEFORE_GROWTH = 10
 GROWTH = 8
@@ -61,6 +63,14 @@ class Listing:
     _node_exists: bool = False
     _smooth: int = 0
     _shrunk: bool = False
+    _bounds: WalkBounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.ids.clear()
+        self._bounds = WalkBounds(self.address.name)
 
     def mark(self) -> int:
         """Return what is to be noted with a page when it is asked for; the synchronisation replaces this."""
@@ -69,7 +79,8 @@ class Listing:
     async def pages(self) -> AsyncIterator[ListedPage]:
         """Yield all items, in pages; an item that moved meanwhile is yielded again.
 
-        Raises what `PubsubService` raises, and `SyncFailed` when the service's pages make no sense.
+        Raises what `PubsubService` raises, `SyncFailed` when the service's pages make no sense, and `NodeTooLarge`
+        when they bring more items than `max_listed`.
         """
         while True:
             try:
@@ -82,7 +93,7 @@ class Listing:
                 # Either the item that the page was to follow went, or the node did: the first page tells.
                 self.restarts += 1
                 if self.restarts <= MAX_RESTARTS:
-                    self.ids.clear()
+                    self._begin_anew()
                     continue
                 reason = SyncFailed("The items that pages were to follow kept going.")
             except _Doubtful as error:
@@ -90,7 +101,7 @@ class Listing:
                     return
                 reason = error
                 self.restarts += 1
-            self.ids.clear()
+            self._begin_anew()
             async for page in self._by_ids(reason):
                 yield page
             return
@@ -154,16 +165,15 @@ class Listing:
     async def _paged(self, revision: int, page: ServicePage) -> AsyncIterator[ListedPage]:
         cursors: set[str] = set()
         count: int | None = None
-        stale = 0
         while page.items:
             if page.rsm is None:
                 raise _Doubtful("The service stopped paging in the middle of the node.")
             items = list({item.id: item for item in page.items}.values())
             count = page.rsm.count
-            stale = 0 if any(item.id not in self.ids for item in items) else stale + 1
+            self._count_page(items, page.rsm.last)
             self._note(items, page.rsm)
             self._grow(items)
-            upcoming = self._next(page.rsm, cursors, stale)
+            upcoming = self._next(page.rsm, cursors)
             task = asyncio.ensure_future(self._ask(upcoming)) if isinstance(upcoming, Rsm) else None
             try:
                 yield ListedPage(items, revision, count)
@@ -200,13 +210,16 @@ class Listing:
         if self._smooth % PAGES_BEFORE_GROWTH == 0 and small and not self._shrunk:
             self.page_size = min(self.page_size * 2, settings.PAGE_SIZE * GROWTH)
 
-    def _next(self, rsm: Rsm, cursors: set[str], stale: int) -> Rsm | str:
+    def _count_page(self, items: list[Item], cursor: str | None = None) -> None:
+        self._bounds.count_page([item.id for item in items if item.id not in self.ids], cursor)
+
+    def _next(self, rsm: Rsm, cursors: set[str]) -> Rsm | str:
         """Return the request for the page after the one that `rsm` describes, or why there can't be one."""
         if rsm.last is None:
             return "The service gives no way to its next page."
         if rsm.last in cursors:
             return "The service repeats its cursors."
-        if stale > MAX_RESTARTS:
+        if self._bounds.is_stale:
             return "The service repeats its pages."
         cursors.add(rsm.last)
         return Rsm(max=self.page_size, after=rsm.last)
@@ -228,9 +241,10 @@ class Listing:
             names = list(have)
         missing = [name for name in names if name not in have]
         # The order of the items, should the list's be another; the list itself may be cut short.
-        names = names + [name for name in have if name not in set(names)] if missing else list(have)
-        async for listed in self._by_name(names, have, revision):
-            yield listed
+        listed = set(names)
+        names = names + [name for name in have if name not in listed] if missing else list(have)
+        async for batch in self._by_name(names, have, revision):
+            yield batch
 
     async def _rest(self, number: int) -> dict[str, Item]:
         """Return the items of a node that has neither pages nor a list to tell whether `number` items are all.
@@ -270,6 +284,7 @@ class Listing:
                 size = _smaller(size, error)
                 continue
             items = [item for name in batch if (item := have.pop(name, None) or found.get(name)) is not None]
+            self._count_page(items)
             self.ids |= dict.fromkeys(item.id for item in items)
             start += len(batch)
             yield ListedPage(items, mark, len(names))
@@ -279,8 +294,11 @@ def _smaller(size: int, error: Exception) -> int:
     """Return the size to try after a page of `size` met with `error`; raise that when another will not help."""
     if size <= 1 or (isinstance(error, ServiceError) and error.condition not in TOO_MUCH):
         raise error
-    if isinstance(error, ServiceUnreachable) and size // 2 < settings.PAGE_SIZE // 8:
-        raise error
+    if isinstance(error, ServiceUnreachable):
+        # Each attempt may take `IQ_TIMEOUT`, and a service counts as silent after a few.
+        if size // 4 < settings.PAGE_SIZE // 32:
+            raise error
+        return max(size // 4, 1)
     return size // 2
 
 
@@ -310,8 +328,9 @@ async def newest_id(service: PubsubService, address: NodeAddress) -> str:
 async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[str]) -> dict[str, Item]:
     """Return those of the items `names` that exist, by id.
 
-    Asks again for what an answer may have been cut short of, and one by one where a service refuses all for the sake
-    of one that is unknown. Raises what `PubsubService` raises, `ItemNotFound` for a missing node.
+    Asks again for what an answer may have been cut short of, and for ever smaller parts where a service refuses all
+    for the sake of one that is unknown. Raises what `PubsubService` raises, `ItemNotFound` for a missing node, and
+    `ServiceError` when over `MAX_APART` requests would be needed.
     """
     found: dict[str, Item] = {}
     lacking = list(names)
@@ -321,23 +340,36 @@ async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[st
         except ItemNotFound:
             await service.get_items(address, ItemsRequest(max_items=1))  # raises when it is the node that is missing
             return found if len(lacking) == 1 else found | await _fetch_apart(service, address, lacking)
-        found |= {item.id: item for item in answer.items}
-        still_lacking = [name for name in lacking if name not in found]
-        if len(answer.items) < SHORTEST_CUT or len(still_lacking) == len(lacking):
+        new = _asked_for(answer, lacking)
+        found |= new
+        lacking = [name for name in lacking if name not in found]
+        if len(new) < SHORTEST_CUT:
             break
-        lacking = still_lacking
     return found
 
 
 async def _fetch_apart(service: PubsubService, address: NodeAddress, names: list[str]) -> dict[str, Item]:
-    half = len(names) // 2
     found: dict[str, Item] = {}
-    for part in (names[:half], names[half:]):
+    parts = _halves(names)
+    for _ in range(MAX_APART):
+        if not parts:
+            return found
+        part = parts.pop()
         try:
-            answer = await service.get_items(address, ItemsRequest(item_ids=tuple(part)))
+            found |= _asked_for(await service.get_items(address, ItemsRequest(item_ids=tuple(part))), part)
         except ItemNotFound:
             if len(part) > 1:
-                found |= await _fetch_apart(service, address, part)
-        else:
-            found |= {item.id: item for item in answer.items}
+                parts += _halves(part)
+    if parts:
+        raise ServiceError("undefined-condition", f"too many of {len(names)} items are refused")
     return found
+
+
+def _halves(names: list[str]) -> list[list[str]]:
+    return [names[: len(names) // 2], names[len(names) // 2 :]]
+
+
+def _asked_for(answer: ServicePage, names: list[str]) -> dict[str, Item]:
+    """Return the items `names` of an answer, by id: a service may send others."""
+    wanted = set(names)
+    return {item.id: item for item in answer.items if item.id in wanted}

@@ -1,9 +1,15 @@
-"""Reads of the service, brought to the rules that every answer follows (see `pubsubcache.cache.get_items`)."""
+"""Reads of the service, brought to the rules that every answer follows (see `pubsubcache.cache.get_items`).
 
-from collections.abc import Sequence
+A read asks the service as often as it needs to, for `READ_TIMEOUT` altogether. What it puts together from several
+answers is bounded by `MAX_NODE_ITEMS` items, and in size by `MAX_STANZA_SIZE`, as one answer is.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pubsubcache.bounds import deadline
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import UNREACHABLE_CONDITIONS, ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
 from pubsubcache.listing import SHORTEST_CUT, Listing, fetch, starts_with_newest
@@ -19,23 +25,56 @@ def is_unreachable(error: Exception) -> bool:
 
 
 async def read(service: PubsubService, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-    """Ask a service for items. Raises what `PubsubService` raises, and `ItemNotFound` for an unknown cursor."""
-    if request.item_ids is not None:
-        return ItemsPage(items=await read_ids(service, address, request.item_ids), complete=True)
-    if request.rsm is not None:
-        return await _read_rsm(service, address, request)
-    if request.max_items is not None:
-        return await _read_newest(service, address, request, request.max_items)
-    return ItemsPage(items=await _read_all(service, address, request), complete=True)
+    """Ask a service for items.
+
+    Raises what `PubsubService` raises, `ItemNotFound` for an unknown cursor, `ServiceUnreachable` after
+    `READ_TIMEOUT`, and `TooLarge` when the node has more items than a reader gets at once.
+    """
+    async with _in_time(address):
+        if request.item_ids is not None:
+            return ItemsPage(items=await _read_ids(service, address, request.item_ids), complete=True)
+        if request.rsm is not None:
+            return await _read_rsm(service, address, request)
+        if request.max_items is not None:
+            return await _read_newest(service, address, request, request.max_items)
+        return ItemsPage(items=await _read_all(service, address, request), complete=True)
 
 
 async def read_ids(service: PubsubService, address: NodeAddress, ids: Sequence[str]) -> list[Item]:
-    """Return the items of the given ids that exist, in the order asked."""
+    """Return the items of the given ids that exist, in the order asked. Raises what `read` raises."""
+    async with _in_time(address):
+        return await _read_ids(service, address, ids)
+
+
+def _in_time(address: NodeAddress) -> AbstractAsyncContextManager[None]:
+    seconds = settings.READ_TIMEOUT
+    words = f"{address.service} did not give all that was asked of {address.name} within {seconds:g} seconds."
+    return deadline(seconds, ServiceUnreachable(words))
+
+
+async def _read_ids(service: PubsubService, address: NodeAddress, ids: Sequence[str]) -> list[Item]:
     found: dict[str, Item] = {}
+    size = 0
     for start in range(0, len(ids), settings.PAGE_SIZE):
-        batch = tuple(ids[start : start + settings.PAGE_SIZE])
-        found |= await fetch(service, address, batch)
+        batch = await fetch(service, address, ids[start : start + settings.PAGE_SIZE])
+        size += _size(batch.values())
+        _check_size(address, size, len(found) + len(batch))
+        found |= batch
     return [found[name] for name in ids if name in found]
+
+
+def _size(items: Iterable[Item]) -> int:
+    return sum(len(item.xml) for item in items)
+
+
+def _check_size(address: NodeAddress, size: int, count: int) -> None:
+    """Raise `TooLarge` when `count` items of `size` characters are more than a reader gets at once."""
+    if count > settings.MAX_NODE_ITEMS:
+        raise TooLarge(f"The node {address.name} has over {settings.MAX_NODE_ITEMS} items: ask for a part of them.")
+    if size > settings.MAX_STANZA_SIZE:
+        raise TooLarge(
+            f"The items of {address.name} take over {settings.MAX_STANZA_SIZE} bytes: ask for a part of them."
+        )
 
 
 async def _read_newest(service: PubsubService, address: NodeAddress, request: ItemsRequest, number: int) -> ItemsPage:
@@ -71,9 +110,11 @@ async def _is_cut(service: PubsubService, address: NodeAddress, page: ServicePag
 async def _read_pages(service: PubsubService, address: NodeAddress) -> list[Item]:
     listing = Listing(service, address)
     found: dict[str, Item] = {}
+    size = 0
     async for page in listing.pages():
-        for item in page.items:
-            found[item.id] = item
+        size += _size(page.items)
+        found |= {item.id: item for item in page.items}
+        _check_size(address, size, len(found))
     names = list(listing.ids)
     if await starts_with_newest(service, address, names):
         names.reverse()

@@ -9,14 +9,14 @@ import logging
 from pubsubcache import clock, live
 from pubsubcache.analysers import registry
 from pubsubcache.conf import settings
-from pubsubcache.exceptions import ServiceError, ServiceUnreachable, TooLarge
+from pubsubcache.exceptions import ServiceError, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.models import PubsubNode
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, items_retracted
 from pubsubcache.store import comparing, in_thread, nodes
 from pubsubcache.store.changes import Removal
 from pubsubcache.store.written import apply_at
-from pubsubcache.sync import Settled, at_once, order_confirmed, sync_node
+from pubsubcache.sync import Settled, at_once, in_time, order_confirmed, sync_node
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +51,16 @@ async def _reconciled(service: PubsubService, node: PubsubNode, settled: Settled
     """Compare the ids of a node, and remove what is gone; return False when its items are to be read as well."""
     started = await in_thread(clock.now)()
     try:
-        subscription = await service.subscribe(node.address)
-        if subscription.state != "subscribed":
-            return False
-        for _ in range(ATTEMPTS):
-            if (same := await _has_same_ids(service, node.pk, settled)) is not None:
-                break
-        if not same or not await order_confirmed(service, node.pk, settled):
-            return False
-    except (ServiceError, ServiceUnreachable, TooLarge) as error:
+        async with in_time():
+            subscription = await service.subscribe(node.address)
+            if subscription.state != "subscribed":
+                return False
+            for _ in range(ATTEMPTS):
+                if (same := await _has_same_ids(service, node.pk, settled)) is not None:
+                    break
+            if not same or not await order_confirmed(service, node.pk, settled):
+                return False
+    except (ServiceError, ServiceUnreachable, SyncFailed, TooLarge) as error:
         logger.debug("The ids of %s could not be compared: %s", node, error)
         return False
     await in_thread(comparing.confirm)(node.pk, started)

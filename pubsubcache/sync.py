@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -18,11 +18,13 @@ from django.db import InterfaceError, OperationalError
 from pubsubcache import live, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysing import analyse
+from pubsubcache.bounds import deadline
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
     ItemNotFound,
     LeaseLost,
+    NodeTooLarge,
     NoLongerKept,
     ParseError,
     PubsubCacheError,
@@ -85,13 +87,14 @@ async def sync_node(
     `fetch_evicted`: bring back what was purged from the cache. `progress` is called with the items read so far, and
     with their number as far as the service says it; `settled` waits until the notifications
     of a node that came so far are stored. Raises `SyncInProgress` when another process
-    does it, `SyncFailed` or what `PubsubService` raises when it fails; the node's row then says why.
+    does it, `SyncFailed` or what `PubsubService` raises when it fails or takes longer than `SYNC_TIMEOUT`; the node's
+    row then says why.
     """
     began = time.monotonic()
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None:
         raise ItemNotFound(text="the node is no longer in the cache")
-    async with _claimed(node, fetch_evicted=fetch_evicted) as claim:
+    async with _claimed(node, fetch_evicted=fetch_evicted) as claim, in_time():
         removed, count = await _Run(service, node, claim, progress, settled).run()
     await _settle_order(service, node_pk, settled)
     result = SyncResult(
@@ -127,6 +130,12 @@ async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[sy
         raise
 
 
+def in_time() -> AbstractAsyncContextManager[None]:
+    """Bound the block by `SYNC_TIMEOUT`, past which it raises `SyncFailed`."""
+    seconds = settings.SYNC_TIMEOUT
+    return deadline(seconds, SyncFailed(f"The service did not give the whole node within {seconds:g} seconds."))
+
+
 async def _settle_order(service: PubsubService, node_pk: int, settled: Settled) -> None:
     """See to the order of items that notifications brought during the walk."""
     for _ in range(VERIFICATIONS):
@@ -147,6 +156,8 @@ async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException)
         await announce(node_deleted, node_pk=node.pk, account=node.account.jid, address=node.address)
     elif isinstance(error, Forbidden):
         await in_thread(nodes.hide_node)(node.pk, str(error))
+    elif isinstance(error, NodeTooLarge):
+        await in_thread(syncing.refuse)(claim, str(error))
     elif isinstance(error, PubsubCacheError):
         await in_thread(syncing.fail)(claim, str(error))
     elif isinstance(error, OperationalError | InterfaceError):
@@ -197,6 +208,7 @@ class _Run:
         async for page in listing.pages():
             if walk != listing.restarts:
                 done, walk, order = 0, listing.restarts, await self._order([item.id for item in page.items])
+                self.claim.seen.clear()
                 self.claim.begin_walk(newest_first=order is Order.NEWEST_FIRST)
             await self._store(page)
             done += len(page.items)
@@ -342,14 +354,15 @@ async def order_confirmed(service: PubsubService, node_pk: int, settled: Settled
 async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settled) -> Verdict:
     newest: list[str] | None = None
     try:
-        ids: list[str] | int | None = await _count(service, node)
-        if ids is None:
-            ids = await _listed_ids(service, node)
-        elif node.extra.get("probe") or (newest := await _newest_ids(service, node)) is None:
-            ids = await _walked_ids(service, node)
+        async with in_time():
+            ids: list[str] | int | None = await _count(service, node)
+            if ids is None:
+                ids = await _listed_ids(service, node)
+            elif node.extra.get("probe") or (newest := await _newest_ids(service, node)) is None:
+                ids = await _walked_ids(service, node)
         if ids is None:
             return Verdict.CHANGED
-    except (ServiceError, ServiceUnreachable, SyncFailed) as error:
+    except (ServiceError, ServiceUnreachable, SyncFailed, TooLarge) as error:
         if live.is_unreachable(error):
             return Verdict.UNREACHED
         await in_thread(nodes.doubt_node)(node.pk)

@@ -90,6 +90,7 @@ class FakeService:
     duplicates: bool = False  # each page has its items twice
     unrequested_set: bool = False  # <set/> also in answers to plain reads
     past_the_end: Literal["empty", "item-not-found"] = "empty"
+    endless: Literal["", "new items", "same items"] = ""  # pages follow each other without end
     # What it does not answer
     refuse_over: int | None = None  # larger requests are refused
     refusal: Exception = field(default_factory=lambda: ServiceError("resource-constraint"))
@@ -160,6 +161,8 @@ class FakeService:
         size = len(request.item_ids or ()) or (request.rsm.max if request.rsm else None) or request.max_items
         if self.refuse_over is not None and (size or len(node.items)) > self.refuse_over:
             raise self.refusal
+        if self.endless and request.item_ids is None:
+            return self._endless_page(request)
         entries = list(node.items.values())
         if request.item_ids is not None:
             return self._by_ids(request.item_ids, entries)
@@ -168,6 +171,13 @@ class FakeService:
         if request.rsm is not None and self.paging != "none":
             return self._page(entries, request.rsm)
         return self._plain(entries, request.max_items)
+
+    def _endless_page(self, request: ItemsRequest) -> ServicePage:
+        size = (request.rsm.max if request.rsm else None) or request.max_items or 10
+        start = 0 if self.endless == "same items" else self._number
+        self._number += size
+        items = [make_item(f"endless-{number}") for number in range(start, start + size)]
+        return ServicePage(items=items, rsm=Rsm(first=f"first {self._number}", last=f"last {self._number}"))
 
     def _by_ids(self, names: tuple[str, ...], entries: list[tuple[int, Item]]) -> ServicePage:
         known = {item.id: item for _, item in entries}

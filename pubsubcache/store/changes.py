@@ -8,7 +8,7 @@ from pubsubcache import clock
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.purging import drop_items
-from pubsubcache.store.syncing import PreparedItem
+from pubsubcache.store.syncing import PreparedItem, trim
 
 SyncState = PubsubNode.SyncState
 
@@ -68,7 +68,10 @@ def _fold(changes: Sequence[Change]) -> tuple[bool, dict[str, _Final]]:
 
 @fenced
 def apply_changes(node_pk: int, changes: Sequence[Change]) -> Outcome | None:
-    """Apply changes that notifications brought, in their order; None when the node is not in the cache."""
+    """Apply changes that notifications brought, in their order; None when the node is not in the cache.
+
+    Raises `NodeTooLarge` when they make the node larger than one may be.
+    """
     node = PubsubNode.objects.select_for_update().filter(pk=node_pk).first()
     if node is None or node.sync_state not in (SyncState.COMPLETED, SyncState.IN_PROGRESS):
         return None
@@ -89,6 +92,7 @@ def apply_changes(node_pk: int, changes: Sequence[Change]) -> Outcome | None:
     limit = node.extra.get("limit")
     if limit and node.item_count + node.evicted_count > limit:
         _forget_oldest(node, node.item_count + node.evicted_count - limit)
+    trim(node)
     node.save()
     return outcome
 

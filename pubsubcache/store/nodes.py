@@ -1,5 +1,6 @@
 """Rows of nodes: found, made, judged by the analysers, steered by staff, removed."""
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
 from pubsubcache.store.choices import locked_choice
+from pubsubcache.store.fairness import besides, with_domain
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.purging import drop_items
 from pubsubcache.store.statements import Statement
@@ -56,6 +58,11 @@ def load_node(pk: int) -> PubsubNode | None:
 def load_account(account_jid: str) -> Account | None:
     """Return an account, or None when there is none or it is being removed; `as_of` of the row is set."""
     return Account.objects.filter(jid=account_jid, leaving=False).with_time().first()
+
+
+def domains_of(pks: Collection[int]) -> dict[int, str]:
+    """Return the domains of the services of nodes, by the nodes' keys; without those that are gone."""
+    return dict(with_domain(PubsubNode.objects.filter(pk__in=list(pks))).values_list("pk", "domain"))
 
 
 def check_address(address: NodeAddress) -> None:
@@ -284,6 +291,12 @@ def doubt_node(pk: int) -> None:
 
 
 @fenced
+def doubt_nodes(pks: Collection[int]) -> None:
+    """Stop vouching for nodes until they were compared with their services."""
+    PubsubNode.objects.filter(pk__in=list(pks)).doubt()
+
+
+@fenced
 def set_subscribed(pk: int, subscribed: bool) -> None:
     """Keep whether the service sends us notifications of a node."""
     PubsubNode.objects.filter(pk=pk).update(subscribed=subscribed)
@@ -343,13 +356,16 @@ def doubt_all(account_jid: str, service: str | None = None) -> list[int]:
     return pks
 
 
-def pending_unsubscriptions(account_pk: int) -> list[tuple[int, NodeAddress]]:
-    """Return subscriptions to be given up, of nodes that were not taken up again since."""
+def pending_unsubscriptions(account_pk: int, barred: Collection[str] = ()) -> list[tuple[int, NodeAddress]]:
+    """Return subscriptions to be given up, of nodes that were not taken up again since.
+
+    `barred`: domains whose services should not be asked now.
+    """
     taken_up = PubsubNode.objects.filter(
         account=models.OuterRef("account"), service=models.OuterRef("service"), name=models.OuterRef("name")
     ).filter(models.Q(sync_state__isnull=True) | ~models.Q(sync_state=SyncState.NO_SYNC))
-    pending = PendingUnsubscription.objects.filter(~models.Exists(taken_up), account_id=account_pk)
-    return [(row.pk, NodeAddress(row.service, row.name)) for row in pending[:100]]
+    pending = besides(PendingUnsubscription.objects.filter(~models.Exists(taken_up), account_id=account_pk), barred)
+    return [(row.pk, NodeAddress(row.service, row.name)) for row in pending.order_by("pk")[:100]]
 
 
 @fenced

@@ -3,11 +3,12 @@
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
 
 BATCH = 1000
+SyncState = PubsubNode.SyncState
 
 
 def drop_items(node: PubsubNode) -> int:
@@ -16,6 +17,23 @@ def drop_items(node: PubsubNode) -> int:
     PubsubEvicted.objects.filter(node=node).delete()
     PubsubTombstone.objects.filter(node=node).delete()
     node.item_count = node.evicted_count = 0
+    return count
+
+
+def empty(pk: int) -> None:
+    """Remove all that is known of the items of a node that is not in sync, in small transactions."""
+    for model in (PubsubItem, PubsubEvicted, PubsubTombstone):
+        while _drop_batch(model, pk):
+            pass
+
+
+@transaction.atomic
+def _drop_batch(model: type[Model], pk: int) -> int:
+    node = PubsubNode.objects.select_for_update().filter(pk=pk, sync_state=SyncState.ERROR, sync_owner="").first()
+    if node is None:
+        return 0
+    rows = model._default_manager.filter(node=node)
+    count, _ = rows.filter(pk__in=list(rows.values_list("pk", flat=True)[:BATCH])).delete()
     return count
 
 

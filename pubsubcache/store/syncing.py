@@ -7,20 +7,23 @@ then is newer than the page.
 
 import random
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, Q, Value
+from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, OrderBy, Q, QuerySet, Value
 
 from pubsubcache import clock
+from pubsubcache.bounds import max_listed
 from pubsubcache.conf import settings
-from pubsubcache.exceptions import SyncFailed
+from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.fairness import besides, served_last
 from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import set_state
-from pubsubcache.store.purging import evict
+from pubsubcache.store.purging import BATCH, empty, evict
 from pubsubcache.types import MAX_NUMBER, Item
 
 SyncState = PubsubNode.SyncState
@@ -185,8 +188,7 @@ def store_page(
     node.sync_done += len(page)
     node.sync_total = total if total is None or total <= MAX_NUMBER else None
     node.sync_heartbeat = now
-    if node.item_count > settings.MAX_NODE_ITEMS:
-        _trim(node)
+    trim(node)
     node.save()
     return node.revision
 
@@ -238,13 +240,19 @@ def _upsert(rows: list[PubsubItem]) -> None:
     )
 
 
-def _trim(node: PubsubNode) -> None:
-    """Give up the oldest items over the limit."""
-    surplus = node.item_count - settings.MAX_NODE_ITEMS
-    if surplus > 0:
-        oldest = node.items.in_order().values_list("pk", flat=True)[:surplus]
-        evict(node, PubsubItem.objects.filter(pk__in=list(oldest)))
+def trim(node: PubsubNode) -> None:
+    """Evict the oldest items over `MAX_NODE_ITEMS`. The caller saves.
+
+    Raises `NodeTooLarge` when more were evicted than a node may list: those of a node that is never listed to its
+    end would grow for ever.
+    """
+    while (surplus := node.item_count - settings.MAX_NODE_ITEMS) > 0:
+        oldest = node.items.in_order().values_list("pk", flat=True)[: min(surplus, BATCH)]
+        if not evict(node, PubsubItem.objects.filter(pk__in=list(oldest))):
+            break
         node.partial = True
+    if node.evicted_count > max_listed():
+        raise NodeTooLarge(f"The node {node.name} has over {max_listed()} items.")
 
 
 @fenced
@@ -371,6 +379,31 @@ def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
     node.save()
 
 
+def refuse(claim: Claim, error: str) -> None:
+    """End a listing of a node that is too large for the cache: nothing of it stays; `error` says why.
+
+    It is tried again after `RETRY_MAX_DELAY`, however often it failed before.
+    """
+    if _refuse(claim, error):
+        empty(claim.node_pk)
+
+
+@fenced
+def _refuse(claim: Claim, error: str) -> bool:
+    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    if node is None:
+        return False
+    set_state(node, SyncState.ERROR, error)
+    node.failures += 1
+    node.next_attempt = clock.now() + timedelta(seconds=settings.RETRY_MAX_DELAY)
+    node.checked_at = None
+    node.item_count = node.evicted_count = 0
+    node.partial = False
+    node.sync_owner, node.sync_done, node.sync_total = "", 0, None
+    node.save()
+    return True
+
+
 @transaction.atomic
 def release(pk: int, owner: str) -> None:
     """Give a claim back: another process may take the node up at once. Does nothing if `owner` has no claim."""
@@ -380,12 +413,50 @@ def release(pk: int, owner: str) -> None:
 def due(account_pk: int, limit: int, *, token: int) -> list[int]:
     """Return the nodes of an account that a worker should synchronise now, most pressing first.
 
+    Args:
+        account_pk: The account.
+        limit: The number of nodes at most.
+        token: The account's fencing token: nodes checked under another are due.
+    """
+    found = _due(account_pk, token)
+    return list(found.order_by(*_urgency()).values_list("pk", flat=True)[:limit])
+
+
+def next_due(
+    account_pk: int,
+    *,
+    token: int,
+    busy: Collection[int] = (),
+    barred: Collection[str] = (),
+    served: Collection[str] = (),
+) -> tuple[int, str] | None:
+    """Return the node that a worker should synchronise next, with the domain of its service, or None.
+
+    Args:
+        account_pk: The account.
+        token: The account's fencing token: nodes checked under another are due.
+        busy: Nodes that the worker is at already.
+        barred: Domains whose services should not be asked now.
+        served: Domains whose services had their turn: their nodes come after those of others.
+    """
+    found = besides(_due(account_pk, token), barred).exclude(pk__in=list(busy))
+    turn = [served_last(served)] if served else []
+    return found.order_by(*turn, *_urgency()).values_list("pk", "domain").first()
+
+
+def _urgency() -> list[OrderBy | str]:
+    return [F("sync_requested").desc(nulls_last=True), F("checked_at").desc(nulls_last=True), "pk"]
+
+
+def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
+    """Return the nodes of an account that are due.
+
     Requested; never synchronised; failed, and their time has come; interrupted; not checked under the account's
     fencing token `token`, or doubted; due for a scheduled comparison. A time in the future is never waited for.
     """
     now = clock.now()
     free = PubsubNode.objects.unclaimed(now).filter(account_id=account_pk)
-    longest_wait = timedelta(seconds=2 * settings.RETRY_MAX_DELAY)
+    longest_wait = timedelta(seconds=2 * max(settings.RETRY_MAX_DELAY, settings.COMPARE_INTERVAL))
     waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
     unchecked = (
         Q(checked_at__isnull=True)
@@ -399,9 +470,7 @@ def due(account_pk: int, limit: int, *, token: int) -> list[int]:
         | Q(sync_state=SyncState.ERROR, next_attempt__isnull=False)
         | Q(sync_state=SyncState.COMPLETED) & unchecked
     )
-    nodes = free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
-    urgency = (F("sync_requested").desc(nulls_last=True), F("checked_at").desc(nulls_last=True), "pk")
-    return list(nodes.order_by(*urgency).values_list("pk", flat=True)[:limit])
+    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
 
 
 def _reconciled_before(now: datetime) -> Q:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
+from pubsubcache import jid
 from pubsubcache.conf import settings
 from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import AuthenticationFailed, LeaseLost, PubsubCacheError, ServiceError, SyncInProgress
@@ -20,12 +21,15 @@ from pubsubcache.store import accounts, in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.sync import verify
 from pubsubcache.types import PubsubEvent
+from pubsubcache.worker.slots import Slots
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
 logger = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT = 5.0
 QUIET = 0.1  # seconds without news of a node before its ids are compared
+CHECK_PATIENCE = 60.0  # seconds that the comparison of a node's ids may wait for a slot
+MAX_UNSURE = 1000  # nodes whose ids may wait to be compared
 
 
 class Keeper:
@@ -49,6 +53,9 @@ class Keeper:
         self._statuses: asyncio.Queue[SessionStatus] = asyncio.Queue()
         self._unsure: dict[int, float] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
+        self._syncs = Slots(lambda: int(settings.SYNC_CONCURRENCY))
+        self._checks = Slots(lambda: int(settings.SYNC_CONCURRENCY))
+        self._unsubscribing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sessions = 0  # begun without resuming the stream before
         self._recorded = 0  # the last of them that the account's row knows of
@@ -87,6 +94,8 @@ class Keeper:
     async def stop(self) -> None:
         """End the session, store what came, give up claims."""
         busy = list(self._busy.values())
+        if self._unsubscribing is not None:
+            busy.append(self._unsubscribing)
         for task in busy:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
@@ -186,24 +195,67 @@ class Keeper:
 
     def _patience(self) -> float:
         """Return how long to wait for a call before looking at what is due."""
-        soonest = min(self._unsure.values(), default=math.inf) - time.monotonic()
+        now = time.monotonic()
+        # What is ready and was not started waits for a slot: whoever gives one back calls.
+        soonest = min((due for due in self._unsure.values() if due > now), default=math.inf) - now
         return float(min(settings.POLL_INTERVAL, max(soonest, 0.01)))
 
     async def _attend(self) -> None:
-        for pk in [pk for pk, due in self._unsure.items() if due <= time.monotonic() and pk not in self._busy]:
-            del self._unsure[pk]
-            self._start(pk, self._verify(pk))
-        await self._unsubscribe()
-        free = settings.SYNC_CONCURRENCY - len(self._busy)
-        if free <= 0:
-            return
-        due = in_thread(syncing.due)(self.account_pk, free + len(self._busy), token=self.lease.token)
-        for pk in await due:
-            if pk not in self._busy and len(self._busy) < settings.SYNC_CONCURRENCY:
-                self._start(pk, self._synchronise(pk))
+        await self._start_checks()
+        await self._start_syncs()
+        if self._unsubscribing is None or self._unsubscribing.done():
+            self._unsubscribing = asyncio.create_task(self._unsubscribe())
 
-    def _start(self, pk: int, work: Coroutine[Any, Any, None]) -> None:
-        self._busy[pk] = asyncio.create_task(self._guarded(pk, work))
+    async def _start_checks(self) -> None:
+        """Begin to verify nodes whose ids are in doubt, as far as there are slots.
+
+        Those that had to wait for too long, or are too many, are no longer vouched for instead.
+        """
+        now = time.monotonic()
+        waiting = sorted((due, pk) for pk, due in self._unsure.items() if due <= now and pk not in self._busy)
+        if not waiting:
+            return
+        domains = await in_thread(nodes.domains_of)([pk for _, pk in waiting[:MAX_UNSURE]])
+        silent = self._session.silent
+        given_up = []
+        for number, (due, pk) in enumerate(waiting[:MAX_UNSURE]):
+            domain = domains.get(pk)
+            if domain is None:
+                del self._unsure[pk]
+            elif domain not in silent and self._checks.take(domain):
+                del self._unsure[pk]
+                self._start(pk, self._verify(pk), self._checks, domain)
+            elif now - due > CHECK_PATIENCE or len(waiting) - number > MAX_UNSURE:
+                given_up.append(pk)
+        if given_up:
+            await in_thread(nodes.doubt_nodes)(given_up)
+            for pk in given_up:
+                self._unsure.pop(pk, None)
+
+    async def _start_syncs(self) -> None:
+        """Begin to synchronise nodes that are due, one service after the other, as far as there are slots."""
+        while self._syncs.free:
+            found = await in_thread(syncing.next_due)(
+                self.account_pk,
+                token=self.lease.token,
+                busy=tuple(self._busy),
+                barred=self._syncs.full | self._session.silent,
+                served=self._syncs.served,
+            )
+            if found is None or not self._syncs.take(found[1]):
+                return
+            pk, domain = found
+            self._start(pk, self._synchronise(pk), self._syncs, domain)
+
+    def _start(self, pk: int, work: Coroutine[Any, Any, None], slots: Slots, domain: str) -> None:
+        """Start work on a node, for which a slot of its service's `domain` was taken."""
+        self._busy[pk] = task = asyncio.create_task(self._guarded(pk, work))
+        task.add_done_callback(lambda _: self._ended(pk, slots, domain))
+
+    def _ended(self, pk: int, slots: Slots, domain: str) -> None:
+        self._busy.pop(pk, None)
+        slots.release(domain)
+        self.wake()
 
     async def _guarded(self, pk: int, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -218,9 +270,6 @@ class Keeper:
             logger.warning("Node %d of %s is not in sync: the database failed (%s).", pk, self.jid, error)
         except Exception:
             logger.exception("Node %d of %s could not be synchronised.", pk, self.jid)
-        finally:
-            self._busy.pop(pk, None)
-            self.wake()
 
     async def _synchronise(self, pk: int) -> None:
         await keep_up(self._session, pk, self._applier.join)
@@ -236,11 +285,19 @@ class Keeper:
 
     async def _unsubscribe(self) -> None:
         """Give up the subscriptions of nodes that the cache no longer keeps."""
-        for pk, address in await in_thread(nodes.pending_unsubscriptions)(self.account_pk):
-            try:
-                await self._session.unsubscribe(address)
-            except ServiceError as error:
-                logger.info("Unsubscribing from %s: %s", address.uri, error)
-            except PubsubCacheError:
-                return  # not reached: kept for later
-            await in_thread(nodes.unsubscription_done)(pk)
+        unreached: set[str] = set()
+        try:
+            for pk, address in await in_thread(nodes.pending_unsubscriptions)(self.account_pk, self._session.silent):
+                domain = jid.domain(address.service)
+                if domain in unreached:
+                    continue
+                try:
+                    await self._session.unsubscribe(address)
+                except ServiceError as error:
+                    logger.info("Unsubscribing from %s: %s", address.uri, error)
+                except PubsubCacheError:
+                    unreached.add(domain)  # kept for later
+                    continue
+                await in_thread(nodes.unsubscription_done)(pk)
+        except Exception as error:
+            logger.warning("Subscriptions of %s could not be given up: %s", self.jid, error)

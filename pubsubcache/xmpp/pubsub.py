@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, SubElement
 
-from pubsubcache.conf import settings
+from pubsubcache.bounds import WalkBounds
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
 from pubsubcache.xmlform import PUBSUB
@@ -24,6 +25,8 @@ ORDER_BY = "urn:xmpp:order-by:1"
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
 BREATH = 100  # items read before others get their turn on the event loop
+MAX_SUBSCRIPTIONS = 10_000  # in one answer
+MAX_ENDED = 20  # superfluous subscriptions ended at a time, each by a request of its own
 
 IqType = Literal["get", "set"]
 Ask = Callable[[IqType, str, Element], Coroutine[Any, Any, Element]]
@@ -89,23 +92,24 @@ async def get_items(ask: Ask, address: NodeAddress, request: ItemsRequest) -> Se
 async def get_item_ids(ask: Ask, address: NodeAddress) -> list[str]:
     """List the ids of all items of a node by service discovery (XEP-0060, 5.5), in the service's order.
 
-    Follows the pages when the service gives pages. Raises `TooLarge` when those hold over `MAX_NODE_ITEMS` items,
-    and `ServiceError` when they go round in a circle.
+    Follows the pages when the service gives pages. Raises `NodeTooLarge` for more items than `max_listed`, and
+    `ServiceError` when the pages repeat themselves or do not end.
     """
     ids: dict[str, None] = {}
-    seen: set[str] = set()
+    cursors: set[str] = set()
+    bounds = WalkBounds(address.name)
     rsm: Rsm | None = None
     while True:
         found, page = await _item_ids_page(ask, address, rsm)
+        cursor = None if page is None else page.last
+        bounds.count_page([name for name in dict.fromkeys(found) if name not in ids], cursor)
         ids.update(dict.fromkeys(found))
-        if page is None or not found or not page.last or (page.count is not None and len(ids) >= page.count):
+        if page is None or not found or not cursor or (page.count is not None and len(ids) >= page.count):
             return list(ids)
-        if page.last in seen:
+        if cursor in cursors or bounds.is_stale:
             raise ServiceError("undefined-condition", "the pages of its list of items go round in a circle")
-        if len(ids) > settings.MAX_NODE_ITEMS:
-            raise TooLarge(f"The node {address.name} has over {settings.MAX_NODE_ITEMS} items.")
-        seen.add(page.last)
-        rsm = Rsm(after=page.last)
+        cursors.add(cursor)
+        rsm = Rsm(after=cursor)
 
 
 async def _item_ids_page(ask: Ask, address: NodeAddress, rsm: Rsm | None) -> tuple[list[str], Rsm | None]:
@@ -139,22 +143,30 @@ async def subscribe(ask: Ask, address: NodeAddress, jid: str) -> Subscription:
     answer = await ask("set", address.service, query)
     made = next(_subscriptions(answer), Subscription(jid=jid, state="subscribed", node=address.name))
     if made.subid:
-        with suppress(ServiceError):  # then each event comes as often as there are subscriptions, which does no harm
-            for other in await _own_subscriptions(ask, address, jid):
-                if other.subid and other.subid != made.subid:
-                    await _unsubscribe(ask, address, jid, other.subid)
+        # Those that are left bring each event once more, which does no harm.
+        with suppress(ServiceError, TooLarge):
+            own = await _own_subscriptions(ask, address, jid)
+            others = [entry.subid for entry in own if entry.subid and entry.subid != made.subid]
+            for subid in others[:MAX_ENDED]:
+                await _unsubscribe(ask, address, jid, subid)
     return made
 
 
 async def unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str = "") -> None:
-    """End the subscription of `jid` (XEP-0060, 6.2), if there is one and its node; without `subid` all that it has."""
+    """End the subscription of `jid` (XEP-0060, 6.2), if there is one and its node.
+
+    Without `subid` all that it has are ended, up to `MAX_ENDED`. Raises `TooLarge` when there are more.
+    """
     try:
         await _unsubscribe(ask, address, jid, subid)
     except ServiceError as error:
         if subid or "subid" not in error.text:
             raise
-        for subscription in await _own_subscriptions(ask, address, jid):
+        own = await _own_subscriptions(ask, address, jid)
+        for subscription in own[:MAX_ENDED]:
             await _unsubscribe(ask, address, jid, subscription.subid)
+        if len(own) > MAX_ENDED:
+            raise TooLarge(f"{address.service} keeps over {MAX_ENDED} subscriptions to {address.name}.") from error
 
 
 async def _unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str) -> None:
@@ -175,10 +187,15 @@ async def _own_subscriptions(ask: Ask, address: NodeAddress, jid: str) -> list[S
 
 
 async def get_subscriptions(ask: Ask, service: str, node: str | None = None) -> list[Subscription]:
-    """List the account's own subscriptions at a service (XEP-0060, 5.6), of one node or of all."""
+    """List the account's own subscriptions at a service (XEP-0060, 5.6), of one node or of all.
+
+    Raises `TooLarge` for over `MAX_SUBSCRIPTIONS` of them.
+    """
     query = Element(f"{{{PUBSUB}}}pubsub")
     SubElement(query, f"{{{PUBSUB}}}subscriptions", {} if node is None else {"node": node})
-    found = list(_subscriptions(await ask("get", service, query)))
+    found = list(islice(_subscriptions(await ask("get", service, query)), MAX_SUBSCRIPTIONS + 1))
+    if len(found) > MAX_SUBSCRIPTIONS:
+        raise TooLarge(f"{service} lists over {MAX_SUBSCRIPTIONS} subscriptions.")
     if node is None:
         return found
     return [replace(entry, node=node) for entry in found if entry.node in ("", node)]

@@ -14,9 +14,9 @@ from slixmpp.xmlstream.matcher.base import MatcherBase
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, service_error
 from pubsubcache.xmlform import split_tag
+from pubsubcache.xmpp.turns import Turns
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
-MAX_PENDING = 16
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -27,19 +27,27 @@ class _Answer(MatcherBase):
         return xml.name == "iq" and xml["type"] in ("result", "error") and self._criteria.awaits(xml)
 
 
+class _NoAnswer(ServiceUnreachable):
+    """A request was not answered in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
     senders: frozenset[str]
+    service: str
     answer: asyncio.Future[Element]
 
 
 class Requests:
-    """The requests of one client. At most `MAX_PENDING` are on their way at a time, others wait for their turn."""
+    """The requests of one client. Services take turns, and one that does not answer is left alone: see `Turns`.
+
+    What is known of silent services ends with the client: they may have seemed silent because its connection was.
+    """
 
     def __init__(self, client: ClientXMPP) -> None:
         self._client = client
         self._pending: dict[str, _Pending] = {}
-        self._turns = asyncio.Semaphore(MAX_PENDING)
+        self._turns = Turns()
         self._lost: ServiceUnreachable | None = ServiceUnreachable("There is no session yet.")
         client.register_handler(Callback("Answers", _Answer(self), self._answered))
 
@@ -55,24 +63,38 @@ class Requests:
             if not request.answer.done():
                 request.answer.set_exception(type(error)(str(error)))
 
+    def silent(self) -> frozenset[str]:
+        """Return the domains that are not asked at present, as they did not answer."""
+        return self._turns.silent()
+
     async def send(self, kind: str, to: str, payload: Element) -> Element:
         """Send an IQ of the type `kind` and return the `<iq/>` that answers it.
 
-        Raises `ServiceError` when it is an error, `ServiceUnreachable` after `IQ_TIMEOUT` or when the
-        connection is lost meanwhile, and `InvalidRequest` when it cannot be said in XML or `to` is not a JID.
+        Raises `ServiceError` when it is an error, `ServiceUnreachable` when there is no turn or no answer within
+        `IQ_TIMEOUT`, when the connection is lost meanwhile and at once for a silent service, and `InvalidRequest`
+        when it cannot be said in XML or `to` is not a JID.
         """
         _check(payload)
         try:
             receiver = JID(to)
         except InvalidJID as error:
             raise InvalidRequest(f"{to!r} is not a JID.") from error
-        async with self._turns:
-            if self._lost is not None:
-                raise type(self._lost)(str(self._lost))
-            answer = await self._exchange(kind, receiver, payload)
+        self._check_session()
+        turn = await self._turns.take(receiver.domain or self._client.boundjid.domain)
+        with turn.used():
+            self._check_session()
+            try:
+                answer = await self._exchange(kind, receiver, payload)
+            except _NoAnswer:
+                turn.timed_out()
+                raise
         if answer.get("type") == "error":
             raise stanza_error(answer)
         return answer
+
+    def _check_session(self) -> None:
+        if self._lost is not None:
+            raise type(self._lost)(str(self._lost))
 
     async def ping(self, to: str) -> None:
         """Ask `to` for a sign of life (XEP-0199), out of turn; return when it came or is overdue."""
@@ -83,13 +105,14 @@ class Requests:
         iq = self._client.Iq(stype=kind, sto=to, sid=self._client.new_id())
         iq.append(payload)
         future: asyncio.Future[Element] = asyncio.get_running_loop().create_future()
-        self._pending[iq["id"]] = _Pending(self._senders(to), future)
+        domain = to.domain or self._client.boundjid.domain
+        self._pending[iq["id"]] = _Pending(self._senders(to), domain, future)
         try:
             self._client.send(iq)
             async with asyncio.timeout(settings.IQ_TIMEOUT):
                 return await future
         except TimeoutError as error:
-            raise ServiceUnreachable(f"{to} did not answer within {settings.IQ_TIMEOUT:g} seconds.") from error
+            raise _NoAnswer(f"{to} did not answer within {settings.IQ_TIMEOUT:g} seconds.") from error
         finally:
             self._pending.pop(iq["id"], None)
 
@@ -110,6 +133,7 @@ class Requests:
 
     def _answered(self, stanza: StanzaBase) -> None:
         request = self._pending.pop(stanza["id"])
+        self._turns.heard_from(request.service)
         if not request.answer.done():
             request.answer.set_result(stanza.xml)
 

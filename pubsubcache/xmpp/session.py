@@ -84,6 +84,11 @@ class Session:
         """Whether requests can be sent."""
         return self._client is not None and self._client.online
 
+    @property
+    def silent(self) -> frozenset[str]:
+        """The domains of services that are not asked at present, as they did not answer."""
+        return frozenset() if self._client is None else self._client.requests.silent()
+
     async def run(self) -> None:
         """Keep the session open until `stop`: connect, and connect again with growing delays after any loss.
 

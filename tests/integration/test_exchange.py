@@ -566,7 +566,7 @@ def test_a_line_that_is_wrong_is_named(
 
 
 def test_infinity_is_no_number(path: Path, exported: list[dict[str, Any]]) -> None:
-    path.write_text(path.read_text().replace("1.5", "1e999"))
+    path.write_text(path.read_text().replace("null, 1.5", "null, 1e999").replace("null,1.5", "null,1e999"))
     assert "parsed of an item is to be data without" in refused(path)
 
 

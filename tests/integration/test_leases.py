@@ -279,7 +279,7 @@ def test_clock_that_stepped_back_does_not_make_nodes_due_again_and_again(monkeyp
     "fields",
     [
         {"checked_at": timedelta(hours=1)},
-        {"sync_state": "ERROR", "next_attempt": timedelta(days=1)},
+        {"sync_state": "ERROR", "next_attempt": timedelta(days=9)},
         {"checked_at": timedelta(hours=1), "reconcile_interval": timedelta(minutes=1)},
     ],
 )

@@ -7,15 +7,16 @@ import pytest
 from pubsubcache.exceptions import (
     Forbidden,
     ItemNotFound,
+    NodeTooLarge,
     PubsubCacheError,
     ServiceError,
     ServiceUnreachable,
     SyncFailed,
     TooLarge,
 )
-from pubsubcache.listing import Listing
-from pubsubcache.types import Item
-from tests.fakes import ADDRESS, FakeService
+from pubsubcache.listing import MAX_APART, Listing, fetch
+from pubsubcache.types import Item, ItemsRequest, ServicePage
+from tests.fakes import ADDRESS, FakeService, make_item
 
 COUNT = 47
 PAGE = 10
@@ -111,6 +112,56 @@ async def test_fails_rather_than_miss_items(manners: str) -> None:
     with pytest.raises(SyncFailed):
         await walk(service)
     assert len(service.requests) < COUNT
+
+
+async def test_endless_pages_of_new_items_are_too_many(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 100
+    service = filled(endless="new items")
+    listing = Listing(service, ADDRESS, page_size=PAGE)
+    with pytest.raises(NodeTooLarge, match="over 400 items"):
+        async for _ in listing.pages():
+            pass
+    assert len(listing.ids) <= 400
+    assert len(service.requests) < 50
+
+
+async def test_endless_pages_without_news_end() -> None:
+    service = filled(endless="same items", disco="refused")
+    with pytest.raises(SyncFailed, match="repeats its pages"):
+        await walk(service)
+    assert len(service.requests) < 10
+
+
+async def test_many_small_pages_end(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 1000
+    service = filled(endless="new items")
+    listing = Listing(service, ADDRESS, page_size=1, _shrunk=True)
+    with pytest.raises(ServiceError, match="no end"):
+        async for _ in listing.pages():
+            pass
+
+
+async def test_items_refused_one_by_one_cost_a_bounded_number_of_requests() -> None:
+    service = filled(unknown_id="item-not-found")
+    with pytest.raises(ServiceError, match="refused"):
+        await fetch(service, ADDRESS, [f"unknown-{number}" for number in range(1000)])
+    assert len(service.requests) == MAX_APART + 2
+    names = [f"unknown-{number}" for number in range(8)] + service.ids()
+    assert set(await fetch(service, ADDRESS, names)) == set(service.ids())
+
+
+async def test_items_given_a_few_at_a_time_cost_a_bounded_number_of_requests() -> None:
+    service = filled(200)
+    names = service.ids()
+
+    async def few(address: Any, request: ItemsRequest) -> ServicePage:
+        service.requests.append(("get_items", request))
+        wanted = (request.item_ids or ())[:1]
+        return ServicePage(items=[make_item(name) for name in (*wanted, *map(str, range(50)))])
+
+    service.get_items = few  # type: ignore[method-assign]
+    assert list(await fetch(service, ADDRESS, names)) == names[:1]
+    assert len(service.requests) == 1
 
 
 async def test_a_list_of_ids_that_lacks_others_than_the_pages_settles_nothing() -> None:

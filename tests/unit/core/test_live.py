@@ -1,5 +1,6 @@
 """Answers of services follow one set of rules, whatever the service's manners."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -235,3 +236,52 @@ def test_unreachable() -> None:
     assert live.is_unreachable(ServiceError("remote-server-timeout"))
     for error in (ServiceError("feature-not-implemented"), Forbidden("forbidden"), ItemNotFound(), TooLarge("x")):
         assert not live.is_unreachable(error)
+
+
+# Services without end
+
+
+async def test_endless_node_is_too_large_for_a_reader(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 50
+    settings.PUBSUBCACHE_PAGE_SIZE = 10
+    service = filled(endless="new items", refuse_over=20, refusal=TooLarge("big"))
+    with pytest.raises(TooLarge, match="over 50 items"):
+        await read(service)
+    assert len(service.requests) < 20
+
+
+async def test_size_of_a_read_is_bounded(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_STANZA_SIZE = 2000
+    settings.PUBSUBCACHE_PAGE_SIZE = 10
+    with pytest.raises(TooLarge, match="over 2000 bytes"):
+        await read(filled(plain_limit=20))
+    with pytest.raises(TooLarge, match="over 2000 bytes"):
+        await read(filled(), item_ids=tuple(f"item-{number:03}" for number in range(47)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_items": 5}, {"rsm": Rsm(max=5)}, {"item_ids": ("item-001",)}],
+    ids=lambda options: str(options),
+)
+async def test_read_ends_at_its_deadline(settings: Any, options: dict[str, Any]) -> None:
+    settings.PUBSUBCACHE_READ_TIMEOUT = 0.05
+
+    async def never(*_: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(ServiceUnreachable, match=r"within 0\.05 seconds"):
+        await read(filled(hook=never), **options)
+
+
+async def test_deadline_counts_all_requests_of_a_read(settings: Any) -> None:
+    settings.PUBSUBCACHE_READ_TIMEOUT = 0.2
+
+    async def slow(*_: Any) -> None:
+        await asyncio.sleep(0.01)
+
+    service = filled(endless="new items", hook=slow, refuse_over=100)
+    settings.PUBSUBCACHE_PAGE_SIZE = 1
+    with pytest.raises(ServiceUnreachable, match="within"):
+        await live.read_ids(service, ADDRESS, [f"item-{number}" for number in range(1000)])
+    assert len(service.requests) < 100

@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element, canonicalize, fromstring, tostring
 
 import pytest
 
-from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError, TooLarge
+from pubsubcache.exceptions import Forbidden, ItemNotFound, NodeTooLarge, ServiceError, TooLarge
 from pubsubcache.types import ItemsRequest, NodeAddress, Rsm, Subscription
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.requests import stanza_error
@@ -131,11 +131,48 @@ async def test_pages_of_item_ids_that_go_in_a_circle_are_an_error() -> None:
     assert len(service.asked) == 2
 
 
-async def test_endless_pages_of_item_ids_are_bounded(settings: Any) -> None:
+class EndlessService:
+    """Gives page after page of item ids; `names(number)` are those of a page."""
+
+    def __init__(self, names: Callable[[int], list[str]]) -> None:
+        self.names = names
+        self.pages = 0
+
+    async def __call__(self, kind: str, to: str, payload: Element) -> Element:
+        self.pages += 1
+        items = "".join(f"<item jid='s' name='{name}'/>" for name in self.names(self.pages))
+        page = f"<set xmlns='http://jabber.org/protocol/rsm'><last>{self.pages}</last></set>"
+        return fromstring(f"<iq><query xmlns='http://jabber.org/protocol/disco#items'>{items}{page}</query></iq>")
+
+
+async def test_endless_item_ids_are_too_many(settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_NODE_ITEMS = 3
-    service = Service(ids_page("ab", "<last>b</last>"), ids_page("cd", "<last>d</last>"), ids_page("e"))
-    with pytest.raises(TooLarge):
+    service = EndlessService(lambda number: [f"{number}-1", f"{number}-2"])
+    with pytest.raises(NodeTooLarge, match="over 12 items"):
         await pubsub.get_item_ids(service, NODE)
+    assert service.pages == 7
+
+
+async def test_pages_of_item_ids_without_news_end() -> None:
+    service = EndlessService(lambda number: ["a", "b"])
+    with pytest.raises(ServiceError, match="circle"):
+        await pubsub.get_item_ids(service, NODE)
+    assert service.pages == 4
+
+
+async def test_many_small_pages_of_item_ids_end(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 1000
+    service = EndlessService(lambda number: [str(number)])
+    with pytest.raises(ServiceError, match="no end of the node after 1001 pages"):
+        await pubsub.get_item_ids(service, NODE)
+
+
+async def test_memory_of_long_item_ids_is_bounded(settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 100
+    service = EndlessService(lambda number: [f"{number}-{'x' * 2000}"])
+    with pytest.raises(NodeTooLarge, match="characters"):
+        await pubsub.get_item_ids(service, NODE)
+    assert service.pages < 20
 
 
 async def test_a_subscription_is_asked_for_and_read() -> None:
@@ -183,6 +220,24 @@ async def test_all_subscriptions_are_ended_where_their_ids_are_asked_for() -> No
     assert unsubscribed(service) == [None, "5", "7"]
     with pytest.raises(ServiceError):
         await pubsub.unsubscribe(Service(ServiceError("not-acceptable", "invalid-subid")), NODE, "a@x", "8")
+
+
+async def test_superfluous_subscriptions_are_ended_a_few_at_a_time() -> None:
+    made = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subid='7' subscription='subscribed'/></pubsub>"
+    many = subscriptions(*(f"other-{number}" for number in range(500)))
+    service = Service(made, many, *[""] * 500)
+    assert (await pubsub.subscribe(service, NODE, "a@x")).subid == "7"
+    assert len(unsubscribed(service)) == pubsub.MAX_ENDED
+    service = Service(ServiceError("bad-request", "subid-required"), many, *[""] * 500)
+    with pytest.raises(TooLarge):
+        await pubsub.unsubscribe(service, NODE, "a@x")
+    assert len(unsubscribed(service)) == 1 + pubsub.MAX_ENDED
+
+
+async def test_lists_of_subscriptions_are_bounded() -> None:
+    many = subscriptions(*map(str, range(pubsub.MAX_SUBSCRIPTIONS)))
+    with pytest.raises(TooLarge, match="subscriptions"):
+        await pubsub.get_subscriptions(Service(many), "s")
 
 
 async def test_ending_a_subscription_that_is_none_is_no_error() -> None:

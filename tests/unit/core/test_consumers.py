@@ -1,0 +1,128 @@
+"""Requests of other processes: bounded in number, and those of one service leave room for others."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from pubsubcache import consumers, rpc
+from pubsubcache.consumers import MAX_REQUESTS, MAX_REQUESTS_OF_SERVICE, PubsubConsumer
+from pubsubcache.exceptions import PubsubCacheError, ServiceUnreachable
+from pubsubcache.service import sessions
+from tests.fakes import FakeService
+
+ALICE = "alice@example.org"
+GOOD, SILENT = "good.example.org", "silent.example.org"
+
+
+class FakeLayer:
+    """Keeps the answers that are sent, by the channel that they go to."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, asyncio.Future[str]] = {}
+
+    def _answer(self, channel: str) -> "asyncio.Future[str]":
+        return self._answers.setdefault(channel, asyncio.get_running_loop().create_future())
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        self._answer(channel).set_result(message["body"])
+
+    async def of(self, channel: str) -> Any:
+        """Return the result sent to `channel`, or raise the error."""
+        return rpc.decode_answer(await asyncio.wait_for(self._answer(channel), 5))
+
+
+class Desk:
+    """A consumer whose services in `silent` do not answer."""
+
+    def __init__(self, layer: FakeLayer) -> None:
+        self.layer = layer
+        self.silent = asyncio.Event()
+        self.waiting: Counter[str] = Counter()
+        self._number = 0
+
+    async def ask(self, service: str, **changes: Any) -> str:
+        """Send a request; return the channel of its answer."""
+        self._number += 1
+        message = {
+            "type": "pubsub.request",
+            "reply": f"reply-{self._number}",
+            "account": ALICE,
+            "method": "get_item_ids",
+            "service": service,
+            "node": "n",
+            "argument": "null",
+        }
+        await PubsubConsumer().pubsub_request(message | changes)
+        return f"reply-{self._number}"
+
+    async def get_item_ids(self, address: Any) -> list[str]:
+        if not address.service.endswith(GOOD):
+            self.waiting[address.service] += 1
+            await self.silent.wait()
+        return ["a"]
+
+
+@contextmanager
+def _patched(layer: FakeLayer) -> Iterator[None]:
+    with (
+        patch.object(consumers, "get_channel_layer", lambda: layer),
+        patch.object(consumers, "_desk", consumers._Desk()),
+    ):
+        yield
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    layer = FakeLayer()
+    made = Desk(layer)
+    service = FakeService()
+    service.get_item_ids = made.get_item_ids  # type: ignore[method-assign]
+    with _patched(layer), sessions.offered(ALICE, service):
+        yield made
+        made.silent.set()
+        await asyncio.gather(*consumers._desk._tasks)
+        await asyncio.sleep(0)  # what is done when a task ends
+        assert not consumers._desk._answering
+        assert not consumers._desk._refusing
+
+
+async def test_requests_to_a_good_service_are_answered_beside_many_to_a_silent_one(desk: Desk) -> None:
+    channels = [await desk.ask(f"user{number}@{SILENT}") for number in range(300)]
+    assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]
+    assert desk.waiting.total() == MAX_REQUESTS_OF_SERVICE
+    with pytest.raises(ServiceUnreachable, match="busy with other requests"):
+        await desk.layer.of(channels[-1])
+
+
+async def test_requests_in_progress_are_bounded_and_leave_room(desk: Desk) -> None:
+    for number in range(12):
+        for _ in range(200):
+            await desk.ask(f"silent-{number}.example.org")
+    await asyncio.sleep(0)
+    assert desk.waiting.total() < MAX_REQUESTS
+    assert len(consumers._desk._tasks) <= 2 * MAX_REQUESTS
+    assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]
+
+
+async def test_accounts_do_not_share_their_bounds(desk: Desk) -> None:
+    for _ in range(200):
+        await desk.ask(SILENT)
+    with sessions.offered("bob@example.org", FakeService()), pytest.raises(PubsubCacheError) as raised:
+        await desk.layer.of(await desk.ask(SILENT, account="bob@example.org"))
+    assert "busy" not in str(raised.value)
+
+
+async def test_request_ends_when_its_caller_gives_up(desk: Desk, settings: Any) -> None:
+    settings.PUBSUBCACHE_RPC_TIMEOUT = 0.05
+    with pytest.raises(ServiceUnreachable, match=r"took over 0\.05 seconds"):
+        await desk.layer.of(await desk.ask(SILENT))
+
+
+async def test_malformed_request_costs_no_other(desk: Desk) -> None:
+    await PubsubConsumer().pubsub_request({"type": "pubsub.request"})
+    assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]

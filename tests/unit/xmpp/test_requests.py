@@ -1,0 +1,123 @@
+"""Requests of a client whose services answer, or don't."""
+
+import asyncio
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+from slixmpp import JID, Iq
+
+from pubsubcache.exceptions import ServiceUnreachable
+from pubsubcache.xmpp import turns
+from pubsubcache.xmpp.requests import Requests
+
+GOOD, SILENT = "good.example.org", "silent.example.org"
+
+
+class FakeClient:
+    """A client in memory: the services in `silent` do not answer."""
+
+    def __init__(self) -> None:
+        self.boundjid = JID("alice@example.org/x")
+        self.silent: set[str] = set()
+        self.sent: list[str] = []
+        self._number = 0
+        self._handler: Any = None
+
+    def register_handler(self, handler: Any) -> None:
+        self._handler = handler
+
+    def new_id(self) -> str:
+        self._number += 1
+        return str(self._number)
+
+    def Iq(self, stype: str, sto: JID, sid: str) -> Iq:
+        return Iq(stype=stype, sto=sto, sid=sid)
+
+    def send(self, iq: Iq) -> None:
+        to = iq["to"].full
+        self.sent.append(to)
+        if (iq["to"].domain or self.boundjid.domain) not in self.silent:
+            answer = Iq(stype="result", sid=iq["id"], sfrom=to)
+            asyncio.get_running_loop().call_soon(self._deliver, answer)
+
+    def _deliver(self, answer: Iq) -> None:
+        if self._handler.match(answer):
+            self._handler.prerun(answer)
+            self._handler.run(answer)
+
+
+@pytest.fixture
+async def client() -> FakeClient:
+    return FakeClient()
+
+
+@pytest.fixture
+def requests(client: FakeClient) -> Requests:
+    made = Requests(client)  # type: ignore[arg-type]
+    made.begin()
+    return made
+
+
+async def ask(requests: Requests, to: str) -> Element:
+    return await requests.send("get", to, Element("{u}x"))
+
+
+async def test_good_service_answers_behind_readers_of_a_silent_one(client: FakeClient, requests: Requests) -> None:
+    client.silent.add(SILENT)
+    readers = [asyncio.create_task(ask(requests, SILENT)) for _ in range(100)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        for _ in range(10):
+            assert (await ask(requests, GOOD)).get("type") == "result"
+    assert client.sent.count(SILENT) == turns.MAX_PENDING_OF_SERVICE
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    client.silent.clear()
+    await ask(requests, SILENT)
+
+
+async def test_services_of_one_domain_share_its_turns(client: FakeClient, requests: Requests) -> None:
+    client.silent.add(SILENT)
+    readers = [asyncio.create_task(ask(requests, f"user{number}@{SILENT}")) for number in range(40)]
+    await asyncio.sleep(0)
+    assert len(client.sent) == turns.MAX_PENDING_OF_SERVICE
+    for reader in readers:
+        reader.cancel()
+
+
+@pytest.mark.parametrize("to", [SILENT, "", "alice@example.org"])
+async def test_silent_service_is_left_alone_until_it_answers(
+    client: FakeClient, requests: Requests, settings: Any, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    domain = JID(to).domain or "example.org"
+    settings.PUBSUBCACHE_IQ_TIMEOUT = 0.01
+    client.silent.add(domain)
+    for _ in range(turns.SILENT_AFTER):
+        with pytest.raises(ServiceUnreachable, match="did not answer"):
+            await ask(requests, to)
+    assert requests.silent() == {domain}
+    with pytest.raises(ServiceUnreachable, match="is asked again in 5 s"):
+        await ask(requests, to)
+    assert len(client.sent) == turns.SILENT_AFTER
+    client.silent.clear()
+    settings.PUBSUBCACHE_IQ_TIMEOUT = 5
+    await requests.ping(domain)  # goes out of turn
+    assert requests.silent() == frozenset()
+    await ask(requests, to)
+
+
+async def test_lost_session_fails_waiting_requests_and_blames_no_service(
+    client: FakeClient, requests: Requests
+) -> None:
+    client.silent.add(SILENT)
+    readers = [asyncio.create_task(ask(requests, SILENT)) for _ in range(50)]
+    await asyncio.sleep(0)
+    requests.fail_all(ServiceUnreachable("lost"))
+    results = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 5)
+    assert {str(result) for result in results} == {"lost"}
+    requests.begin()
+    client.silent.clear()
+    await asyncio.gather(*(ask(requests, SILENT) for _ in range(50)))
+    assert requests.silent() == frozenset()
