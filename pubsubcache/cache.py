@@ -30,7 +30,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService, sessions
-from pubsubcache.store import in_thread, nodes
+from pubsubcache.store import in_thread, nodes, purging
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
@@ -107,7 +107,7 @@ async def get_items(
     `account`: the login (or its bare JID) whose rights count. `service`: the JID of the service, None for the
     account's own (PEP). What is asked, all items by default: `item_ids` in that order, unknown ones left out;
     `max_items` the newest so many; `rsm` a page (XEP-0059). `order_by` as in XEP-0413. `use_cache=False` asks the
-    service; `cache_only=True` never does. Items come oldest first.
+    service; `cache_only=True` never does. Items come oldest first; those that cannot be kept are named in `left_out`.
 
     Raises `InvalidRequest`; `ServiceError` (`ItemNotFound`, `Forbidden`...) as the service says; `ServiceUnreachable`
     when it cannot be asked and the cache has no answer, `NotInCache` likewise with `cache_only`.
@@ -211,10 +211,14 @@ class _Call:
         if len(fetched) < len(page.evicted):  # retracted, and nobody told
             await in_thread(nodes.doubt_node)(node.pk)
             await rpc.awake()
-        await self._parse(node, list(fetched.values()))
-        items = [entry.item or fetched.get(entry.name) for entry in page.entries]
+        if odd := {item.id: item.left_out for item in fetched.values() if item.left_out}:
+            await in_thread(purging.leave_out)(node.pk, odd)
+        for entry in page.entries:
+            if (item := fetched.get(entry.name)) is not None:
+                entry.item, entry.reason = (None, item.left_out) if item.left_out else (item, "")
+        await self._parse(node, [item for item in fetched.values() if not item.left_out])
         answer = _cached(found, stale=found.trust is not Trust.VOUCHED)
-        answer.items, answer.origin = [item for item in items if item is not None], "service"
+        answer.origin = "service"
         return answer
 
     async def past_cache(self) -> ItemsPage:
@@ -308,6 +312,7 @@ def _cached(found: Lookup, *, stale: bool) -> ItemsPage:
         stale=stale,
         checked_at=node.checked_at,
         state=node.sync_state,
+        left_out=page.left_out,
     )
 
 

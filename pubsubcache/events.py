@@ -22,7 +22,7 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
 from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
-from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract
+from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract, is_short
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +234,9 @@ class EventApplier:
 
     async def _leave_out_late(self, node: PubsubNode, arrivals: list[_Arrived]) -> None:
         """Have the payload of what was told late fetched, unless the cache has just that."""
-        late = [arrived for arrived in arrivals if arrived.delayed and arrived.has_payload]
+        late = [
+            arrived for arrived in arrivals if arrived.delayed and arrived.has_payload and not is_short(arrived.item.id)
+        ]
         if late:
             stored = await in_thread(stored_data)(node.pk, [arrived.item.id for arrived in late])
             for arrived in late:

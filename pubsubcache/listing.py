@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.service import PubsubService
-from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage
+from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, is_short, known_id
 
 # What a service says to a page that is too large for it, or that it could not finish in time.
 TOO_MUCH = frozenset(
@@ -196,7 +196,7 @@ class Listing:
     def _grow(self, items: list[Item]) -> None:
         """Double the size of pages now and then while they are small enough, up to `GROWTH` times the usual size."""
         self._smooth += 1
-        small = sum(len(item.xml) for item in items) < GROWTH_LIMIT
+        small = sum(len(item.xml) for item in items) < GROWTH_LIMIT and not any(item.left_out for item in items)
         if self._smooth % PAGES_BEFORE_GROWTH == 0 and small and not self._shrunk:
             self.page_size = min(self.page_size * 2, settings.PAGE_SIZE * GROWTH)
 
@@ -216,7 +216,8 @@ class Listing:
             self.ids.pop(item.id, None)
             self.ids[item.id] = None
         ends = {items[0].id, items[-1].id}
-        self.ids_are_cursors = self.ids_are_cursors and {rsm.first, rsm.last} <= ends
+        cursors = {cursor if cursor is None else known_id(cursor) for cursor in (rsm.first, rsm.last)}
+        self.ids_are_cursors = self.ids_are_cursors and cursors <= ends
 
     async def _whole(self, revision: int, page: ServicePage) -> AsyncIterator[ListedPage]:
         """Go through an answer that is the whole node, unless the list of ids says that it was cut short."""
@@ -262,13 +263,15 @@ class Listing:
         start = 0
         while start < len(names):
             batch = names[start : start + size]
-            lacking = [name for name in batch if name not in have]
-            mark = self.mark() if len(lacking) == len(batch) else revision
+            mark = revision if any(name in have for name in batch) else self.mark()
+            short = {name: Item.without_content(name) for name in batch if is_short(name)}
+            lacking = [name for name in batch if name not in have and name not in short]
             try:
                 found = await fetch(self.service, self.address, lacking)
             except (TooLarge, ServiceUnreachable, ServiceError) as error:
                 size = _smaller(size, error)
                 continue
+            found |= short
             items = [item for name in batch if (item := have.pop(name, None) or found.get(name)) is not None]
             self.ids |= dict.fromkeys(item.id for item in items)
             start += len(batch)
@@ -308,7 +311,7 @@ async def newest_id(service: PubsubService, address: NodeAddress) -> str:
 
 
 async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[str]) -> dict[str, Item]:
-    """Return those of the items `names` that exist, by id.
+    """Return those of the items `names` that exist, by the id under which the cache knows them.
 
     Asks again for what an answer may have been cut short of, and one by one where a service refuses all for the sake
     of one that is unknown. Raises what `PubsubService` raises, `ItemNotFound` for a missing node.
@@ -322,7 +325,7 @@ async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[st
             await service.get_items(address, ItemsRequest(max_items=1))  # raises when it is the node that is missing
             return found if len(lacking) == 1 else found | await _fetch_apart(service, address, lacking)
         found |= {item.id: item for item in answer.items}
-        still_lacking = [name for name in lacking if name not in found]
+        still_lacking = [name for name in lacking if known_id(name) not in found]
         if len(answer.items) < SHORTEST_CUT or len(still_lacking) == len(lacking):
             break
         lacking = still_lacking

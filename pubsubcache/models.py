@@ -19,9 +19,6 @@ from pubsubcache.lookups.hotkeys import KEYS, hot_key, hot_key_index
 from pubsubcache.querysets import AccountQuerySet, PubsubItemManager, PubsubNodeQuerySet
 from pubsubcache.types import Item, NodeAddress
 
-# Names are part of unique indexes, and PostgreSQL's index rows end at 2704 bytes.
-MAX_NAME_BYTES = 2048
-
 
 def validate_account_jid(value: str) -> None:
     """Raise `ValidationError` when `value` is not the bare JID of an account."""
@@ -267,9 +264,10 @@ class PubsubItem(models.Model):
 
 
 class PubsubEvicted(models.Model):
-    """An item that the service has and the cache gave up (purged, over a limit): its id and place are known.
+    """An item that the service has and the cache does not: its id and place are known, so that pages stay exact.
 
-    So pages can be told exactly, and what they lack is asked of the service.
+    Without a `reason` it was purged or is over a limit, and reads ask the service for it. With a `reason` the item
+    is left out: it cannot be kept, and no read asks for it.
     """
 
     node = models.ForeignKey(PubsubNode, on_delete=models.CASCADE, related_name="evicted")
@@ -277,6 +275,8 @@ class PubsubEvicted(models.Model):
     position = models.BigIntegerField()
     created = models.DateTimeField()
     updated = models.DateTimeField()
+    reason = models.TextField(blank=True, default="")
+    revision = models.BigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("purged item")

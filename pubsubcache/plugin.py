@@ -16,7 +16,7 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.sync import prepare, verify
-from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
+from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress, known_id
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ class CacheOfAccount:
                 return
             found = {item.id: item for item in await live.read_ids(self._service, address, names)}
             prepared = await prepare(node.analyser, address, list(found.values()))
-            changes: list[Change] = [prepared[name] if name in prepared else Removal(name) for name in names]
+            known = [known_id(name) for name in names]
+            changes: list[Change] = [prepared[name] if name in prepared else Removal(name) for name in known]
             outcome = await in_thread(apply_at)(node.pk, node.revision, changes)
             if outcome is not None:
                 await self._tell(outcome)

@@ -80,7 +80,7 @@ class _Writer:
                 self._add(PubsubItem, record, "publisher", "parsed", "parse_error", "text", "data")
                 self.node.item_count += 1
             case "evicted":
-                self._add(PubsubEvicted, record)
+                self._add(PubsubEvicted, {"reason": "", **record}, "reason")
                 self.node.evicted_count += 1
             case "node_end":
                 self._flush()

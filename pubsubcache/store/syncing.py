@@ -6,6 +6,7 @@ then is newer than the page.
 """
 
 import random
+from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +31,7 @@ HALF_EPOCH = 1 << 31
 JITTER = 0.25
 TURNS = 12
 MAX_PUBLISHER = 3071
+LEFT_OUT_COLUMNS = ("reason", "position", "created", "updated", "revision")
 UPSERT_COLUMNS = ("data", "parsed", "parse_error", "publisher", "text", "position", "updated", "revision")
 
 
@@ -144,22 +146,27 @@ def store_page(
     evicted = {item.name: item for item in node.evicted.filter(name__in=names)} if node.evicted_count else {}
     buried = set(node.tombstones.filter(name__in=names, revision__gt=revision).values_list("name", flat=True))
     written: list[PubsubItem] = []
+    left_out: list[PubsubEvicted] = []
     now = timezone.now()
     for item in page:
         if item.id in buried:
             continue
         claim.seen[item.id] = None
-        if item.id in evicted and not claim.fetch_evicted:
-            _pass_evicted(claim, evicted[item.id])
+        known = evicted.get(item.id)
+        if item.left_out:
+            if (odd := _place_left_out(claim, node, existing.get(item.id) or known, item, revision, now)) is not None:
+                left_out.append(odd)
             continue
-        row = _place(claim, node, existing.get(item.id), item, prepared.get(item.id), revision, now)
+        if known is not None and (known.revision > revision or not (known.reason or claim.fetch_evicted)):
+            _pass_evicted(claim, known, revision)
+            continue
+        row = _place(claim, node, existing.get(item.id) or known, item, prepared.get(item.id), revision, now)
         if row is not None:
-            if item.id in evicted:
-                row.created, row.updated = evicted[item.id].created, evicted[item.id].updated
             written.append(row)
     _upsert(written)
     added = sum(1 for row in written if row.name not in existing)
     node.item_count += added
+    upsert_left_out(node, left_out, known=evicted)
     if evicted:
         back = [row.name for row in written if row.name in evicted]
         node.evicted.filter(name__in=back).delete()
@@ -174,32 +181,76 @@ def store_page(
     return node.revision
 
 
-def _pass_evicted(claim: Claim, row: PubsubEvicted) -> None:
-    """Go past an item that was purged from the cache, keeping its place right."""
+def _pass_evicted(claim: Claim, row: PubsubItem | PubsubEvicted, revision: int) -> None:
+    """Go past an item that was purged, or that is newer than the page of `revision`, keeping its place right."""
+    if row.revision > revision and row.position >= claim.base + HALF_EPOCH:
+        return  # a notification published or moved it after this page was asked for
     if (place := claim.place(row.position)) != row.position:
         row.position = place
         row.save(update_fields=["position"])
 
 
+def _place_left_out(
+    claim: Claim, node: PubsubNode, row: PubsubItem | PubsubEvicted | None, item: Item, revision: int, now: datetime
+) -> PubsubEvicted | None:
+    """Return the row to be written for a listed item that is left out, or None when what is stored is right."""
+    if row is not None and row.revision > revision:
+        _pass_evicted(claim, row, revision)
+        return None
+    place = claim.place(None if row is None else row.position)
+    reason = row.reason if isinstance(row, PubsubEvicted) else None
+    if row is not None and (reason, row.position) == (item.left_out, place):
+        return None
+    if row is not None and reason != item.left_out:
+        claim.updated += 1
+    return PubsubEvicted(
+        node=node,
+        name=item.id,
+        position=place,
+        created=now if row is None else row.created,
+        updated=row.updated if row is not None and reason == item.left_out else now,
+        reason=item.left_out,
+        revision=node.revision,
+    )
+
+
+def upsert_left_out(node: PubsubNode, rows: list[PubsubEvicted], *, known: Container[str]) -> None:
+    """Write `rows` of items left out of `node`, in the place of their `PubsubItem` if there is one.
+
+    `known` holds the ids that have such a row already. The caller saves.
+    """
+    if not rows:
+        return
+    removed, _ = node.items.filter(name__in=[row.name for row in rows]).delete()
+    node.item_count -= removed
+    node.evicted_count += sum(1 for row in rows if row.name not in known)
+    PubsubEvicted.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=["node", "name"], update_fields=LEFT_OUT_COLUMNS
+    )
+
+
 def _place(
     claim: Claim,
     node: PubsubNode,
-    row: PubsubItem | None,
+    known: PubsubItem | PubsubEvicted | None,
     item: Item,
     prepared: PreparedItem | None,
     revision: int,
     now: datetime,
 ) -> PubsubItem | None:
     """Return the row to be written for a listed item, or None when what is stored is right."""
+    row = known if isinstance(known, PubsubItem) else None
     newer = row is not None and row.revision > revision
     if newer and row is not None and row.position >= claim.base + HALF_EPOCH:
         return None  # a notification published or moved it after this page was asked for
     changed = prepared is not None and not newer and (row is None or row.data != item.xml)
-    place = claim.place(None if row is None else row.position)
+    place = claim.place(None if known is None else known.position)
     if row is None:
         if prepared is None:
             return None
         row = PubsubItem(node=node, name=item.id, created=now, updated=now)
+        if isinstance(known, PubsubEvicted):
+            row.created, row.updated = known.created, now if known.reason else known.updated
     elif changed:
         claim.updated += 1
         row.updated = now
@@ -252,11 +303,12 @@ def finish(
     node.item_count = node.items.count()
     node.evicted_count = node.evicted.count()
     node.next_position = max(node.next_position, _highest(node))  # what was listed may stand among what was notified
-    node.partial = node.partial and node.evicted_count > 0
+    node.partial = node.partial and node.evicted.filter(reason="").exists()
     node.tombstones.all().delete()
     node.extra |= extra
     learn_place(node)
-    if unsure or node.items.filter(position__gte=claim.base + HALF_EPOCH).exists():
+    notified = Q(position__gte=claim.base + HALF_EPOCH)
+    if unsure or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
         node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
     for name, value in changes.items():
         setattr(node, name, value)
@@ -278,7 +330,8 @@ def _remove_unlisted(node: PubsubNode, claim: Claim) -> int:
     removed = 0
     unseen = node.items.filter(revision__lte=claim.revision).values_list("pk", "name")
     gone = [pk for pk, name in unseen if name not in claim.seen]
-    lost = [pk for pk, name in node.evicted.values_list("pk", "name") if name not in claim.seen]
+    absent = node.evicted.filter(revision__lte=claim.revision).values_list("pk", "name")
+    lost = [pk for pk, name in absent if name not in claim.seen]
     _learn_limit(node, [*((PubsubItem, pk) for pk in gone), *((PubsubEvicted, pk) for pk in lost)])
     for start in range(0, len(gone), 1000):
         removed += PubsubItem.objects.filter(pk__in=gone[start : start + 1000]).delete()[0]
@@ -328,7 +381,9 @@ def _reverse(node: PubsubNode) -> None:
 def learn_place(node: PubsubNode) -> None:
     """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
     probe = node.extra.pop("probe", None) or []
-    places = dict(node.items.filter(name__in=probe).values_list("name", "position"))
+    places: dict[str, int] = {}
+    for rows in (node.items, node.evicted) if probe else ():
+        places |= dict(rows.filter(name__in=probe).values_list("name", "position"))
     if len(places) == 2:
         edited, follower = probe
         node.extra["moves"] = places[edited] > places[follower]
