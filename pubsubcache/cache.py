@@ -30,7 +30,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService, sessions
-from pubsubcache.store import in_thread, nodes, purging
+from pubsubcache.store import ageing, in_thread, nodes, purging
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
@@ -79,7 +79,14 @@ def trust(node: PubsubNode) -> Trust:
 
 
 def look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
-    """Read what the cache has for a request, in two queries."""
+    """Read what the cache has for a request, in two queries, and keep that the node was read."""
+    found = _look_up(account_jid, address, request)
+    if found.node is not None:
+        ageing.note_read(found.node)
+    return found
+
+
+def _look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
     node = None
     for _ in range(LOOKUPS):
         node = nodes.find_node(account_jid, address)
@@ -296,7 +303,8 @@ class _Call:
 def _is_to_be_checked(node: PubsubNode) -> bool:
     """Whether a node that the service just answered for is to be synchronised: aged, or failed until now."""
     if node.sync_state == PubsubNode.SyncState.ERROR:
-        return node.next_attempt is None and nodes.wants_sync(node)
+        answers_again = node.unavailable_count > 0
+        return (node.next_attempt is None or answers_again) and nodes.wants_sync(node)
     return node.sync_state == PubsubNode.SyncState.COMPLETED and trust(node) is Trust.ASK
 
 

@@ -136,6 +136,8 @@ class PubsubNode(models.Model):
     sync_error = models.TextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     next_attempt = models.DateTimeField(_("next attempt"), null=True, blank=True)
+    unavailable_count = models.PositiveIntegerField(_("answers service-unavailable in a row"), default=0)
+    unavailable_since = models.DateTimeField(_("the first of them"), null=True, blank=True)
     sync_requested = models.DateTimeField(_("synchronisation asked for"), null=True, blank=True)
     bring_back = models.BooleanField(_("fetch what was purged"), default=False)
     sync_owner = models.CharField(_("synchronised by"), max_length=100, blank=True, default="")
@@ -152,6 +154,10 @@ class PubsubNode(models.Model):
         help_text=_("Hours, minutes and seconds, such as 00:10:00. Empty: as the settings of the site say."),
     )
     access_model = models.CharField(_("access model"), max_length=20, blank=True, default="")
+    last_read = models.DateTimeField(_("last read"), default=timezone.now)
+    pinned = models.BooleanField(
+        _("pinned"), default=False, help_text=_("Kept though nobody reads it: chosen by hand, imported, or one's own.")
+    )
     item_count = models.PositiveIntegerField(_("items"), default=0)
     partial = models.BooleanField(_("partial"), default=False)
     evicted_count = models.PositiveIntegerField(_("items purged from the cache"), default=0)
@@ -169,6 +175,13 @@ class PubsubNode(models.Model):
         ordering = ["account", "service", "name"]
         constraints = [
             models.UniqueConstraint(fields=["account", "service", "name"], name="pubsubcache_node_unique"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["account", "last_read"],
+                condition=models.Q(pinned=False, policy="auto"),
+                name="pubsubcache_node_unread",
+            )
         ]
         permissions = [
             ("sync_pubsubnode", "Can synchronise nodes"),
@@ -282,7 +295,10 @@ class PubsubEvicted(models.Model):
         verbose_name = _("purged item")
         verbose_name_plural = _("purged items")
         constraints = [models.UniqueConstraint(fields=["node", "name"], name="pubsubcache_evicted_unique")]
-        indexes = [models.Index(fields=["node", "position"], name="pubsubcache_evicted_position")]
+        indexes = [
+            models.Index(fields=["node", "position"], name="pubsubcache_evicted_position"),
+            models.Index(fields=["node", "position"], condition=~models.Q(reason=""), name="pubsubcache_left_out"),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -129,7 +129,8 @@ async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException)
     elif isinstance(error, Forbidden):
         await in_thread(nodes.hide_node)(node.pk, str(error))
     elif isinstance(error, PubsubCacheError):
-        await in_thread(syncing.fail)(claim, str(error))
+        condition = error.condition if isinstance(error, ServiceError) else ""
+        await in_thread(syncing.fail)(claim, str(error), condition=condition)
     elif isinstance(error, OperationalError | InterfaceError):
         logger.warning("Synchronising %s failed, as the database did not take it: %s", node.address.uri, error)
         await in_thread(syncing.fail)(claim, f"The database did not take it: {error}"[:1000])

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.cursors import Key, decode, encode
@@ -46,6 +46,18 @@ class CachedPage:
     def left_out(self) -> list[tuple[str, str]]:
         """Ids of the items on the page that cannot be kept, and why."""
         return [(entry.name, entry.reason) for entry in self.entries if entry.reason]
+
+
+def left_out_counts(nodes: QuerySet[PubsubNode]) -> dict[int, int]:
+    """Return how many items of `nodes` are left out, by the node's key; nodes without any are missing."""
+    rows = PubsubEvicted.objects.filter(node__in=nodes.order_by().values("pk")).exclude(reason="")
+    return dict(rows.values_list("node").annotate(number=Count("pk")).order_by())
+
+
+def left_out(node: PubsubNode, limit: int) -> tuple[list[tuple[str, str]], int]:
+    """Return the ids of items of `node` that cannot be kept, with the reason, at most `limit`; and how many there are."""
+    rows = PubsubEvicted.objects.filter(node=node).exclude(reason="").order_by("position")
+    return list(rows.values_list("name", "reason")[:limit]), rows.count()
 
 
 class NodeChanged(Exception):

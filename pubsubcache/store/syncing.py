@@ -18,7 +18,7 @@ from django.utils import timezone
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
-from pubsubcache.store.nodes import set_state
+from pubsubcache.store.nodes import hide, is_unavailable, set_state
 from pubsubcache.store.purging import evict
 from pubsubcache.types import MAX_NUMBER, Item
 
@@ -321,6 +321,7 @@ def finish(
     # those could not be taken in, this was not enough.
     node.checked_at = claim.started if node.sync_requested is None else None
     node.failures, node.next_attempt = 0, None
+    node.unavailable_count, node.unavailable_since = 0, None
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.save()
     return removed
@@ -390,11 +391,18 @@ def learn_place(node: PubsubNode) -> None:
 
 
 @transaction.atomic
-def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
-    """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later."""
+def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -> None:
+    """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later.
+
+    `condition` is the error condition that the service answered with, "" if it did not answer. A node whose account is
+    blocked or deleted, as far as such answers tell, is hidden.
+    """
     node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
         return
+    if is_unavailable(node, condition):
+        error = f"The service has answered {condition} {node.unavailable_count} times in a row."
+        hide(node, error)
     if node.sync_state == SyncState.COMPLETED:
         node.sync_error = error
         node.checked_at = None

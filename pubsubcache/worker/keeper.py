@@ -20,6 +20,7 @@ from pubsubcache.service import sessions
 from pubsubcache.store import accounts, in_thread, nodes, syncing
 from pubsubcache.sync import verify
 from pubsubcache.types import PubsubEvent
+from pubsubcache.worker.ageing import Ageing
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Keeper:
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._all_doubtful = False
+        self._ageing = Ageing(account.pk)
         self._on_failure = on_failure
         #: Whether a job ended that should not have: what came since may be lost, so begin anew.
         self.failed = False
@@ -166,6 +168,7 @@ class Keeper:
         for pk in [pk for pk, due in self._unsure.items() if due <= time.monotonic() and pk not in self._busy]:
             del self._unsure[pk]
             self._start(pk, self._verify(pk))
+        await self._ageing.attend()
         await self._unsubscribe()
         free = settings.SYNC_CONCURRENCY - len(self._busy)
         if free <= 0:
