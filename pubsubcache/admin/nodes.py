@@ -248,7 +248,9 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         named, count = left_out(node, LEFT_OUT_SHOWN)
         if not count:
             return display.EMPTY
-        lines = format_html_join("", "<li>{}: {}</li>", ((display.short(name, 80), reason[:300]) for name, reason in named))
+        lines = format_html_join(
+            "", "<li>{}: {}</li>", ((display.short(name, 80), reason[:300]) for name, reason in named)
+        )
         said = ngettext("%(count)s item left out", "%(count)s items left out", count) % {"count": display.number(count)}
         return format_html("<div>{}</div><ul>{}</ul>", said, lines)
 

@@ -55,7 +55,7 @@ def left_out_counts(nodes: QuerySet[PubsubNode]) -> dict[int, int]:
 
 
 def left_out(node: PubsubNode, limit: int) -> tuple[list[tuple[str, str]], int]:
-    """Return the ids of items of `node` that cannot be kept, with the reason, at most `limit`; and how many there are."""
+    """Return (id, reason) of at most `limit` items of `node` that cannot be kept, and how many there are."""
     rows = PubsubEvicted.objects.filter(node=node).exclude(reason="").order_by("position")
     return list(rows.values_list("name", "reason")[:limit]), rows.count()
 

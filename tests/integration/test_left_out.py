@@ -1,12 +1,18 @@
 """Items that cannot be kept are left out with a reason; everything else of their node is answered from the cache."""
 
 import asyncio
+import io
+import json
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from django.core.management import call_command
 from django.test import override_settings
+from django.utils import timezone
 
 from pubsubcache.analysers import registry
 from pubsubcache.cache import get_items
@@ -17,6 +23,7 @@ from pubsubcache.store import in_thread, purge
 from pubsubcache.store.reading import read_page
 from pubsubcache.sync import sync_node, verify
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, PubsubEvent, Rsm, is_short, known_id
+from tests.admin_data import superuser, url
 from tests.fakes import (
     ADDRESS,
     FakeService,
@@ -374,3 +381,74 @@ async def test_page_of_odd_items_alone_goes_on() -> None:
     assert (len(page.left_out), page.complete) == (3, False)
     assert page.rsm is not None
     assert (page.rsm.count, page.rsm.last) == (12, "item-006")
+
+
+# What is shown, and taken elsewhere
+
+
+@in_loop
+async def prepared() -> None:
+    await synced("item-005", LONG_ID)
+
+
+def call(*arguments: str) -> str:
+    out = io.StringIO()
+    with patch("channels.db.close_old_connections"):  # the test's transaction is not to end
+        call_command(*arguments, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+def test_commands_name_what_is_left_out() -> None:
+    prepared()
+    (node,) = json.loads(call("pubsub_nodes", "-O", "json"))
+    assert (node["items"], node["left_out"]) == (11, 2)
+    target = ("-a", ALICE, "-s", ADDRESS.service, "-n", ADDRESS.name, "--cache-only")
+    page = json.loads(call("pubsub_get", *target, "-O", "json"))
+    assert {entry["id"] for entry in page["left_out"]} == {"item-005", known_id(LONG_ID)}
+    assert "longer than 600 bytes" in page["left_out"][0]["reason"]
+    assert "2 items left out" in call("pubsub_get", *target)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "xml"])
+def test_export_and_import_keep_what_is_left_out(tmp_path: Path, form: str) -> None:
+    prepared()
+    PubsubEvicted.objects.create(
+        node=PubsubNode.objects.get(), name="purged", position=1, created=timezone.now(), updated=timezone.now()
+    )
+    PubsubNode.objects.update(evicted_count=3)
+    before = list(PubsubEvicted.objects.order_by("position").values("name", "position", "created", "updated", "reason"))
+    path = tmp_path / "nodes"
+    call("pubsub_export", "-O", form, "-o", str(path))
+    call("pubsub_import", str(path), "--replace")
+    after = list(PubsubEvicted.objects.order_by("position").values("name", "position", "created", "updated", "reason"))
+    assert after == before
+    assert PubsubNode.objects.get().pinned
+
+
+def test_export_of_an_older_version_has_no_reasons(tmp_path: Path) -> None:
+    prepared()
+    path = tmp_path / "nodes"
+    call("pubsub_export", "-O", "jsonl", "-o", str(path))
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        record.pop("reason", None)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    call("pubsub_import", str(path), "--replace")
+    assert set(PubsubEvicted.objects.values_list("reason", flat=True)) == {""}
+
+
+def test_node_page_of_the_admin_names_what_is_left_out() -> None:
+    prepared()
+    node = PubsubNode.objects.get()
+    now = timezone.now()
+    rows = [
+        PubsubEvicted(node=node, name=f"<b>{n}", position=n, created=now, updated=now, reason="<i>" * 200)
+        for n in range(30)
+    ]
+    PubsubEvicted.objects.bulk_create(rows)
+    page = superuser().get(url("pubsubnode", "change", node.pk)).content.decode()
+    assert "32 items left out" in page
+    assert "&lt;b&gt;19" in page
+    assert "&lt;b&gt;20" not in page
+    assert "<i>" not in page
+    assert page.count("&lt;i&gt;") <= 20 * 100

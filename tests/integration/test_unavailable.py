@@ -133,7 +133,9 @@ async def test_reads_do_not_count() -> None:
     assert (node.unavailable_count, node.item_count) == (1, 3)
 
 
-@pytest.mark.parametrize("other", [ServiceError("internal-server-error"), ServiceError("remote-server-not-found"), None])
+@pytest.mark.parametrize(
+    "other", [ServiceError("internal-server-error"), ServiceError("remote-server-not-found"), None]
+)
 @in_loop
 async def test_any_other_answer_starts_the_count_anew(other: Exception | None) -> None:
     service = await synced()

@@ -9,6 +9,7 @@ from pubsubcache.management.base import PubsubCommand
 from pubsubcache.management.output import as_table, as_time, to_second
 from pubsubcache.models import PubsubNode
 from pubsubcache.querysets import PubsubNodeQuerySet
+from pubsubcache.store.reading import left_out_counts
 
 NONE = "none"
 COLUMNS = ("account", "service", "node", "state", "items", "type", "policy", "subscribed", "checked_at", "error")
