@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,17 @@ from pubsubcache.service import sessions
 from pubsubcache.store import in_thread, purge
 from pubsubcache.store.reading import read_page
 from pubsubcache.sync import sync_node, verify
-from pubsubcache.types import Item, ItemsPage, ItemsRequest, PubsubEvent, Rsm, is_short, known_id
+from pubsubcache.types import (
+    Item,
+    ItemsPage,
+    ItemsRequest,
+    NodeAddress,
+    PubsubEvent,
+    Rsm,
+    ServicePage,
+    is_short,
+    known_id,
+)
 from tests.admin_data import superuser, url
 from tests.fakes import (
     ADDRESS,
@@ -105,10 +115,11 @@ async def synced(*odd: str, size: int = 12, **manners: Any) -> tuple[FakeService
     return service, node.pk
 
 
-async def apply(service: FakeService, *events: PubsubEvent) -> list[int]:
+async def apply(service: FakeService, *events: PubsubEvent, unsure: list[int] | None = None) -> list[int]:
     """Apply notifications; return the nodes that they put in doubt."""
     doubted: list[int] = []
-    applier = EventApplier(ALICE, service, on_doubt=doubted.append)
+    note = (lambda pk: None) if unsure is None else unsure.append
+    applier = EventApplier(ALICE, service, on_unsure=note, on_doubt=doubted.append)
     for event in events:
         applier.feed(event)
     task = asyncio.create_task(applier.run())
@@ -275,54 +286,96 @@ async def test_odd_item_retracted_unheard_is_removed_by_a_sync(name: str) -> Non
     await check_equal(service)
 
 
+def meanwhile(service: FakeService, after: str, act: Callable[[], Awaitable[Any]]) -> None:
+    """Do something between the page after the item `after` and its arrival."""
+    original = service.get_items
+
+    async def get_items(address: NodeAddress, request: ItemsRequest) -> ServicePage:
+        page = await original(address, request)
+        if request.rsm is not None and request.rsm.after == after:
+            del service.get_items  # type: ignore[attr-defined]
+            await act()
+        return page
+
+    service.get_items = get_items  # type: ignore[method-assign]
+
+
 @in_loop
 async def test_odd_item_retracted_during_a_sync_stays_away() -> None:
     service, pk = await synced("item-010", paging="ids")
 
-    async def retract_meanwhile(fake: FakeService, method: str, argument: Any) -> None:
-        if method == "get_items" and argument.rsm is not None and argument.rsm.after == "item-007":
-            fake.hook = None
-            page = await fake.get_items(ADDRESS, argument)
-            fake.retract("item-010")
-            await apply(fake, retract_event("item-010"))
-            fake.get_items = lambda *_: later(page)  # type: ignore[method-assign,assignment]
+    async def retract() -> None:
+        service.retract("item-010")
+        await apply(service, retract_event("item-010"))
 
-    async def later(page: Any) -> Any:
-        del service.get_items  # type: ignore[attr-defined]
-        return page
-
-    service.hook = retract_meanwhile
+    meanwhile(service, "item-007", retract)
     await sync_node(service, pk)
     assert await left_out_rows() == {}
     assert "item-010" not in await stored()
 
 
-@pytest.mark.parametrize("titles", [(LARGE, "good"), ("good", LARGE)])
+@pytest.mark.parametrize("titles", [(LARGE, "good"), ("good", LARGE), (LARGE, LARGE + "y")])
 @in_loop
 async def test_notification_during_a_sync_is_newer_than_the_page(titles: tuple[str, str]) -> None:
     """What the page has of the item is older than what the notification brought."""
     older, newer = titles
     service, pk = await synced(paging="ids")
     service.publish("item-005", older)
-    page = None
 
-    async def edit_meanwhile(fake: FakeService, method: str, argument: Any) -> None:
-        nonlocal page
-        if method == "get_items" and argument.rsm is not None and argument.rsm.after == "item-003":
-            fake.hook = None
-            page = await fake.get_items(ADDRESS, argument)
-            await apply(fake, publish_event(fake.publish("item-005", newer)))
-            fake.get_items = lambda *_: answered()  # type: ignore[method-assign,assignment]
+    async def edit() -> None:
+        await apply(service, publish_event(service.publish("item-005", newer)))
 
-    async def answered() -> Any:
-        del service.get_items  # type: ignore[attr-defined]
-        return page
-
-    service.hook = edit_meanwhile
+    meanwhile(service, "item-003", edit)
     await sync_node(service, pk)
-    assert page is not None
     await verify(service, pk)
-    assert ("item-005" in await left_out_rows()) == (newer == LARGE)
+    assert ("item-005" in await left_out_rows()) == (newer != "good")
+    await check_equal(service)
+
+
+@in_loop
+async def test_odd_item_published_after_the_last_page_is_kept() -> None:
+    service, pk = await synced(paging="ids")
+
+    async def publish() -> None:
+        await apply(service, publish_event(service.publish("new", LARGE)))
+
+    meanwhile(service, "item-011", publish)
+    await sync_node(service, pk)
+    assert list(await left_out_rows()) == ["new"]
+    await verify(service, pk)
+    await check_equal(service)
+
+
+@in_loop
+async def test_order_is_in_doubt_when_only_an_odd_item_follows_an_edited_one() -> None:
+    service, pk = await synced("item-011", paging="ids", moves_edited=True)
+    unsure: list[int] = []
+    await apply(service, publish_event(service.publish("item-010", "edited")), unsure=unsure)
+    assert unsure == [pk]
+    assert await verify(service, pk)
+    assert (await row()).extra["moves"] is True
+    await check_equal(service)
+
+
+@in_loop
+async def test_node_with_odd_items_alone_missing_is_not_partial() -> None:
+    service, pk = await synced("item-005", paging="ids")
+    with override_settings(PUBSUBCACHE_MAX_NODE_ITEMS=5):
+        await sync_node(service, pk)
+        service.publish("item-012")
+        await sync_node(service, pk)
+    assert (await row()).partial
+    await sync_node(service, pk, fetch_evicted=True)
+    assert not (await row()).partial
+    await check_equal(service)
+
+
+@pytest.mark.parametrize("name", ["new", LONG_ID])
+@in_loop
+async def test_odd_item_told_late_is_left_out(name: str) -> None:
+    service, _ = await synced()
+    await apply(service, publish_event(service.publish(name, LARGE), delayed=True))
+    assert list(await left_out_rows()) == [known_id(name)]
     await check_equal(service)
 
 
