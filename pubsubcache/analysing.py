@@ -10,6 +10,8 @@ from pubsubcache.types import Item, ItemsRequest, NodeAddress
 
 logger = logging.getLogger(__name__)
 
+SAMPLES = 20  # newest items looked at where the newest one is left out
+
 
 async def analyse(
     service: PubsubService,
@@ -24,8 +26,15 @@ async def analyse(
     """
 
     async def sample() -> Element | None:
-        found = items or (await service.get_items(address, ItemsRequest(max_items=1))).items
-        return found[-1].element if found else None
+        found = items
+        for number in (1, SAMPLES):
+            found = found or (await service.get_items(address, ItemsRequest(max_items=number))).items
+            if kept := [item for item in found if not item.left_out]:
+                return kept[-1].element
+            if not found:
+                return None
+            found = ()
+        return None
 
     try:
         return await matching.analyse(address, sample), ""

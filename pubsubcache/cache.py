@@ -28,7 +28,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService, sessions
-from pubsubcache.store import in_thread, nodes
+from pubsubcache.store import ageing, in_thread, nodes, purging
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
@@ -77,7 +77,14 @@ def trust(node: PubsubNode) -> Trust:
 
 
 def look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
-    """Read what the cache has for a request, in two queries."""
+    """Read what the cache has for a request, in two queries, and keep that the node was read."""
+    found = _look_up(account_jid, address, request)
+    if found.node is not None:
+        ageing.note_read(found.node)
+    return found
+
+
+def _look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
     node = None
     for _ in range(LOOKUPS):
         node = nodes.find_node(account_jid, address)
@@ -105,7 +112,7 @@ async def get_items(
     `account`: the login (or its bare JID) whose rights count. `service`: the JID of the service, None for the
     account's own (PEP). What is asked, all items by default: `item_ids` in that order, unknown ones left out;
     `max_items` the newest so many; `rsm` a page (XEP-0059). `order_by` as in XEP-0413. `use_cache=False` asks the
-    service; `cache_only=True` never does. Items come oldest first.
+    service; `cache_only=True` never does. Items come oldest first; those that cannot be kept are named in `left_out`.
 
     Raises `InvalidRequest`; `ServiceError` (`ItemNotFound`, `Forbidden`...) as the service says; `ServiceUnreachable`
     when it cannot be asked, or not within `READ_TIMEOUT`, and the cache has no answer, `NotInCache` likewise with
@@ -210,10 +217,14 @@ class _Call:
         if len(fetched) < len(page.evicted):  # retracted, and nobody told
             await in_thread(nodes.doubt_node)(node.pk)
             await rpc.awake()
-        await self._parse(node, list(fetched.values()))
-        items = [entry.item or fetched.get(entry.name) for entry in page.entries]
+        if odd := {item.id: item.left_out for item in fetched.values() if item.left_out}:
+            await in_thread(purging.leave_out)(node.pk, odd)
+        for entry in page.entries:
+            if (item := fetched.get(entry.name)) is not None:
+                entry.item, entry.reason = (None, item.left_out) if item.left_out else (item, "")
+        await self._parse(node, [item for item in fetched.values() if not item.left_out])
         answer = _cached(found, stale=found.trust is not Trust.VOUCHED)
-        answer.items, answer.origin = [item for item in items if item is not None], "service"
+        answer.origin = "service"
         return answer
 
     async def past_cache(self) -> ItemsPage:
@@ -291,7 +302,8 @@ class _Call:
 def _is_to_be_checked(node: PubsubNode) -> bool:
     """Whether a node that the service just answered for is to be synchronised: aged, or failed until now."""
     if node.sync_state == PubsubNode.SyncState.ERROR:
-        return node.next_attempt is None and nodes.wants_sync(node)
+        answers_again = node.unavailable_count > 0
+        return (node.next_attempt is None or answers_again) and nodes.wants_sync(node)
     return node.sync_state == PubsubNode.SyncState.COMPLETED and trust(node) is Trust.ASK
 
 
@@ -307,6 +319,7 @@ def _cached(found: Lookup, *, stale: bool) -> ItemsPage:
         stale=stale,
         checked_at=node.checked_at,
         state=node.sync_state,
+        left_out=page.left_out,
     )
 
 

@@ -33,8 +33,13 @@ class Defaults:
     SYNC_CLAIM_TIMEOUT: float = 60.0  # a synchronisation not heard of for so long is taken over
     RETRY_DELAY: float = 30.0  # before a failed synchronisation is tried again; doubles each time
     RETRY_MAX_DELAY: float = 3600.0
+    UNAVAILABLE_ANSWERS: int = 5  # of service-unavailable in a row before an account's (PEP) node is hidden
+    UNAVAILABLE_PERIOD: float = 3600.0  # and the time that they must span
     RECONCILE_INTERVAL: float = 3600.0  # the ids of a followed node are compared with the service's so often
     COMPARE_INTERVAL: float = 86_400.0  # and its contents so often
+    # Keeping
+    UNREAD_NODE_AGE: float = 30 * 86_400.0  # an unpinned node that nobody read for so long is forgotten
+    MAX_UNPINNED_NODES: int = 10_000  # of one account; past it the least recently read are forgotten
     # Notifications
     EVENT_BATCH_SIZE: int = 200  # notifications written in one transaction, at most
     EVENT_QUEUE_SIZE: int = 20_000  # notifications waiting for one account; past it, the busiest node loses its own

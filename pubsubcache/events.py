@@ -27,7 +27,7 @@ from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
-from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract
+from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract, is_short
 
 logger = logging.getLogger(__name__)
 
@@ -366,7 +366,9 @@ class EventApplier:
         whose notification names its publisher, until it is known whether the service does so in answers too.
         """
         arrivals = [change for change in work.changes if isinstance(change, _Arrived)]
-        late = [arrived for arrived in arrivals if arrived.delayed and arrived.has_payload]
+        late = [
+            arrived for arrived in arrivals if arrived.delayed and arrived.has_payload and not is_short(arrived.item.id)
+        ]
         if late:
             stored = await in_thread(stored_data)(node.pk, [arrived.item.id for arrived in late])
             for arrived in late:

@@ -15,7 +15,7 @@ from pubsubcache.bounds import WalkBounds
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.service import PubsubService
-from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage
+from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, is_short, known_id
 
 # What a service says to a page that is too large for it, or that it could not finish in time.
 TOO_MUCH = frozenset(
@@ -206,7 +206,7 @@ class Listing:
     def _grow(self, items: list[Item]) -> None:
         """Double the size of pages now and then while they are small enough, up to `GROWTH` times the usual size."""
         self._smooth += 1
-        small = sum(len(item.xml) for item in items) < GROWTH_LIMIT
+        small = sum(len(item.xml) for item in items) < GROWTH_LIMIT and not any(item.left_out for item in items)
         if self._smooth % PAGES_BEFORE_GROWTH == 0 and small and not self._shrunk:
             self.page_size = min(self.page_size * 2, settings.PAGE_SIZE * GROWTH)
 
@@ -229,7 +229,8 @@ class Listing:
             self.ids.pop(item.id, None)
             self.ids[item.id] = None
         ends = {items[0].id, items[-1].id}
-        self.ids_are_cursors = self.ids_are_cursors and {rsm.first, rsm.last} <= ends
+        cursors = {cursor if cursor is None else known_id(cursor) for cursor in (rsm.first, rsm.last)}
+        self.ids_are_cursors = self.ids_are_cursors and cursors <= ends
 
     async def _whole(self, revision: int, page: ServicePage) -> AsyncIterator[ListedPage]:
         """Go through an answer that is the whole node, unless the list of ids says that it was cut short."""
@@ -276,13 +277,15 @@ class Listing:
         start = 0
         while start < len(names):
             batch = names[start : start + size]
-            lacking = [name for name in batch if name not in have]
-            mark = self.mark() if len(lacking) == len(batch) else revision
+            mark = revision if any(name in have for name in batch) else self.mark()
+            short = {name: Item.without_content(name) for name in batch if is_short(name)}
+            lacking = [name for name in batch if name not in have and name not in short]
             try:
                 found = await fetch(self.service, self.address, lacking)
             except (TooLarge, ServiceUnreachable, ServiceError) as error:
                 size = _smaller(size, error)
                 continue
+            found |= short
             items = [item for name in batch if (item := have.pop(name, None) or found.get(name)) is not None]
             self._count_page(items)
             self.ids |= dict.fromkeys(item.id for item in items)
@@ -326,7 +329,7 @@ async def newest_id(service: PubsubService, address: NodeAddress) -> str:
 
 
 async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[str]) -> dict[str, Item]:
-    """Return those of the items `names` that exist, by id.
+    """Return those of the items `names` that exist, by the id under which the cache knows them.
 
     Asks again for what an answer may have been cut short of, and for ever smaller parts where a service refuses all
     for the sake of one that is unknown. Raises what `PubsubService` raises, `ItemNotFound` for a missing node, and
@@ -342,7 +345,7 @@ async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[st
             return found if len(lacking) == 1 else found | await _fetch_apart(service, address, lacking)
         new = _asked_for(answer, lacking)
         found |= new
-        lacking = [name for name in lacking if name not in found]
+        lacking = [name for name in lacking if known_id(name) not in found]
         if len(new) < SHORTEST_CUT:
             break
     return found
@@ -370,6 +373,6 @@ def _halves(names: list[str]) -> list[list[str]]:
 
 
 def _asked_for(answer: ServicePage, names: list[str]) -> dict[str, Item]:
-    """Return the items `names` of an answer, by id: a service may send others."""
-    wanted = set(names)
+    """Return the items `names` of an answer, by the id that the cache knows: a service may send others."""
+    wanted = set(map(known_id, names))
     return {item.id: item for item in answer.items if item.id in wanted}

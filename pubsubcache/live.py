@@ -14,7 +14,7 @@ from pubsubcache.conf import settings
 from pubsubcache.exceptions import UNREACHABLE_CONDITIONS, ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
 from pubsubcache.listing import SHORTEST_CUT, Listing, fetch, starts_with_newest
 from pubsubcache.service import PubsubService
-from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Rsm, ServicePage
+from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Rsm, ServicePage, known_id
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -25,11 +25,19 @@ def is_unreachable(error: Exception) -> bool:
 
 
 async def read(service: PubsubService, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-    """Ask a service for items.
+    """Ask a service for items; those that cannot be kept are named in `left_out`.
 
     Raises what `PubsubService` raises, `ItemNotFound` for an unknown cursor, `ServiceUnreachable` after
     `READ_TIMEOUT`, and `TooLarge` when the node has more items than a reader gets at once.
     """
+    page = await read_whole(service, address, request)
+    page.left_out = [(item.id, item.left_out) for item in page.items if item.left_out]
+    page.items = [item for item in page.items if not item.left_out]
+    return page
+
+
+async def read_whole(service: PubsubService, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
+    """Ask a service for items as `read` does, with the items left out among the others."""
     async with _in_time(address):
         if request.item_ids is not None:
             return ItemsPage(items=await _read_ids(service, address, request.item_ids), complete=True)
@@ -41,7 +49,10 @@ async def read(service: PubsubService, address: NodeAddress, request: ItemsReque
 
 
 async def read_ids(service: PubsubService, address: NodeAddress, ids: Sequence[str]) -> list[Item]:
-    """Return the items of the given ids that exist, in the order asked. Raises what `read` raises."""
+    """Return the items of the given ids that exist, in the order asked, with those left out.
+
+    Raises what `read` raises.
+    """
     async with _in_time(address):
         return await _read_ids(service, address, ids)
 
@@ -60,7 +71,7 @@ async def _read_ids(service: PubsubService, address: NodeAddress, ids: Sequence[
         size += _size(batch.values())
         _check_size(address, size, len(found) + len(batch))
         found |= batch
-    return [found[name] for name in ids if name in found]
+    return [found[known] for known in map(known_id, ids) if known in found]
 
 
 def _size(items: Iterable[Item]) -> int:
@@ -166,16 +177,14 @@ def _is_last(page: ServicePage, asked: Rsm) -> bool:
 def local_page(items: list[Item], rsm: Rsm) -> ItemsPage:
     """Return the page that `rsm` asks for out of all the items of a node, whose ids serve as cursors."""
     places = {item.id: place for place, item in enumerate(items)}
-    for cursor in (rsm.after, rsm.before):
-        if cursor and cursor not in places:
-            raise ItemNotFound(text=f"no item {cursor!r} to page from")
+    after, before = (_place_of(cursor, places) for cursor in (rsm.after, rsm.before))
     start, end = 0, len(items)
     if rsm.after is not None:
-        start = places[rsm.after] + 1 if rsm.after else 0
+        start = 0 if after is None else after + 1
     elif rsm.index is not None:
         start = min(rsm.index, len(items))
     elif rsm.before is not None:
-        end = places[rsm.before] if rsm.before else len(items)
+        end = len(items) if before is None else before
         start = 0 if rsm.max is None else max(0, end - rsm.max)
     if rsm.max is not None:
         end = min(end, start + rsm.max)
@@ -188,14 +197,25 @@ def local_page(items: list[Item], rsm: Rsm) -> ItemsPage:
     return ItemsPage(items=chosen, rsm=answer, complete=complete)
 
 
+def _place_of(cursor: str | None, places: dict[str, int]) -> int | None:
+    """Return the place of the item that `cursor` names, None for no cursor. Raises `ItemNotFound`."""
+    if not cursor:
+        return None
+    for name in (cursor, known_id(cursor)):
+        if name in places:
+            return places[name]
+    raise ItemNotFound(text=f"no item {cursor[:100]!r} to page from")
+
+
 def upright(page: ServicePage) -> ServicePage:
     """Return `page` oldest first, where its cursors show that the service turned it round."""
     rsm = page.rsm
     if rsm is None or rsm.first is None or rsm.last is None or len(page.items) < 2:
         return page
-    if rsm.first == page.items[-1].id and rsm.last == page.items[0].id:
+    first_id, last_id = known_id(rsm.first), known_id(rsm.last)
+    if first_id == page.items[-1].id and last_id == page.items[0].id:
         return replace(page, items=page.items[::-1])
-    if rsm.first == page.items[0].id:
+    if first_id == page.items[0].id:
         return page  # ids that look like times
     first, last = _time(rsm.first), _time(rsm.last)
     if first is not None and last is not None and first > last:

@@ -19,9 +19,6 @@ from pubsubcache.lookups.hotkeys import KEYS, hot_key, hot_key_index
 from pubsubcache.querysets import AccountQuerySet, PubsubItemManager, PubsubNodeQuerySet
 from pubsubcache.types import Item, NodeAddress
 
-# Names are part of unique indexes, and PostgreSQL's index rows end at 2704 bytes.
-MAX_NAME_BYTES = 2048
-
 
 def validate_account_jid(value: str) -> None:
     """Raise `ValidationError` when `value` is not the bare JID of an account."""
@@ -142,6 +139,8 @@ class PubsubNode(models.Model):
     sync_error = models.TextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     next_attempt = models.DateTimeField(_("next attempt"), null=True, blank=True)
+    unavailable_count = models.PositiveIntegerField(_("answers service-unavailable in a row"), default=0)
+    unavailable_since = models.DateTimeField(_("the first of them"), null=True, blank=True)
     sync_requested = models.DateTimeField(_("synchronisation asked for"), null=True, blank=True)
     bring_back = models.BooleanField(_("fetch what was purged"), default=False)
     sync_owner = models.CharField(_("synchronised by"), max_length=100, blank=True, default="")
@@ -160,6 +159,10 @@ class PubsubNode(models.Model):
         help_text=_("Hours, minutes and seconds, such as 00:10:00. Empty: as the settings of the site say."),
     )
     access_model = models.CharField(_("access model"), max_length=20, blank=True, default="")
+    last_read = models.DateTimeField(_("last read"), default=timezone.now)
+    pinned = models.BooleanField(
+        _("pinned"), default=False, help_text=_("Kept though nobody reads it: chosen by hand, imported, or one's own.")
+    )
     item_count = models.PositiveIntegerField(_("items"), default=0)
     partial = models.BooleanField(_("partial"), default=False)
     evicted_count = models.PositiveIntegerField(_("items purged from the cache"), default=0)
@@ -179,6 +182,13 @@ class PubsubNode(models.Model):
         ordering = ["account", "service", "name"]
         constraints = [
             models.UniqueConstraint(fields=["account", "service", "name"], name="pubsubcache_node_unique"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["account", "last_read"],
+                condition=models.Q(pinned=False, policy="auto"),
+                name="pubsubcache_node_unread",
+            )
         ]
         permissions = [
             ("sync_pubsubnode", "Can synchronise nodes"),
@@ -273,9 +283,10 @@ class PubsubItem(models.Model):
 
 
 class PubsubEvicted(models.Model):
-    """An item that the service has and the cache gave up (purged, over a limit): its id and place are known.
+    """An item that the service has and the cache does not: its id and place are known, so that pages stay exact.
 
-    So pages can be told exactly, and what they lack is asked of the service.
+    Without a `reason` it was purged or is over a limit, and reads ask the service for it. With a `reason` the item
+    is left out: it cannot be kept, and no read asks for it.
     """
 
     node = models.ForeignKey(PubsubNode, on_delete=models.CASCADE, related_name="evicted")
@@ -283,12 +294,17 @@ class PubsubEvicted(models.Model):
     position = models.BigIntegerField()
     created = models.DateTimeField()
     updated = models.DateTimeField()
+    reason = models.TextField(blank=True, default="")
+    revision = models.BigIntegerField(default=0)
 
     class Meta:
         verbose_name = _("purged item")
         verbose_name_plural = _("purged items")
         constraints = [models.UniqueConstraint(fields=["node", "name"], name="pubsubcache_evicted_unique")]
-        indexes = [models.Index(fields=["node", "position"], name="pubsubcache_evicted_position")]
+        indexes = [
+            models.Index(fields=["node", "position"], name="pubsubcache_evicted_position"),
+            models.Index(fields=["node", "position"], condition=~models.Q(reason=""), name="pubsubcache_left_out"),
+        ]
 
     def __str__(self) -> str:
         return self.name

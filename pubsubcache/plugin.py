@@ -16,7 +16,7 @@ from pubsubcache.store import in_thread, nodes, uninterrupted
 from pubsubcache.store.changes import Change, Outcome, Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.sync import prepare, verify
-from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
+from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress, known_id
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,8 @@ class CacheOfAccount:
                 break  # its pages may be older than the write: it is synchronised once more
             found = {item.id: item for item in await live.read_ids(self._service, address, names)}
             prepared = await prepare(node.analyser, address, list(found.values()))
-            changes: list[Change] = [prepared[name] if name in prepared else Removal(name) for name in names]
+            known = [known_id(name) for name in names]
+            changes: list[Change] = [prepared[name] if name in prepared else Removal(name) for name in known]
             outcome = await in_thread(apply_at)(node, changes)
             if outcome is not None:
                 await self._tell(outcome)

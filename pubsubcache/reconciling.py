@@ -17,6 +17,7 @@ from pubsubcache.store import comparing, in_thread, nodes
 from pubsubcache.store.changes import Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.sync import Settled, at_once, in_time, order_confirmed, sync_node
+from pubsubcache.types import is_short
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,9 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
         return False
     if not gone:
         return True
-    # A list may be cut short: only what the service does not give when asked for it is gone.
-    if not ids or await live.read_ids(service, node.address, gone):
+    # A list may be cut short: only what the service does not give when asked for it is gone. It cannot be asked for an
+    # item of which only the short form of its id is known.
+    if not ids or any(map(is_short, gone)) or await live.read_ids(service, node.address, gone):
         return False
     await settled(node.address)
     outcome = await in_thread(apply_at)(node, [Removal(name) for name in gone])

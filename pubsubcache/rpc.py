@@ -165,14 +165,19 @@ def encode_page(page: ServicePage) -> dict[str, Any]:
     """Return a service's answer as JSON data."""
     return {
         "items": [[item.id, item.xml, item.publisher] for item in page.items],
+        "left_out": {item.id: item.left_out for item in page.items if item.left_out},
         "rsm": None if page.rsm is None else _encode_rsm(page.rsm),
     }
 
 
 def decode_page(data: dict[str, Any]) -> ServicePage:
     """Return the service's answer that `encode_page` made `data` of."""
+    left_out = data.get("left_out", {})  # a worker of an older version sends none
     return ServicePage(
-        items=[Item(id=name, xml=xml, publisher=publisher) for name, xml, publisher in data["items"]],
+        items=[
+            Item(id=name, xml=xml, publisher=publisher, left_out="" if xml else left_out.get(name, ""))
+            for name, xml, publisher in data["items"]
+        ],
         rsm=None if data["rsm"] is None else Rsm(**data["rsm"]),
     )
 

@@ -35,7 +35,7 @@ from pubsubcache.exceptions import (
     TooLarge,
 )
 from pubsubcache.listing import ListedPage, Listing, newest_id, starts_with_newest
-from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
+from pubsubcache.models import PubsubNode
 from pubsubcache.parsers.text import storable
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
@@ -159,7 +159,8 @@ async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException)
     elif isinstance(error, NodeTooLarge):
         await in_thread(syncing.refuse)(claim, str(error))
     elif isinstance(error, PubsubCacheError):
-        await in_thread(syncing.fail)(claim, str(error))
+        condition = error.condition if isinstance(error, ServiceError) else ""
+        await in_thread(syncing.fail)(claim, str(error), condition=condition)
     elif isinstance(error, OperationalError | InterfaceError):
         logger.warning("Synchronising %s failed, as the database did not take it: %s", node.address.uri, error)
         await in_thread(syncing.fail)(claim, f"The database did not take it: {error}"[:1000])
@@ -299,15 +300,13 @@ def _ids_are_cursors(listing: Listing) -> bool:
 
 
 async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -> dict[str, syncing.PreparedItem]:
-    """Parse items for the store, by id; one that cannot be parsed carries the reason instead.
-
-    Raises `TooLarge` for an id that no index can hold.
-    """
+    """Parse items for the store, by id; one that cannot be parsed carries the reason instead."""
     analyser = registry.get(analyser_name)
     prepared: dict[str, syncing.PreparedItem] = {}
     for number, item in enumerate(items):
-        if len(item.id.encode()) > MAX_NAME_BYTES:
-            raise TooLarge(f"The node has an item whose id is longer than {MAX_NAME_BYTES} bytes.")
+        if item.left_out:
+            prepared[item.id] = syncing.PreparedItem(item=item)
+            continue
         entry = syncing.PreparedItem(item=item, text=xmlform.words(item.element))
         try:
             entry.parsed = await matching.parse(analyser, item, address)
@@ -392,7 +391,8 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     newest = await newest_id(service, node.address)
     if len(names) <= 2 and newest == names[-1] and "probe" not in node.extra:
         return names
-    ids = [item.id for item in (await live.read(service, node.address, ItemsRequest(max_items=len(names)))).items]
+    newest_page = await live.read_whole(service, node.address, ItemsRequest(max_items=len(names)))
+    ids = [item.id for item in newest_page.items]
     if set(ids) != set(names):
         return None
     return ids if newest == ids[-1] else ids[::-1] if newest == ids[0] else None

@@ -1,19 +1,49 @@
 """The data that passes between the parts: plain dataclasses, no Django model and no stanza among them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Literal
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from pubsubcache import xmlform
-from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.exceptions import InvalidRequest, TooLarge
 
 Order = Literal["creation", "modification"]
 ORDERS = ("creation", "modification")
 MAX_NUMBER = 2**31 - 1
+# Ids are part of unique indexes, and PostgreSQL's index rows end at 2704 bytes.
+MAX_NAME_BYTES = 2048
+SHORT_ID = "left-out:sha256:"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def known_id(name: str) -> str:
+    """Return the text under which the cache knows an item: its id, or a short form of an id that cannot be stored.
+
+    Ids that look like a short form are shortened too, so that no two ids share one.
+    """
+    if not name.startswith(SHORT_ID) and is_storable(name) and _size(name) <= MAX_NAME_BYTES:
+        return name
+    return SHORT_ID + sha256(name.encode(errors="surrogatepass")).hexdigest()
+
+
+def is_storable(text: str) -> bool:
+    """Whether both databases can store `text`: no NUL, no lone surrogate."""
+    return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+def _size(text: str) -> int:
+    return len(text) if len(text) > MAX_NAME_BYTES or text.isascii() else len(text.encode())
+
+
+def is_short(name: str) -> bool:
+    """Whether `name`, as returned by `known_id`, is the short form of an id."""
+    return name.startswith(SHORT_ID)
 
 
 def check_number(name: str, value: Any, least: int) -> None:
@@ -26,7 +56,7 @@ def check_number(name: str, value: Any, least: int) -> None:
 
 def check_text(name: str, value: Any) -> None:
     """Raise `InvalidRequest` for what is no text that XML and databases can hold."""
-    if isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value):
+    if isinstance(value, str) and is_storable(value):
         return
     raise InvalidRequest(f"{name} is to be a text, not {value!r:.50}.")
 
@@ -114,6 +144,7 @@ class Item:
 
     `xml` is the whole `<item/>` in its normal form; `parsed` what the analyser's parser made of it, or None;
     `publisher` a JID or None; `created` and `updated` the times in the cache, None when the service answered.
+    `left_out` is the reason why the item cannot be kept, in one sentence; `xml` is then empty.
     """
 
     id: str
@@ -122,6 +153,7 @@ class Item:
     publisher: str | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    left_out: str = ""
 
     @cached_property
     def element(self) -> Element:
@@ -135,7 +167,7 @@ class Item:
 
     def without_publisher(self) -> "Item":
         """Return the item as a service that keeps publishers to itself would give it."""
-        if "publisher" not in self.element.attrib:
+        if self.left_out or "publisher" not in self.element.attrib:
             return self
         element = Element(self.element.tag, {key: value for key, value in self.element.items() if key != "publisher"})
         element.text = self.element.text
@@ -144,16 +176,32 @@ class Item:
 
     @classmethod
     def from_element(cls, element: Element) -> "Item":
-        """Return the item for an `<item/>` that came from a service. Raises `TooLarge`."""
+        """Return the item for an `<item/>` that came from a service, left out if it cannot be kept."""
+        name = element.get("id", "")
+        known = known_id(name)
+        if known != name:
+            return cls.without_content(known)
         normal = xmlform.normal_item(element)
-        item = cls(id=normal.get("id", ""), xml=xmlform.to_text(normal), publisher=normal.get("publisher"))
+        try:
+            xml = xmlform.to_text(normal)
+        except TooLarge as error:
+            return cls(id=known, xml="", left_out=str(error))
+        if not is_storable(xml):
+            return cls(id=known, xml="", left_out="The item has characters that cannot be stored.")
+        item = cls(id=known, xml=xml, publisher=normal.get("publisher"))
         item.__dict__["element"] = normal
         return item
+
+    @classmethod
+    def without_content(cls, name: str) -> "Item":
+        """Return the item of which only the short form `name` of its id is known."""
+        reason = f"The id of the item is longer than {MAX_NAME_BYTES} bytes, or cannot be stored."
+        return cls(id=name, xml="", left_out=reason)
 
 
 @dataclass(kw_only=True)
 class ServicePage:
-    """What a service answered: items in its order, and its result set management if it used it."""
+    """What a service answered: items in its order, those left out too, and its result set management if it used it."""
 
     items: list[Item]
     rsm: Rsm | None = None
@@ -166,7 +214,8 @@ class ItemsPage:
     `items` oldest first; `rsm` where the request asked for pages and got them; `complete`: nothing lies
     beyond this page in the direction asked. `origin` says who answered, `stale` that the cache could not vouch for
     being up to date and the service could not be asked; `checked_at` when the node was last
-    known equal to the service, `state` its sync state.
+    known equal to the service, `state` its sync state. `left_out` names the items of this answer that cannot be
+    kept, as pairs of id and reason; pages and counts include them.
     """
 
     items: list[Item]
@@ -176,6 +225,7 @@ class ItemsPage:
     stale: bool = False
     checked_at: datetime | None = None
     state: str | None = None
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

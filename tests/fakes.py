@@ -23,6 +23,7 @@ from pubsubcache.types import (
     Rsm,
     ServicePage,
     Subscription,
+    known_id,
 )
 from pubsubcache.xmlform import PUBSUB
 
@@ -49,7 +50,7 @@ def publish_event(*items: Item, address: NodeAddress = ADDRESS, has_payload: boo
 
 def retract_event(*names: str, address: NodeAddress = ADDRESS, **more: Any) -> PubsubEvent:
     """Return the notification of retracted items."""
-    changes = tuple(Retract(id=name) for name in names)
+    changes = tuple(Retract(id=known_id(name)) for name in names)
     fields = {"sender": address.service, "node": address.name, "kind": "items", "changes": changes}
     return PubsubEvent(**(fields | more))
 
@@ -112,6 +113,7 @@ class FakeService:
     nodes: dict[NodeAddress, FakeNode] = field(default_factory=dict)
     requests: list[tuple[str, Any]] = field(default_factory=list)
     _number: int = 0
+    _long_ids: dict[str, str] = field(default_factory=dict)  # by the short form under which their items are known
 
     # The content
 
@@ -127,6 +129,9 @@ class FakeService:
         """Publish an item, new or edited."""
         items = self.nodes.setdefault(address, FakeNode()).items
         item = make_item(name, title, publisher)
+        if item.id != name:
+            self._long_ids[item.id] = name
+        name = item.id
         if name in items and not self.moves_edited:
             items[name] = (items[name][0], item)
             return item
@@ -137,7 +142,7 @@ class FakeService:
 
     def retract(self, name: str, address: NodeAddress = ADDRESS) -> None:
         """Retract an item."""
-        self.nodes[address].items.pop(name, None)
+        self.nodes[address].items.pop(known_id(name), None)
 
     def ids(self, address: NodeAddress = ADDRESS) -> list[str]:
         """Return the ids of a node, oldest first."""
@@ -180,7 +185,7 @@ class FakeService:
         return ServicePage(items=items, rsm=Rsm(first=f"first {self._number}", last=f"last {self._number}"))
 
     def _by_ids(self, names: tuple[str, ...], entries: list[tuple[int, Item]]) -> ServicePage:
-        known = {item.id: item for _, item in entries}
+        known = {self._long_ids.get(item.id, item.id): item for _, item in entries}
         if self.unknown_id == "item-not-found" and any(name not in known for name in names):
             raise ItemNotFound
         order = names if self.ids_order == "asked" else tuple(name for name in known if name in names)
@@ -219,7 +224,8 @@ class FakeService:
         return ServicePage(items=[item for _, item in chosen], rsm=answer)
 
     def _cursor(self, entry: tuple[int, Item]) -> str:
-        return entry[1].id if self.paging == "ids" else f"2026-01-01T00:00:00.{entry[0]:06}Z"
+        name = entry[1].id
+        return self._long_ids.get(name, name) if self.paging == "ids" else f"2026-01-01T00:00:00.{entry[0]:06}Z"
 
     def _place(self, order: list[tuple[int, Item]], cursor: str) -> int:
         """Return where a cursor stands; a time also stands between items."""

@@ -9,9 +9,9 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from pubsubcache.admin import display, steering
 from pubsubcache.admin.analysers import analysers_view
@@ -19,6 +19,7 @@ from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import StateFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store.reading import left_out
 
 SHOWN = {
     None: ("account", "service", "name", "uri", "content"),
@@ -26,9 +27,11 @@ SHOWN = {
         "policy", "reconcile_interval", "state", "reason", "sync_state_updated", "checked_at", "compared_at",
         "subscribed", "sync_requested", "failures", "next_attempt", "sync_owner", "sync_heartbeat",
     ),
-    gettext_lazy("Kind"): ("analyser", "type", "subtype", "access_model", "partial", "evicted_count", "extra_data"),
+    gettext_lazy("Keeping"): ("left_out", "purged", "partial", "last_read", "pinned"),
+    gettext_lazy("Kind"): ("analyser", "type", "subtype", "access_model", "extra_data"),
 }  # fmt: skip
 
+LEFT_OUT_SHOWN = 20
 EDITABLE = ("policy", "reconcile_interval")
 POLICY_WORDS: dict[str, Any] = {
     PubsubNode.Policy.ALWAYS: gettext_lazy("always"),
@@ -238,6 +241,23 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     def uri(self, node: PubsubNode) -> str:
         """The node as an XMPP URI."""
         return node.address.uri
+
+    @admin.display(description=gettext_lazy("items left out"))
+    def left_out(self, node: PubsubNode) -> str:
+        """How many items cannot be kept; of the first, id and reason."""
+        named, count = left_out(node, LEFT_OUT_SHOWN)
+        if not count:
+            return display.EMPTY
+        lines = format_html_join(
+            "", "<li>{}: {}</li>", ((display.short(name, 80), reason[:300]) for name, reason in named)
+        )
+        said = ngettext("%(count)s item left out", "%(count)s items left out", count) % {"count": display.number(count)}
+        return format_html("<div>{}</div><ul>{}</ul>", said, lines)
+
+    @admin.display(description=gettext_lazy("items purged from the cache"))
+    def purged(self, node: PubsubNode) -> str:
+        """How many items the cache gave up, which reads ask the service for."""
+        return display.number(node.evicted_count - left_out(node, 0)[1])
 
     @admin.display(description=gettext_lazy("extra"))
     def extra_data(self, node: PubsubNode) -> str:

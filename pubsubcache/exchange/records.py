@@ -5,7 +5,7 @@ header, then for each node: node, its items and what was purged of it in the ser
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 from pubsubcache import jid, xmlform
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import DamagedFile, InvalidRequest, ParseError, TooLarge
-from pubsubcache.models import MAX_NAME_BYTES, PubsubNode
+from pubsubcache.models import PubsubNode
 from pubsubcache.store.nodes import check_address
-from pubsubcache.types import MAX_NUMBER, NodeAddress
+from pubsubcache.types import MAX_NAME_BYTES, MAX_NUMBER, NodeAddress
 
 Record = dict[str, Any]
 Located = tuple[int, Record]  # with the line of the file on which it begins
@@ -150,10 +150,11 @@ FIELDS: dict[str, dict[str, Rule]] = {
         "text": TEXT,
         "data": TEXT,
     },
-    "evicted": {"name": NAME, "position": PLACE, "created": TIME, "updated": TIME},
+    "evicted": {"name": NAME, "position": PLACE, "created": TIME, "updated": TIME, "reason": TEXT},
     "node_end": {"items": COUNT, "evicted": COUNT, "next_position": PLACE},
     "end": {"nodes": COUNT, "items": COUNT, "evicted": COUNT},
 }
+OPTIONAL = {"evicted": {"reason"}}  # fields that exports of older versions lack
 FOLLOWERS: dict[str, set[str]] = {
     "": {"header"},
     "header": {"node", "end"},
@@ -199,7 +200,8 @@ class Sequence:
             raise ValueError(f"{_article(kind)} cannot stand here.")
         if kind == "header" and record.get("format") == FORMAT and record.get("version") != VERSION:
             raise ValueError(f"the export is of version {record.get('version')!r:.20}; only {VERSION} is understood.")
-        _check_fields(f"{_article(kind)}", {k: v for k, v in record.items() if k != "kind"}, FIELDS[kind])
+        fields = {name: value for name, value in record.items() if name != "kind"}
+        _check_fields(_article(kind), fields, FIELDS[kind], optional=OPTIONAL.get(kind, set()))
         take = {
             "node": self._take_node,
             "item": self._take_item,
@@ -265,10 +267,12 @@ def _article(kind: str) -> str:
     return f"{'an' if kind[0] in 'aei' else 'a'} {kind}"
 
 
-def _check_fields(what: str, found: Record, rules: dict[str, Rule], *, whole: bool = True) -> None:
+def _check_fields(
+    what: str, found: Record, rules: dict[str, Rule], *, whole: bool = True, optional: Collection[str] = ()
+) -> None:
     if unknown := found.keys() - rules.keys():
         raise ValueError(f"{what} has no {min(unknown)!r:.100}.")
-    if whole and (missing := rules.keys() - found.keys()):
+    if whole and (missing := rules.keys() - found.keys() - set(optional)):
         raise ValueError(f"{what} lacks {min(missing)!r}.")
     for name, value in found.items():
         is_right, wanted = rules[name]

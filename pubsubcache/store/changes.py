@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from pubsubcache import clock
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.purging import drop_items
-from pubsubcache.store.syncing import PreparedItem, trim
+from pubsubcache.store.syncing import PreparedItem, trim, upsert_left_out
+from pubsubcache.types import Item
 
 SyncState = PubsubNode.SyncState
 
@@ -107,6 +109,7 @@ class _Writer:
         self.existing = {item.name: item for item in node.items.filter(name__in=names)}
         self.evicted = {row.name: row for row in node.evicted.filter(name__in=names)} if node.evicted_count else {}
         self.rows: list[PubsubItem] = []
+        self.left_out: list[PubsubEvicted] = []
         self.gone: list[int] = []
         self.gone_evicted: list[int] = []
 
@@ -127,6 +130,9 @@ class _Writer:
     def publish(self, prepared: PreparedItem, *, anew: bool) -> None:
         """Store a new or edited item; `anew`: it was retracted before, so an existing row keeps only its key."""
         item = prepared.item
+        if item.left_out:
+            self._leave_out(item, anew=anew)
+            return
         row = self.existing.get(item.id)
         evicted = self.evicted.get(item.id)
         if row is None:
@@ -159,11 +165,28 @@ class _Writer:
         self.rows.append(row)
         self.outcome.published.append(item.id)
 
+    def _leave_out(self, item: Item, *, anew: bool) -> None:
+        """Keep the id and place of a new or edited item that cannot be stored."""
+        before = self.existing.get(item.id) or self.evicted.get(item.id)
+        row = PubsubEvicted(
+            node=self.node, name=item.id, created=self.now, updated=self.now, position=0,
+            reason=item.left_out, revision=self.node.revision,
+        )  # fmt: skip
+        if before is None or anew:
+            row.position = self._next_position()
+            self.outcome.grown = True
+            self.outcome.order_unknown = self.outcome.order_unknown or bool(self.node.sync_owner)
+        else:
+            row.created, row.position = before.created, before.position
+            if self._is_moved(row, is_edit=True):
+                row.position = self._next_position()
+        self.left_out.append(row)
+
     def _next_position(self) -> int:
         self.node.next_position += 1
         return self.node.next_position
 
-    def _is_moved(self, row: PubsubItem, is_edit: bool) -> bool:
+    def _is_moved(self, row: PubsubItem | PubsubEvicted, is_edit: bool) -> bool:
         """Whether an item that is known goes to the end: where that isn't known of the service, it is to be found out.
 
         A notification that changes nothing may be late, its item having been listed meanwhile.
@@ -171,17 +194,28 @@ class _Writer:
         moves = self.node.extra.get("moves")
         if moves is False or (moves and is_edit):
             return bool(moves)
-        follower = self.node.items.filter(position__gt=row.position).in_order().values_list("name", flat=True).first()
+        follower = self._follower(row.position)
         if follower is not None:
             self.outcome.order_unknown = True
             self.node.extra["probe"] = [row.name, follower] if is_edit else []
         return False
+
+    def _follower(self, position: int) -> str | None:
+        """Return the id of the item after a position, None at the end."""
+        managers: list[Any] = [self.node.items, self.node.evicted] if self.node.evicted_count else [self.node.items]
+        found = [
+            place
+            for rows in managers
+            for place in rows.filter(position__gt=position).order_by("position").values_list("position", "name")[:1]
+        ]
+        return min(found)[1] if found else None
 
     def write(self) -> None:
         """Write what was collected."""
         for model, pks in ((PubsubItem, self.gone), (PubsubEvicted, self.gone_evicted)):
             if pks:
                 model._default_manager.filter(pk__in=pks).delete()
+        upsert_left_out(self.node, self.left_out, known=self.evicted)
         for row in self.rows:
             row.pk = None
         PubsubItem.objects.bulk_create(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, QuerySet, Sum, Value, When
+from django.db.models import Case, F, QuerySet, Sum, Value, When
 from django.db.models.functions import Cast
 from django_jsonfield_backport.models import JSONField
 
@@ -55,7 +55,10 @@ def _read_node(node: PubsubNode) -> Iterator[dict[str, Any]]:
     for row in _rows(node):
         record = dict(zip(("kind", *ITEM_COLUMNS), map(_as_data, row), strict=True))
         if record["kind"] == "evicted":
-            record = {name: record[name] for name in ("kind", *EVICTED_COLUMNS)}
+            reason = record["text"]
+            record = {name: record[name] for name in ("kind", *EVICTED_COLUMNS)} | (
+                {"reason": reason} if reason else {}
+            )
         counts[record["kind"]] += 1
         highest = max(highest, record["position"])
         yield record
@@ -66,14 +69,14 @@ def _rows(node: PubsubNode) -> Iterator[tuple[Any, ...]]:
     """Yield items and what was purged in one query, so that nothing falls between two of them."""
     items = PubsubItem.objects.filter(node=node).order_by()
     evicted = PubsubEvicted.objects.filter(node=node).order_by()
-    nothing = {name: Value("") for name in ("publisher", "parse_error", "text", "data")}
+    nothing = {name: Value("") for name in ("publisher", "parse_error", "data")}
     both = (
         items.annotate(kind=Value("item"))
         .values_list("kind", *ITEM_COLUMNS)
         .union(
-            evicted.annotate(kind=Value("evicted"), parsed=Cast(Value(None), JSONField()), **nothing).values_list(
-                "kind", *ITEM_COLUMNS
-            ),
+            evicted.annotate(
+                kind=Value("evicted"), parsed=Cast(Value(None), JSONField()), text=F("reason"), **nothing
+            ).values_list("kind", *ITEM_COLUMNS),
             all=True,
         )
     )

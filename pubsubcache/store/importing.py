@@ -80,7 +80,7 @@ class _Writer:
                 self._add(PubsubItem, record, "publisher", "parsed", "parse_error", "text", "data")
                 self.node.item_count += 1
             case "evicted":
-                self._add(PubsubEvicted, record)
+                self._add(PubsubEvicted, {"reason": "", **record}, "reason")
                 self.node.evicted_count += 1
             case "node_end":
                 self._flush()
@@ -156,6 +156,7 @@ def _state(record: dict[str, Any], *, own: bool) -> dict[str, Any]:
     interval = record["reconcile_interval"]
     return {
         "reconcile_interval": None if interval is None else timedelta(seconds=interval),
+        "pinned": True,
         "sync_state": state,
         "sync_state_updated": datetime.fromisoformat(record["sync_state_updated"]) if same else timezone.now(),
         "next_attempt": timezone.now() if state == SyncState.ERROR else None,

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from pubsubcache import clock
 from pubsubcache.analysers import Analysis, registry
+from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
 from pubsubcache.store.choices import locked_choice
@@ -17,7 +18,7 @@ from pubsubcache.store.fairness import besides, with_domain
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.purging import drop_items
 from pubsubcache.store.statements import Statement
-from pubsubcache.types import NodeAddress, check_text
+from pubsubcache.types import MAX_NUMBER, NodeAddress, check_text
 
 # Service and name stand in one unique index, and PostgreSQL's index rows end at 2704 bytes.
 MAX_ADDRESS_BYTES = 2500
@@ -217,13 +218,14 @@ def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False)
     Raises `Account.DoesNotExist`.
     """
     account = Account.objects.get(jid=account_jid, leaving=False)
+    own = address.service == account.jid
     node, created = PubsubNode.objects.select_for_update().get_or_create(
-        account=account, service=address.service, name=address.name
+        account=account, service=address.service, name=address.name, defaults={"pinned": own}
     )
     if created:
         _learn_from_neighbours(node)
     if by_hand:
-        node.extra["by_hand"] = True
+        node.extra["by_hand"] = node.pinned = True
     if created or by_hand:
         node.save()
     return node
@@ -275,13 +277,40 @@ def remove_node(pk: int) -> None:
 def hide_node(pk: int, error: str) -> None:
     """Remove the items of a node that the account may no longer read, and say why."""
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
-        drop_items(node)
-        set_state(node, SyncState.NO_SYNC if node.sync_state == SyncState.NO_SYNC else SyncState.ERROR, error)
-        node.next_attempt = None
-        node.subscribed = False
-        node.checked_at = None
-        node.sync_owner = ""
+        hide(node, error)
+        node.unavailable_count, node.unavailable_since = 0, None
         node.save()
+
+
+def hide(node: PubsubNode, error: str) -> None:
+    """Remove the items of `node`, and say why; the caller saves."""
+    drop_items(node)
+    set_state(node, SyncState.NO_SYNC if node.sync_state == SyncState.NO_SYNC else SyncState.ERROR, error)
+    node.next_attempt = None
+    node.subscribed = False
+    node.partial = False
+    node.checked_at = None
+    node.sync_owner = ""
+
+
+def is_unavailable(node: PubsubNode, condition: str) -> bool:
+    """Count an answer `condition` of the service; return whether the account that has the node appears to be gone.
+
+    Servers answer service-unavailable for an account that is deleted or has blocked us (RFC 6121, 8.5; XEP-0191). A
+    service without a localpart is a component, which is merely down. Any other answer starts the count anew, "" is
+    none. Whoever asks, the answers must span `UNAVAILABLE_PERIOD`. The caller saves.
+    """
+    if not condition:
+        return False
+    if condition != "service-unavailable" or "@" not in node.service:
+        node.unavailable_count, node.unavailable_since = 0, None
+        return False
+    now = clock.now()
+    if node.unavailable_since is None or node.unavailable_since > now:
+        node.unavailable_since = now
+    node.unavailable_count = min(node.unavailable_count + 1, MAX_NUMBER)
+    lasted = (now - node.unavailable_since).total_seconds()
+    return node.unavailable_count >= settings.UNAVAILABLE_ANSWERS and lasted >= settings.UNAVAILABLE_PERIOD
 
 
 @fenced

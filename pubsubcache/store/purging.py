@@ -40,14 +40,10 @@ def _drop_batch(model: type[Model], pk: int) -> int:
 def evict(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
     """Remove `items` of `node`, remembering their ids and places; return their number. The caller saves."""
     total = 0
-    while batch := list(items.filter(node=node).only("name", "position", "created", "updated")[:BATCH]):
+    columns = ("name", "position", "created", "updated", "revision")
+    while batch := list(items.filter(node=node).only(*columns)[:BATCH]):
         PubsubEvicted.objects.bulk_create(
-            [
-                PubsubEvicted(
-                    node=node, name=item.name, position=item.position, created=item.created, updated=item.updated
-                )
-                for item in batch
-            ],
+            [PubsubEvicted(node=node, **{column: getattr(item, column) for column in columns}) for item in batch],
             ignore_conflicts=True,
         )
         PubsubItem.objects.filter(pk__in=[item.pk for item in batch]).delete()
@@ -55,6 +51,14 @@ def evict(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
     node.item_count -= total
     node.evicted_count += total
     return total
+
+
+@transaction.atomic
+def leave_out(pk: int, reasons: dict[str, str]) -> None:
+    """Keep why purged items of a node turned out to be ones that cannot be kept, by id."""
+    for row in PubsubEvicted.objects.filter(node_id=pk, name__in=reasons, reason=""):
+        row.reason = reasons[row.name]
+        row.save(update_fields=["reason"])
 
 
 def purge(

@@ -5,26 +5,28 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.cursors import Key, decode, encode
 from pubsubcache.store.statements import Statement
-from pubsubcache.types import Item, ItemsRequest, Rsm
+from pubsubcache.types import Item, ItemsRequest, Rsm, is_short, known_id
 
 TIME_COLUMNS = {"creation": "created", "modification": "updated"}
 # What changes with the items of a node that are kept, and with whether they are to be shown.
 STATE = ("revision", "item_count", "evicted_count")
 ITEM_COLUMNS = ("name", "data", "parsed", "created", "updated", "publisher", "position")
+EVICTED_COLUMNS = ("name", "created", "updated", "position", "reason")
 
 
 @dataclass(slots=True)
 class Entry:
-    """A place on a page: an item's id, and the item unless it was purged from the cache."""
+    """A place on a page: an item's id, and the item unless it was purged from the cache or left out for a `reason`."""
 
     name: str
     key: Key
     item: Item | None
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -38,7 +40,24 @@ class CachedPage:
     @property
     def evicted(self) -> list[str]:
         """Ids of the items on the page that only the service has."""
-        return [entry.name for entry in self.entries if entry.item is None]
+        return [entry.name for entry in self.entries if entry.item is None and not entry.reason]
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """Ids of the items on the page that cannot be kept, and why."""
+        return [(entry.name, entry.reason) for entry in self.entries if entry.reason]
+
+
+def left_out_counts(nodes: QuerySet[PubsubNode]) -> dict[int, int]:
+    """Return how many items of `nodes` are left out, by the node's key; nodes without any are missing."""
+    rows = PubsubEvicted.objects.filter(node__in=nodes.order_by().values("pk")).exclude(reason="")
+    return dict(rows.values_list("node").annotate(number=Count("pk")).order_by())
+
+
+def left_out(node: PubsubNode, limit: int) -> tuple[list[tuple[str, str]], int]:
+    """Return (id, reason) of at most `limit` items of `node` that cannot be kept, and how many there are."""
+    rows = PubsubEvicted.objects.filter(node=node).exclude(reason="").order_by("position")
+    return list(rows.values_list("name", "reason")[:limit]), rows.count()
 
 
 class NodeChanged(Exception):
@@ -101,6 +120,7 @@ class _Reader:
 
     def by_ids(self, names: tuple[str, ...]) -> CachedPage:
         # Without an order: for its sake, SQLite would go through the whole node.
+        names = tuple(map(known_id, names))
         found = {row["name"]: self._entry(row) for row in self._rows(PubsubItem, Q(name__in=names)).order_by()}
         if self.node.evicted_count and len(found) < len(names):
             for row in self._rows(PubsubEvicted, Q(name__in=names)).order_by():
@@ -171,7 +191,7 @@ class _Reader:
     def _rows(
         self, model: type[Model], where: Q, newest: bool = False, limit: int | None = None, offset: int = 0
     ) -> QuerySet[Any, dict[str, Any]]:
-        columns = ITEM_COLUMNS if model is PubsubItem else ("name", "created", "updated", "position")
+        columns = ITEM_COLUMNS if model is PubsubItem else EVICTED_COLUMNS
         ordering = _ordering(self.column, newest)
         rows = model._default_manager.filter(where, **self.of_node).order_by(*ordering).values(*columns)
         return rows[offset : None if limit is None else offset + limit]
@@ -188,7 +208,7 @@ class _Reader:
                 created=row["created"],
                 updated=row["updated"],
             )
-        return Entry(row["name"], Key(row["position"], at), item)
+        return Entry(row["name"], Key(row["position"], at), item, row.get("reason", ""))
 
     @staticmethod
     def _sort_key(key: Key) -> tuple[Any, ...]:
@@ -213,7 +233,8 @@ class _Reader:
         return self.order is None and self.node.extra.get("cursors") == "ids"
 
     def _cursor(self, entry: Entry) -> str:
-        return entry.name if self._names_are_cursors() else encode(self.node.pk, self.order, entry.key)
+        is_name = self._names_are_cursors() and not is_short(entry.name)
+        return entry.name if is_name else encode(self.node.pk, self.order, entry.key)
 
     def _key_of(self, cursor: str) -> Key | None:
         if (key := decode(cursor, self.node.pk, self.order)) is not None:
@@ -221,6 +242,6 @@ class _Reader:
         if not self._names_are_cursors():
             return None
         for model in (PubsubItem, PubsubEvicted):
-            for row in self._rows(model, Q(name=cursor), False, 1):
+            for row in self._rows(model, Q(name__in={cursor, known_id(cursor)}), False, 1):
                 return Key(row["position"])
         return None

@@ -7,22 +7,21 @@ then is newer than the page.
 
 import random
 import uuid
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Max, Model, OrderBy, Q, QuerySet, Value
+from django.db.models import Max, Model, Q
 
 from pubsubcache import clock
 from pubsubcache.bounds import max_listed
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
-from pubsubcache.store.fairness import besides, served_last
 from pubsubcache.store.leases import current_lease, fenced
-from pubsubcache.store.nodes import set_state
+from pubsubcache.store.nodes import hide, is_unavailable, set_state
 from pubsubcache.store.purging import BATCH, empty, evict
 from pubsubcache.types import MAX_NUMBER, Item
 
@@ -31,10 +30,8 @@ SyncState = PubsubNode.SyncState
 # Positions of one synchronisation lie in a range of their own, those of notifications meanwhile behind them.
 EPOCH = 1 << 32
 HALF_EPOCH = 1 << 31
-# Scheduled comparisons are spread over this part of the interval before its end, in so many turns.
-JITTER = 0.25
-TURNS = 12
 MAX_PUBLISHER = 3071
+LEFT_OUT_COLUMNS = ("reason", "position", "created", "updated", "revision")
 UPSERT_COLUMNS = ("data", "parsed", "parse_error", "publisher", "text", "position", "updated", "revision")
 
 
@@ -164,22 +161,27 @@ def store_page(
     evicted = {item.name: item for item in node.evicted.filter(name__in=names)} if node.evicted_count else {}
     buried = set(node.tombstones.filter(name__in=names, revision__gt=revision).values_list("name", flat=True))
     written: list[PubsubItem] = []
+    left_out: list[PubsubEvicted] = []
     now = clock.now()
     for item in page:
         if item.id in buried:
             continue
         claim.seen[item.id] = None
-        if item.id in evicted and not claim.fetch_evicted:
-            _pass_evicted(claim, evicted[item.id])
+        known = evicted.get(item.id)
+        if item.left_out:
+            if (odd := _place_left_out(claim, node, existing.get(item.id) or known, item, revision, now)) is not None:
+                left_out.append(odd)
             continue
-        row = _place(claim, node, existing.get(item.id), item, prepared.get(item.id), revision, now)
+        if known is not None and (known.revision > revision or not (known.reason or claim.fetch_evicted)):
+            _pass_evicted(claim, known, revision)
+            continue
+        row = _place(claim, node, existing.get(item.id) or known, item, prepared.get(item.id), revision, now)
         if row is not None:
-            if item.id in evicted:
-                row.created, row.updated = evicted[item.id].created, evicted[item.id].updated
             written.append(row)
     _upsert(written)
     added = sum(1 for row in written if row.name not in existing)
     node.item_count += added
+    upsert_left_out(node, left_out, known=evicted)
     if evicted:
         back = [row.name for row in written if row.name in evicted]
         node.evicted.filter(name__in=back).delete()
@@ -193,32 +195,76 @@ def store_page(
     return node.revision
 
 
-def _pass_evicted(claim: Claim, row: PubsubEvicted) -> None:
-    """Go past an item that was purged from the cache, keeping its place right."""
+def _pass_evicted(claim: Claim, row: PubsubItem | PubsubEvicted, revision: int) -> None:
+    """Go past an item that was purged, or that is newer than the page of `revision`, keeping its place right."""
+    if row.revision > revision and row.position >= claim.base + HALF_EPOCH:
+        return  # a notification published or moved it after this page was asked for
     if (place := claim.place(row.position)) != row.position:
         row.position = place
         row.save(update_fields=["position"])
 
 
+def _place_left_out(
+    claim: Claim, node: PubsubNode, row: PubsubItem | PubsubEvicted | None, item: Item, revision: int, now: datetime
+) -> PubsubEvicted | None:
+    """Return the row to be written for a listed item that is left out, or None when what is stored is right."""
+    if row is not None and row.revision > revision:
+        _pass_evicted(claim, row, revision)
+        return None
+    place = claim.place(None if row is None else row.position)
+    reason = row.reason if isinstance(row, PubsubEvicted) else None
+    if row is not None and (reason, row.position) == (item.left_out, place):
+        return None
+    if row is not None and reason != item.left_out:
+        claim.updated += 1
+    return PubsubEvicted(
+        node=node,
+        name=item.id,
+        position=place,
+        created=now if row is None else row.created,
+        updated=row.updated if row is not None and reason == item.left_out else now,
+        reason=item.left_out,
+        revision=node.revision,
+    )
+
+
+def upsert_left_out(node: PubsubNode, rows: list[PubsubEvicted], *, known: Container[str]) -> None:
+    """Write `rows` of items left out of `node`, in the place of their `PubsubItem` if there is one.
+
+    `known` holds the ids that have such a row already. The caller saves.
+    """
+    if not rows:
+        return
+    removed, _ = node.items.filter(name__in=[row.name for row in rows]).delete()
+    node.item_count -= removed
+    node.evicted_count += sum(1 for row in rows if row.name not in known)
+    PubsubEvicted.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=["node", "name"], update_fields=LEFT_OUT_COLUMNS
+    )
+
+
 def _place(
     claim: Claim,
     node: PubsubNode,
-    row: PubsubItem | None,
+    known: PubsubItem | PubsubEvicted | None,
     item: Item,
     prepared: PreparedItem | None,
     revision: int,
     now: datetime,
 ) -> PubsubItem | None:
     """Return the row to be written for a listed item, or None when what is stored is right."""
+    row = known if isinstance(known, PubsubItem) else None
     newer = row is not None and row.revision > revision
     if newer and row is not None and row.position >= claim.base + HALF_EPOCH:
         return None  # a notification published or moved it after this page was asked for
     changed = prepared is not None and not newer and (row is None or row.data != item.xml)
-    place = claim.place(None if row is None else row.position)
+    place = claim.place(None if known is None else known.position)
     if row is None:
         if prepared is None:
             return None
         row = PubsubItem(node=node, name=item.id, created=now, updated=now)
+        if isinstance(known, PubsubEvicted):
+            row.created, row.updated = known.created, now if known.reason else known.updated
     elif changed:
         claim.updated += 1
         row.updated = now
@@ -277,11 +323,12 @@ def finish(
     node.item_count = node.items.count()
     node.evicted_count = node.evicted.count()
     node.next_position = max(node.next_position, _highest(node))  # what was listed may stand among what was notified
-    node.partial = node.partial and node.evicted_count > 0
+    node.partial = node.partial and node.evicted.filter(reason="").exists()
     node.tombstones.all().delete()
     node.extra |= extra
     learn_place(node)
-    if unsure or node.items.filter(position__gte=claim.base + HALF_EPOCH).exists():
+    notified = Q(position__gte=claim.base + HALF_EPOCH)
+    if unsure or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
         node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
     for name, value in changes.items():
         setattr(node, name, value)
@@ -295,6 +342,7 @@ def finish(
     node.checked_at = claim.started if node.sync_requested is None else None
     node.checked_token = claim.token
     node.failures, node.next_attempt = 0, None
+    node.unavailable_count, node.unavailable_since = 0, None
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.save()
     return removed
@@ -304,7 +352,8 @@ def _remove_unlisted(node: PubsubNode, claim: Claim) -> int:
     removed = 0
     unseen = node.items.filter(revision__lte=claim.revision).values_list("pk", "name")
     gone = [pk for pk, name in unseen if name not in claim.seen]
-    lost = [pk for pk, name in node.evicted.values_list("pk", "name") if name not in claim.seen]
+    absent = node.evicted.filter(revision__lte=claim.revision).values_list("pk", "name")
+    lost = [pk for pk, name in absent if name not in claim.seen]
     _learn_limit(node, [*((PubsubItem, pk) for pk in gone), *((PubsubEvicted, pk) for pk in lost)])
     for start in range(0, len(gone), 1000):
         removed += PubsubItem.objects.filter(pk__in=gone[start : start + 1000]).delete()[0]
@@ -354,18 +403,27 @@ def _reverse(node: PubsubNode) -> None:
 def learn_place(node: PubsubNode) -> None:
     """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
     probe = node.extra.pop("probe", None) or []
-    places = dict(node.items.filter(name__in=probe).values_list("name", "position"))
+    places: dict[str, int] = {}
+    for rows in (node.items, node.evicted) if probe else ():
+        places |= dict(rows.filter(name__in=probe).values_list("name", "position"))
     if len(places) == 2:
         edited, follower = probe
         node.extra["moves"] = places[edited] > places[follower]
 
 
 @fenced
-def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
-    """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later."""
+def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -> None:
+    """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later.
+
+    `condition` is the error condition that the service answered with, "" if it did not answer. A node whose account is
+    blocked or deleted, as far as such answers tell, is hidden.
+    """
     node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
         return
+    if is_unavailable(node, condition):
+        error = f"The service has answered {condition} {node.unavailable_count} times in a row."
+        hide(node, error)
     if node.sync_state == SyncState.COMPLETED:
         node.sync_error = error
         node.checked_at = None
@@ -408,80 +466,3 @@ def _refuse(claim: Claim, error: str) -> bool:
 def release(pk: int, owner: str) -> None:
     """Give a claim back: another process may take the node up at once. Does nothing if `owner` has no claim."""
     PubsubNode.objects.filter(pk=pk, sync_owner=owner).update(sync_owner="", sync_heartbeat=None)
-
-
-def due(account_pk: int, limit: int, *, token: int) -> list[int]:
-    """Return the nodes of an account that a worker should synchronise now, most pressing first.
-
-    Args:
-        account_pk: The account.
-        limit: The number of nodes at most.
-        token: The account's fencing token: nodes checked under another are due.
-    """
-    found = _due(account_pk, token)
-    return list(found.order_by(*_urgency()).values_list("pk", flat=True)[:limit])
-
-
-def next_due(
-    account_pk: int,
-    *,
-    token: int,
-    busy: Collection[int] = (),
-    barred: Collection[str] = (),
-    served: Collection[str] = (),
-) -> tuple[int, str] | None:
-    """Return the node that a worker should synchronise next, with the domain of its service, or None.
-
-    Args:
-        account_pk: The account.
-        token: The account's fencing token: nodes checked under another are due.
-        busy: Nodes that the worker is at already.
-        barred: Domains whose services should not be asked now.
-        served: Domains whose services had their turn: their nodes come after those of others.
-    """
-    found = besides(_due(account_pk, token), barred).exclude(pk__in=list(busy))
-    turn = [served_last(served)] if served else []
-    return found.order_by(*turn, *_urgency()).values_list("pk", "domain").first()
-
-
-def _urgency() -> list[OrderBy | str]:
-    return [F("sync_requested").desc(nulls_last=True), F("checked_at").desc(nulls_last=True), "pk"]
-
-
-def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
-    """Return the nodes of an account that are due.
-
-    Requested; never synchronised; failed, and their time has come; interrupted; not checked under the account's
-    fencing token `token`, or doubted; due for a scheduled comparison. A time in the future is never waited for.
-    """
-    now = clock.now()
-    free = PubsubNode.objects.unclaimed(now).filter(account_id=account_pk)
-    longest_wait = timedelta(seconds=2 * max(settings.RETRY_MAX_DELAY, settings.COMPARE_INTERVAL))
-    waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
-    unchecked = (
-        Q(checked_at__isnull=True)
-        | ~Q(checked_token=token)
-        | Q(checked_at__gt=now + clock.TOLERANCE)
-        | _reconciled_before(now)
-    )
-    wanted = (
-        Q(sync_state__isnull=True)
-        | Q(sync_state=SyncState.IN_PROGRESS)
-        | Q(sync_state=SyncState.ERROR, next_attempt__isnull=False)
-        | Q(sync_state=SyncState.COMPLETED) & unchecked
-    )
-    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
-
-
-def _reconciled_before(now: datetime) -> Q:
-    """Return which nodes, by their own interval or by their `turn`, it is time to compare again.
-
-    Nodes that were checked together, as at the start of a session, come up one turn after the other.
-    """
-    interval = F("reconcile_interval")
-    moment = ExpressionWrapper(Value(now, DateTimeField()) - interval, DateTimeField())
-    due = Q(reconcile_interval__isnull=False, checked_at__lt=moment)
-    for turn in range(TURNS):
-        seconds = settings.RECONCILE_INTERVAL * (1 - JITTER * turn / TURNS)
-        due |= Q(reconcile_interval__isnull=True, turn=turn, checked_at__lt=now - timedelta(seconds=seconds))
-    return due

@@ -17,10 +17,11 @@ from pubsubcache.exceptions import AuthenticationFailed, LeaseLost, PubsubCacheE
 from pubsubcache.models import Account
 from pubsubcache.reconciling import keep_up
 from pubsubcache.service import sessions
-from pubsubcache.store import accounts, in_thread, nodes, syncing, uninterrupted
+from pubsubcache.store import accounts, in_thread, nodes, scheduling, uninterrupted
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.sync import verify
 from pubsubcache.types import PubsubEvent
+from pubsubcache.worker.ageing import Ageing
 from pubsubcache.worker.slots import Slots
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
@@ -57,6 +58,7 @@ class Keeper:
         self._checks = Slots(lambda: int(settings.SYNC_CONCURRENCY))
         self._unsubscribing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._ageing = Ageing(account.pk)
         self._sessions = 0  # begun without resuming the stream before
         self._recorded = 0  # the last of them that the account's row knows of
         self._recording = False
@@ -201,6 +203,7 @@ class Keeper:
         return float(min(settings.POLL_INTERVAL, max(soonest, 0.01)))
 
     async def _attend(self) -> None:
+        await self._ageing.attend()
         await self._start_checks()
         await self._start_syncs()
         if self._unsubscribing is None or self._unsubscribing.done():
@@ -235,7 +238,7 @@ class Keeper:
     async def _start_syncs(self) -> None:
         """Begin to synchronise nodes that are due, one service after the other, as far as there are slots."""
         while self._syncs.free:
-            found = await in_thread(syncing.next_due)(
+            found = await in_thread(scheduling.next_due)(
                 self.account_pk,
                 token=self.lease.token,
                 busy=tuple(self._busy),

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from xml.etree.ElementTree import Element
 
-from pubsubcache.exceptions import TooLarge
-from pubsubcache.types import Item, Publish, PubsubEvent, Retract
+from pubsubcache.types import Item, Publish, PubsubEvent, Retract, known_id
 from pubsubcache.xmlform import PUBSUB_EVENT
 from pubsubcache.xmpp.forms import form_values
 
@@ -64,10 +63,8 @@ def _items(items: Element, sender: str, node: str) -> PubsubEvent:
         if not child.get("id"):
             unreadable = "An item of the notification has no id."
         elif child.tag == RETRACT:
-            changes.append(Retract(id=child.get("id", "")))
+            changes.append(Retract(id=known_id(child.get("id", ""))))
         else:
-            try:
-                changes.append(Publish(item=Item.from_element(child), has_payload=len(child) > 0))
-            except TooLarge as error:
-                unreadable = str(error)
+            item = Item.from_element(child)
+            changes.append(Publish(item=item, has_payload=bool(item.left_out) or len(child) > 0))
     return PubsubEvent(sender=sender, node=node, kind="items", changes=tuple(changes), unreadable=unreadable)

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pubsubcache.bounds import WalkBounds
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
-from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
+from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription, known_id
 from pubsubcache.xmlform import PUBSUB
 from pubsubcache.xmpp.forms import Fields, form_values, submission
 
@@ -77,7 +77,7 @@ def _number(text: str | None) -> int | None:
 
 
 async def get_items(ask: Ask, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-    """Ask for items and return them in the order of the answer. Raises `TooLarge` for an item over the bounds."""
+    """Ask for items and return them in the order of the answer, those that cannot be kept as left out."""
     answer = await ask("get", address.service, items_query(address.name, request))
     if (pubsub := answer.find(f"{{{PUBSUB}}}pubsub")) is None:
         return ServicePage(items=[])
@@ -120,7 +120,8 @@ async def _item_ids_page(ask: Ask, address: NodeAddress, rsm: Rsm | None) -> tup
     if (found := answer.find(f"{{{DISCO_ITEMS}}}query")) is None:
         return [], None
     items = found.iterfind(f"{{{DISCO_ITEMS}}}item")
-    return [item.get("name", "") for item in items if item.get("name") and not item.get("node")], rsm_answer(found)
+    names = [known_id(item.get("name", "")) for item in items if item.get("name") and not item.get("node")]
+    return names, rsm_answer(found)
 
 
 def _subscriptions(answer: Element) -> Iterator[Subscription]:

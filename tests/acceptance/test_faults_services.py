@@ -10,7 +10,7 @@ from pubsubcache import cache
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.store import in_thread, syncing
+from pubsubcache.store import in_thread, scheduling
 from pubsubcache.store.changes import apply_changes
 from pubsubcache.sync import prepare, sync_node, verify
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
@@ -154,7 +154,7 @@ def test_nodes_that_were_checked_together_are_compared_again_in_turns(settings: 
 
     def number_due(seconds: float) -> int:
         PubsubNode.objects.update(checked_at=timezone.now() - timedelta(seconds=seconds))
-        return len(syncing.due(account.pk, 100, token=0))
+        return len(scheduling.due(account.pk, 100, token=0))
 
     numbers = [number_due(seconds) for seconds in (740, 800, 870, 940, 1001)]
     assert numbers == sorted(set(numbers))

@@ -21,7 +21,7 @@ from pubsubcache.exceptions import NoLongerKept, ServiceUnreachable
 from pubsubcache.management.syncing import sync_address
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.service import sessions
-from pubsubcache.store import choose_analyser, in_thread, nodes, set_policy, syncing
+from pubsubcache.store import choose_analyser, in_thread, nodes, scheduling, set_policy
 from pubsubcache.sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
 from tests.admin_data import PASSWORD, SCRIPT, person, superuser
@@ -76,7 +76,7 @@ def test_switched_off_its_nodes_are_emptied_at_once() -> None:
     assert node.sync_error == "Staff decided: nodes of the analyser tickets are not synchronised."
     assert node.checked_at is None
     assert [row.name for row in PendingUnsubscription.objects.all()] == ["tickets"]
-    assert not syncing.due(node.account_id, 9, token=0)
+    assert not scheduling.due(node.account_id, 9, token=0)
     assert choose_analyser("tickets", False)[1] == 0
 
 
@@ -84,7 +84,7 @@ def test_switched_on_its_nodes_wait_for_a_worker() -> None:
     node = unkept()
     choose_analyser("tickets", True)
     assert state(node) == (None, 0, False)
-    assert syncing.due(node.account_id, 9, token=0) == [node.pk]
+    assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
     assert choose_analyser("tickets", None)[1] == 1
     assert state(node) == EMPTY
     assert node.sync_error == "The analyser tickets does not synchronise this node."
@@ -231,7 +231,7 @@ async def test_a_node_that_another_release_does_not_keep_is_given_up_when_compar
         assert (node.sync_owner, node.failures, node.next_attempt) == ("", 0, None)
         assert node.sync_error
         assert await in_thread(PendingUnsubscription.objects.count)() == 1
-        assert not await in_thread(syncing.due)(node.account_id, 9, token=0)
+        assert not await in_thread(scheduling.due)(node.account_id, 9, token=0)
         assert (await read(service)).origin == "service"
 
 

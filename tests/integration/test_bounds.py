@@ -15,7 +15,7 @@ from pubsubcache.cache import get_items, get_items_sync
 from pubsubcache.exceptions import NodeTooLarge, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.service import sessions
-from pubsubcache.store import in_thread, syncing
+from pubsubcache.store import in_thread, scheduling
 from pubsubcache.store.changes import apply_changes
 from pubsubcache.sync import prepare, sync_node, verify
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
@@ -92,7 +92,7 @@ async def test_endless_node_leaves_nothing_behind_and_is_tried_again_rarely(stat
         assert node.next_attempt is not None
         assert node.next_attempt - timezone.now() > timedelta(minutes=59)
         assert await counts() == (0, 0)
-    assert await in_thread(syncing.due)(node.account_id, 5, token=0) == []
+    assert await in_thread(scheduling.due)(node.account_id, 5, token=0) == []
     service.endless = ""
     await sync_node(service, pk)
     assert (await row(pk)).item_count == 15

@@ -88,7 +88,7 @@ pytestmark = pytest.mark.usefixtures("live_database")
 def test_a_cached_page_has_exactly_the_promised_keys() -> None:
     make_node(make_account(), titles=("Éléphant 🐘", "Two", "Three"))
     page = call_json("pubsub_get", "-n", NODE, "-m", "2")
-    assert list(page) == ["service", "node", "uri", "origin", "stale", "state", "complete", "rsm", "items"]
+    assert list(page) == ["service", "node", "uri", "origin", "stale", "state", "complete", "rsm", "items", "left_out"]
     assert page["uri"] == f"xmpp:{ALICE}?;node=urn%3Axmpp%3Amicroblog%3A0"
     assert (page["service"], page["node"], page["origin"], page["stale"]) == (ALICE, NODE, "cache", False)
     assert (page["state"], page["complete"]) == ("COMPLETED", False)
@@ -222,6 +222,7 @@ def test_nodes_in_json_have_exactly_the_promised_keys() -> None:
         "node": NODE,
         "state": "COMPLETED",
         "items": 1,
+        "left_out": 0,
         "type": "blog",
         "subtype": "",
         "analyser": "microblog",

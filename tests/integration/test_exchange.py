@@ -20,7 +20,7 @@ from pubsubcache import cache, xmlform
 from pubsubcache.analysers import registry
 from pubsubcache.cache import Trust
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.store import choose_analyser, syncing
+from pubsubcache.store import choose_analyser, scheduling
 from pubsubcache.types import ItemsRequest, NodeAddress
 
 ALICE = "alice@capulet.example"
@@ -348,7 +348,7 @@ def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
     assert node.pk != before
     assert (node.subscribed, node.checked_at, node.revision) == (False, None, 0)
     assert cache.trust(node) is Trust.ASK
-    assert syncing.due(account.pk, 10, token=0) == [node.pk]
+    assert scheduling.due(account.pk, 10, token=0) == [node.pk]
     assert set(node.items.values_list("revision", flat=True)) == {0}
     page = cache.look_up(ALICE, NodeAddress(ALICE, NODE), ItemsRequest()).page
     assert page is not None
@@ -370,7 +370,7 @@ def test_states_that_say_what_is_under_way_do_not(path: Path) -> None:
         "NO_SYNC": "NO_SYNC",
     }
     assert not PubsubNode.objects.exclude(sync_owner="").exists()
-    due = syncing.due(account.pk, 10, token=0)
+    due = scheduling.due(account.pk, 10, token=0)
     wanted = PubsubNode.objects.exclude(name="NO_SYNC").values_list("pk", flat=True)
     assert set(due) == set(wanted)
 

@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
-from pubsubcache.store import in_thread, nodes, syncing
+from pubsubcache.store import in_thread, nodes, scheduling
 from pubsubcache.worker import keeper as keepers
 from pubsubcache.worker.keeper import Keeper
 from tests.fakes import in_loop
@@ -31,7 +31,7 @@ def add_nodes(account: Account, service: str, number: int = 1, **fields: Any) ->
 
 
 def next_due(account: Account, **options: Any) -> tuple[int, str] | None:
-    return syncing.next_due(account.pk, token=0, **options)
+    return scheduling.next_due(account.pk, token=0, **options)
 
 
 def test_barred_services_hide_no_other() -> None:

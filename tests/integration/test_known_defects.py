@@ -13,7 +13,7 @@ from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.service import sessions
-from pubsubcache.store import in_thread, purge, syncing
+from pubsubcache.store import in_thread, purge, scheduling
 from pubsubcache.sync import sync_node
 from pubsubcache.types import ItemsPage
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
@@ -76,7 +76,7 @@ async def test_an_error_is_told_and_tried_again() -> None:
         assert "too many requests" in node.sync_error
         assert node.next_attempt is not None
         await in_thread(PubsubNode.objects.filter(pk=node.pk).update)(next_attempt=timezone.now())
-        assert await in_thread(syncing.due)(node.account_id, 10, token=0) == [node.pk]
+        assert await in_thread(scheduling.due)(node.account_id, 10, token=0) == [node.pk]
         service.errors.clear()
         await sync_node(service, node.pk)
         await in_thread(node.refresh_from_db)()

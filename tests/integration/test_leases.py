@@ -13,7 +13,7 @@ from pubsubcache import clock
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import LeaseLost, SyncInProgress
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.store import accounts, comparing, in_thread, nodes, syncing, uninterrupted, written
+from pubsubcache.store import accounts, comparing, in_thread, nodes, scheduling, syncing, uninterrupted, written
 from pubsubcache.store.changes import PurgeAll, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.sync import sync_node
@@ -270,9 +270,9 @@ def test_clock_that_stepped_back_does_not_make_nodes_due_again_and_again(monkeyp
     earlier = timezone.now() - timedelta(hours=1)
     monkeypatch.setattr(clock, "now", lambda: earlier)
     with acting_under(lease):
-        assert syncing.due(node.account_id, 9, token=lease.token) == [node.pk]
+        assert scheduling.due(node.account_id, 9, token=lease.token) == [node.pk]
         syncing.finish(a_claim(node), subscribed=True, extra={}, changes={}, reverse=False)
-        assert syncing.due(node.account_id, 9, token=lease.token) == []
+        assert scheduling.due(node.account_id, 9, token=lease.token) == []
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_times_in_the_future_are_not_waited_for(fields: dict[str, Any]) -> None:
         for name, value in fields.items()
     }
     node = make_node(**values)
-    assert syncing.due(node.account_id, 9, token=0) == [node.pk]
+    assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
 
 
 def test_processes_share_the_clock_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:

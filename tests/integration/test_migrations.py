@@ -131,6 +131,19 @@ def test_rows_from_before_are_found_after(fresh: str) -> None:
         assert old.get_model(APP, "PubsubItem").objects.using(fresh).count() == 4
 
 
+def test_nodes_chosen_by_hand_and_own_nodes_are_pinned(fresh: str) -> None:
+    migrate(fresh, "0001_initial")
+    old = MigrationExecutor(connections[fresh]).loader.project_state((APP, "0001_initial")).apps
+    account = old.get_model(APP, "Account").objects.using(fresh).create(jid="alice@example.org")
+    nodes = old.get_model(APP, "PubsubNode").objects.using(fresh)
+    nodes.create(account=account, service="s", name="by chance", extra={"to_sync": True})
+    nodes.create(account=account, service="s", name="by hand", extra={"by_hand": True})
+    nodes.create(account=account, service="alice@example.org", name="own")
+    migrate(fresh)
+    pinned = PubsubNode.objects.using(fresh).filter(pinned=True)
+    assert set(pinned.values_list("name", flat=True)) == {"by hand", "own"}
+
+
 def test_sql_of_migrations_can_be_shown(fresh: str) -> None:
     """Without anything being done."""
     for name in ("0001_initial", "0002_hot_keys", "0003_full_text"):

@@ -13,7 +13,7 @@ from pubsubcache.exceptions import ServiceError, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.reconciling import keep_up
 from pubsubcache.signals import items_retracted
-from pubsubcache.store import in_thread, nodes, purge, syncing
+from pubsubcache.store import in_thread, nodes, purge, scheduling
 from pubsubcache.sync import sync_node
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
@@ -235,7 +235,7 @@ async def test_a_node_may_have_an_interval_of_its_own() -> None:
     @in_thread
     def due(**changes: Any) -> bool:
         PubsubNode.objects.filter(pk=pk).update(**changes)
-        return syncing.due(account_pk, 5, token=0) == [pk]
+        return scheduling.due(account_pk, 5, token=0) == [pk]
 
     past = timezone.now() - timedelta(minutes=10)
     assert not await due(checked_at=past)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.store import forget_nodes, nodes, purge, purgeable, request_sync, set_policy, syncing
+from pubsubcache.store import forget_nodes, nodes, purge, purgeable, request_sync, scheduling, set_policy, syncing
 from pubsubcache.types import NodeAddress
 from tests.fakes import make_item, note_analyser
 
@@ -141,11 +141,11 @@ def test_always_and_back() -> None:
     set_policy(PubsubNode.objects.all(), "always")
     node = PubsubNode.objects.get()
     assert (node.sync_state, node.policy) == (None, "always")
-    assert syncing.due(node.account_id, 5, token=0) == [node.pk]
+    assert scheduling.due(node.account_id, 5, token=0) == [node.pk]
     set_policy(PubsubNode.objects.all(), "auto")
     node = PubsubNode.objects.get()
     assert node.sync_state == "NO_SYNC"
-    assert syncing.due(node.account_id, 5, token=0) == []
+    assert scheduling.due(node.account_id, 5, token=0) == []
 
 
 def test_what_is_in_sync_stays_so() -> None:
@@ -200,26 +200,26 @@ def test_a_request_for_a_synchronisation_is_most_pressing() -> None:
     asked = make_node("asked", sync_state="NO_SYNC", size=0)
     waiting = make_node("failed", sync_state="ERROR", next_attempt=NOW + timedelta(hours=1), size=0)
     make_node("hidden", sync_state="ERROR", size=0)
-    assert syncing.due(account_pk, 9, token=0) == [other.pk]
+    assert scheduling.due(account_pk, 9, token=0) == [other.pk]
     assert request_sync(PubsubNode.objects.filter(pk=asked.pk)) == 1
-    assert syncing.due(account_pk, 9, token=0) == [asked.pk, other.pk]
-    assert syncing.due(account_pk, 1, token=0) == [asked.pk]
+    assert scheduling.due(account_pk, 9, token=0) == [asked.pk, other.pk]
+    assert scheduling.due(account_pk, 1, token=0) == [asked.pk]
     PubsubNode.objects.filter(pk=waiting.pk).update(next_attempt=NOW - timedelta(seconds=1))
-    assert set(syncing.due(account_pk, 9, token=0)) == {asked.pk, other.pk, waiting.pk}
+    assert set(scheduling.due(account_pk, 9, token=0)) == {asked.pk, other.pk, waiting.pk}
     claimed = syncing.claim(asked.pk, "me")
     assert claimed is not None
     assert claimed.fetch_evicted
-    assert asked.pk not in syncing.due(account_pk, 9, token=0)
+    assert asked.pk not in scheduling.due(account_pk, 9, token=0)
 
 
 def test_what_was_checked_before_the_session_began_is_due() -> None:
     node = make_node()
-    assert syncing.due(node.account_id, 9, token=0) == []
-    assert syncing.due(node.account_id, 9, token=1) == [node.pk]
+    assert scheduling.due(node.account_id, 9, token=0) == []
+    assert scheduling.due(node.account_id, 9, token=1) == [node.pk]
     PubsubNode.objects.update(checked_at=NOW - timedelta(hours=2))
-    assert syncing.due(node.account_id, 9, token=0) == [node.pk]
+    assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
     nodes.doubt_all(node.account.jid)
-    assert syncing.due(node.account_id, 9, token=0) == [node.pk]
+    assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
 
 
 def test_a_doubt_asks_for_more_only_while_the_node_is_synchronised() -> None:

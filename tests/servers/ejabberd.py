@@ -116,6 +116,11 @@ class Ejabberd(PrivateServer, Logins):
             self.api("change_password", user=user, host=self.domain, newpass=password)
         self.users[user] = password
 
+    def delete(self, user: str) -> None:
+        """Delete the account `user` with all that it has."""
+        self.api("unregister", user=user, host=self.domain)
+        self.users.pop(user, None)
+
     def start(self) -> None:
         """Start the server and return when it answers and has its accounts."""
         super().start()

@@ -9,11 +9,12 @@ from pubsubcache import jid, xmlform
 from pubsubcache.cache import get_items
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.network import asking, run
-from pubsubcache.management.output import as_table, as_time, counted, to_second
+from pubsubcache.management.output import as_table, as_time, counted, plain, to_second
 from pubsubcache.models import Account
 from pubsubcache.types import ORDERS, Item, ItemsPage, NodeAddress, Rsm
 
 TITLE_LENGTH = 80
+SHOWN = 20  # items left out that are named
 PAGING = ("max", "after", "before", "index")
 
 
@@ -56,6 +57,8 @@ class Command(PubsubCommand):
             self.print_data(self._as_table(page, options))
 
     def _as_table(self, page: ItemsPage, options: dict[str, Any]) -> str:
+        for name, reason in page.left_out[:SHOWN]:
+            self.say(options, f"Left out: {plain(name[:TITLE_LENGTH])}: {plain(reason)}")
         rows = [(item.id, _title(item), item.publisher, to_second(as_time(item.updated))) for item in page.items]
         shown = as_table(("id", "title", "publisher", "updated"), rows, self.stdout, options) if rows else ""
         return f"{shown}\n{_footer(page)}\n".lstrip("\n")
@@ -100,6 +103,7 @@ def as_data(address: NodeAddress, page: ItemsPage) -> dict[str, Any]:
             }
             for item in page.items
         ],
+        "left_out": [{"id": name, "reason": reason} for name, reason in page.left_out],
     }
 
 
@@ -129,6 +133,8 @@ def _footer(page: ItemsPage) -> str:
         parts.append("there are more")
     parts.append(f"from the {page.origin}{', stale' if page.stale else ''}")
     parts.append(f"state {page.state or 'none'}")
+    if page.left_out:
+        parts.append(f"{counted(len(page.left_out), 'item')} left out")
     if page.checked_at is not None:
         parts.append(f"checked {to_second(as_time(page.checked_at))}")
     return "; ".join(parts) + "."

@@ -9,6 +9,7 @@ from pubsubcache.management.base import PubsubCommand
 from pubsubcache.management.output import as_table, as_time, to_second
 from pubsubcache.models import PubsubNode
 from pubsubcache.querysets import PubsubNodeQuerySet
+from pubsubcache.store.reading import left_out_counts
 
 NONE = "none"
 COLUMNS = ("account", "service", "node", "state", "items", "type", "policy", "subscribed", "checked_at", "error")
@@ -36,7 +37,8 @@ class Command(PubsubCommand):
         """List them."""
         nodes = _in_states(self.filtered_nodes(options), options["state"])
         nodes = nodes.select_related("account").order_by("account__jid", "service", "name", "pk")
-        rows = [as_data(node) for node in nodes.defer("account__password").iterator()]
+        left_out = left_out_counts(nodes)
+        rows = [as_data(node, left_out.get(node.pk, 0)) for node in nodes.defer("account__password").iterator()]
         if options["output"] == "json":
             self.print_json(rows)
         elif rows:
@@ -60,14 +62,15 @@ def _in_states(nodes: PubsubNodeQuerySet, states: list[str]) -> PubsubNodeQueryS
     return nodes.filter(wanted)
 
 
-def as_data(node: PubsubNode) -> dict[str, Any]:
-    """Return the state of a node as JSON data."""
+def as_data(node: PubsubNode, left_out: int = 0) -> dict[str, Any]:
+    """Return the state of a node as JSON data; `left_out` is the number of its items that cannot be kept."""
     return {
         "account": node.account.jid,
         "service": node.service,
         "node": node.name,
         "state": node.sync_state,
         "items": node.item_count,
+        "left_out": left_out,
         "type": node.type,
         "subtype": node.subtype,
         "analyser": node.analyser,

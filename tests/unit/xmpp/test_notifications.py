@@ -4,7 +4,7 @@ from xml.etree.ElementTree import Element, SubElement, fromstring
 
 import pytest
 
-from pubsubcache.types import Item, Publish, PubsubEvent, Retract
+from pubsubcache.types import Item, Publish, PubsubEvent, Retract, known_id
 from pubsubcache.xmpp.notifications import parse_message
 
 OWN = "alice@example.org"
@@ -142,14 +142,28 @@ def test_what_cannot_be_understood_is_said(inside: str, reason: str) -> None:
     assert reason in only(message(inside)).unreadable
 
 
-def test_an_item_over_the_bounds_is_said_and_the_others_are_kept() -> None:
+def test_item_over_the_bounds_is_left_out_and_the_event_stays_readable() -> None:
     element = message("<items node='n'><item id='a'/><item id='deep'/><retract id='b'/></items>")
     deepest = element[0][0][1]
     for _ in range(20_000):
         deepest = SubElement(deepest, "{u}x")
     event = only(element)
-    assert "nested deeper" in event.unreadable
-    assert [c.item.id if isinstance(c, Publish) else c.id for c in event.changes] == ["a", "b"]
+    assert event.unreadable == ""
+    assert [c.item.id if isinstance(c, Publish) else c.id for c in event.changes] == ["a", "deep", "b"]
+    odd = event.changes[1]
+    assert isinstance(odd, Publish)
+    assert odd.has_payload
+    assert "nested deeper" in odd.item.left_out
+
+
+def test_long_id_has_one_short_form_when_published_and_retracted() -> None:
+    name = "x" * 3000
+    event = only(message(f"<items node='n'><item id='{name}'/><retract id='{name}'/></items>"))
+    published, retracted = event.changes
+    assert isinstance(published, Publish)
+    assert isinstance(retracted, Retract)
+    assert published.item.id == retracted.id == known_id(name)
+    assert published.item.left_out
 
 
 def test_many_items_are_read_once_each() -> None:

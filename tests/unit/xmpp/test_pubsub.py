@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, canonicalize, fromstring, tostring
 import pytest
 
 from pubsubcache.exceptions import Forbidden, ItemNotFound, NodeTooLarge, ServiceError, TooLarge
-from pubsubcache.types import ItemsRequest, NodeAddress, Rsm, Subscription
+from pubsubcache.types import ItemsRequest, NodeAddress, Rsm, Subscription, known_id
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.requests import stanza_error
 
@@ -94,11 +94,20 @@ async def test_odd_pages_are_read_as_far_as_they_make_sense(inside: str, expecte
     assert (await pubsub.get_items(service, NODE, ItemsRequest())).rsm == expected
 
 
-async def test_an_item_over_the_bounds_is_an_error(settings: Any) -> None:
+async def test_item_over_the_bounds_is_left_out(settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_ITEM_SIZE = 100
-    service = Service(f"<pubsub xmlns='{PUBSUB}'><items><item id='a'><x>{'y' * 200}</x></item></items></pubsub>")
-    with pytest.raises(TooLarge):
-        await pubsub.get_items(service, NODE, ItemsRequest())
+    items = f"<item id='a'><x>{'y' * 200}</x></item><item id='b'/>"
+    service = Service(f"<pubsub xmlns='{PUBSUB}'><items>{items}</items></pubsub>")
+    odd, good = (await pubsub.get_items(service, NODE, ItemsRequest())).items
+    assert (odd.id, odd.xml, odd.left_out) == ("a", "", "The item is longer than 100 bytes.")
+    assert (good.id, good.left_out) == ("b", "")
+
+
+async def test_list_of_ids_has_the_short_form_of_a_long_id() -> None:
+    service = Service(
+        f"<query xmlns='http://jabber.org/protocol/disco#items'><item jid='s' name='{'x' * 3000}'/></query>"
+    )
+    assert await pubsub.get_item_ids(service, NODE) == [known_id("x" * 3000)]
 
 
 def ids_page(ids: str, rsm: str = "") -> str:

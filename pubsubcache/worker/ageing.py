@@ -1,0 +1,30 @@
+"""Forgets the nodes of an account that nobody reads, now and then."""
+
+import logging
+import random
+import time
+
+from pubsubcache.store import in_thread
+from pubsubcache.store.ageing import forget_unread
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 600.0  # seconds between two runs
+PAUSE = 1.0  # between two batches of a run, so that others get the database
+
+
+class Ageing:
+    """The runs for one account; `attend` is called often and does a batch when one is due."""
+
+    def __init__(self, account_pk: int) -> None:
+        self.account_pk = account_pk
+        self._due = time.monotonic() + random.uniform(0, INTERVAL)  # noqa: S311  (spread over accounts)
+
+    async def attend(self) -> None:
+        """Forget a batch of nodes if it is time."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + INTERVAL
+        if forgotten := await in_thread(forget_unread)(self.account_pk):
+            logger.info("Forgot %d nodes that nobody reads.", forgotten)
+            self._due = time.monotonic() + PAUSE

@@ -1,0 +1,86 @@
+"""The account that has a node blocks ours, or is deleted: its copy is shown no longer."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement
+
+import pytest
+
+from pubsubcache.exceptions import PubsubCacheError
+from pubsubcache.types import NodeAddress
+from tests.acceptance.site import Site, entry, new_name
+from tests.servers.xmpp import XmppServer
+
+BLOCKING = "urn:xmpp:blocking"
+
+
+async def cached_pep_node(site: Site, bob: Any, user: str) -> NodeAddress:
+    """Have the cache hold a PEP node of `user` with three items."""
+    address = NodeAddress(site.server.jid(user), new_name())
+    await bob.create_node(address, {"pubsub#access_model": "open", "pubsub#max_items": "100"})
+    for number in range(3):
+        await bob.publish(address, entry(f"Title {number}"), f"item-{number}")
+    assert len((await site.cached(address)).items) == 3
+    return address
+
+
+def blocking(action: str, jid: str) -> Element:
+    query = Element(f"{{{BLOCKING}}}{action}")
+    SubElement(query, f"{{{BLOCKING}}}item", {"jid": jid})
+    return query
+
+
+@pytest.fixture
+async def quick_site(xmpp_server: XmppServer, live_database: None, settings: Any) -> AsyncIterator[Site]:
+    """A site that compares nodes and tries again without waiting long."""
+    settings.PUBSUBCACHE_RECONCILE_INTERVAL = 1.0
+    settings.PUBSUBCACHE_RETRY_DELAY = 0.2
+    settings.PUBSUBCACHE_RETRY_MAX_DELAY = 1.0
+    settings.PUBSUBCACHE_UNAVAILABLE_PERIOD = 1.0
+    site = Site(xmpp_server)
+    await site.add_account()
+    async with site.working():
+        yield site
+
+
+async def test_copy_of_an_account_that_blocked_ours_is_hidden_and_comes_back(quick_site: Site, client: Any) -> None:
+    site = quick_site
+    bob = await client(site.server)
+    address = await cached_pep_node(site, bob, "bob")
+    await bob.ask("set", "", blocking("block", site.jid))
+
+    async def hidden() -> bool:
+        node = await site.node(address)
+        return node is not None and node.sync_state == "ERROR" and node.item_count == 0
+
+    try:
+        await site.until(hidden)
+        node = await site.node(address)
+        assert node is not None
+        assert node.sync_error.startswith("The service has answered service-unavailable ")
+        assert node.unavailable_count >= 5
+        with pytest.raises(PubsubCacheError):
+            await site.read(address)
+    finally:
+        await bob.ask("set", "", blocking("unblock", site.jid))
+    await site.in_sync(address)
+    assert len((await site.read(address)).items) == 3
+
+
+async def test_copy_of_a_deleted_account_is_shown_no_longer(quick_site: Site, client: Any) -> None:
+    site, user = quick_site, "mallory"
+    site.server.register(user, "secret of a short life")
+    address = await cached_pep_node(site, await client(site.server, user), user)
+    site.server.delete(user)
+
+    async def gone() -> bool:
+        node = await site.node(address)
+        return node is None or node.item_count == 0
+
+    await site.until(gone)
+    node = await site.node(address)
+    print("AFTER", None if node is None else (node.sync_state, node.sync_error, node.unavailable_count))
+    await site.until(site.is_online)
+    with pytest.raises(PubsubCacheError) as refused:
+        await site.read(address)
+    print("READ", refused.value)
