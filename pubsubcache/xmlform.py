@@ -20,7 +20,7 @@ PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 XML = "http://www.w3.org/XML/1998/namespace"
 XHTML = "http://www.w3.org/1999/xhtml"
 MAX_WORD = 500  # characters of ASCII
-# Characters of an element's or attribute's name with its namespace. A long namespace would count for each element in it.
+# Characters of a name with its namespace, which counts for each element and attribute in it.
 MAX_TAG = 2000
 
 _INLINE = frozenset(

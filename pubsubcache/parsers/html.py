@@ -267,7 +267,7 @@ def _is_affordable(root: Element) -> bool:
 
     A parser that closes formatting elements too early opens them again, at worst all that are open at each
     start tag; since the tree is balanced, those open in the tree are all there can be. What stands in a table outside
-    its cells it moves before the table, and counts the siblings each time.
+    its cells it moves before the table, and counts what stands there each time.
     """
     depth = expansion = misplaced = 0
     open_sizes: list[int] = [0]
