@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pubsubcache.texts import normalise
 
-_WORD = re.compile("[^\\W_](?:[^\\W_]|[\u0300-\u036f])*")
+_WORD = re.compile("[^\\W_](?:[^\\W_]++|[\u0300-\u036f]++)*+")
 _LATIN_MARKS = re.compile("(?<=[a-zA-Z])[\u0300-\u036f]+")
 _MARKS = re.compile("[\u0300-\u036f]+")
 # Letters that have a second small form, and that form's usual one.
