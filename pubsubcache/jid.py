@@ -8,11 +8,13 @@ import ipaddress
 import unicodedata
 from functools import lru_cache
 
+from pubsubcache import texts
 from pubsubcache.exceptions import InvalidRequest
 
 MAX_LABEL = 63
 _NOT_IN_LOCALPART = set("\"&'/:<>@ ")
 MAX_PART_BYTES = 1023
+MAX_LENGTH = 4 * 3 * MAX_PART_BYTES  # characters before normalisation, which makes one of four at most
 
 
 def _domain_is_valid(domain: str) -> bool:
@@ -36,10 +38,12 @@ def _label_is_valid(label: str) -> bool:
 @lru_cache(maxsize=1000)  # each read and each notification names JIDs, and mostly the same ones
 def normalise(text: str) -> str:
     """Return the JID `text` in the spelling under which it is kept. Raises `InvalidRequest`."""
+    if len(text) > MAX_LENGTH:
+        raise InvalidRequest(f"{text!r:.100} is not a JID: it is too long.")
     rest, slash, resource = text.strip().partition("/")
     local, at, domain = rest.rpartition("@")
-    local = unicodedata.normalize("NFC", local).lower()
-    domain = unicodedata.normalize("NFC", domain).lower().rstrip(".")
+    local = texts.normalise("NFC", local).lower()
+    domain = texts.normalise("NFC", domain).lower().rstrip(".")
     if (
         (at and not local)
         or (slash and not resource)
@@ -48,7 +52,7 @@ def normalise(text: str) -> str:
         or any(len(part.encode(errors="replace")) > MAX_PART_BYTES for part in (local, domain, resource))
         or not _domain_is_valid(domain)
     ):
-        raise InvalidRequest(f"{text!r} is not a JID.")
+        raise InvalidRequest(f"{text!r:.100} is not a JID.")
     return f"{local}{at}{domain}{slash}{resource}"
 
 

@@ -6,21 +6,22 @@ text: default namespaces, attributes sorted, `pubsub` as the namespace of the it
 recurses, so that depth is bounded by `MAX_ITEM_DEPTH` and not by Python's stack.
 """
 
-import html
 import re
-import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ParseError, TooLarge
+from pubsubcache.texts import normalise, shorten_runs, unescape
 
 PUBSUB = "http://jabber.org/protocol/pubsub"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 XML = "http://www.w3.org/XML/1998/namespace"
 XHTML = "http://www.w3.org/1999/xhtml"
 MAX_WORD = 500  # characters of ASCII
+# Characters of a name with its namespace, which counts for each element and attribute in it.
+MAX_TAG = 2000
 
 _INLINE = frozenset(
     (
@@ -39,7 +40,7 @@ _FOR_PROGRAMS = re.compile(
     r"""\A\s* (?:
         \d{4}-\d\d-\d\dT\d\d:\d\d\S*
         | (?:urn|tag|uuid|data):\S+
-        | xmpp:(?://[^\s/?]*/)?(?P<jid>[^\s?/]*)\S*
+        | xmpp:(?://[^\s/?]*+/)?(?P<jid>[^\s?/]*+)\S*
     ) \s*\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -58,10 +59,16 @@ def split_tag(tag: str) -> tuple[str, str]:
     return "", tag
 
 
+def _check_name(tag: str) -> None:
+    if len(tag) > MAX_TAG:
+        raise TooLarge(f"The item has a name longer than {MAX_TAG} characters.")
+
+
 def _attributes(element: Element) -> str:
     parts = []
     prefixes: dict[str, str] = {}
     for key in sorted(element.keys()):
+        _check_name(key)
         namespace, name = split_tag(key)
         if namespace == XML:
             name = f"xml:{name}"
@@ -93,13 +100,15 @@ def _events(root: Element) -> Iterator[tuple[str, Element]]:
 def to_text(root: Element) -> str:
     """Return the normal form of `root` as text.
 
-    Raises `TooLarge` when it is nested deeper than `MAX_ITEM_DEPTH` or longer than `MAX_ITEM_SIZE`.
+    Raises `TooLarge` when it is nested deeper than `MAX_ITEM_DEPTH`, longer than `MAX_ITEM_SIZE`, or has a name longer
+    than `MAX_TAG`.
     """
     out: list[str] = []
     namespaces = [""]
     size = 0
     max_depth, max_size = settings.MAX_ITEM_DEPTH, settings.MAX_ITEM_SIZE
     for kind, element in _events(root):
+        _check_name(element.tag)
         namespace, name = split_tag(element.tag)
         if namespace == XML:  # may not be declared, only be used by its prefix
             namespace, name = namespaces[-1], f"xml:{name}"
@@ -145,7 +154,7 @@ def normal_item(item: Element) -> Element:
     stack = [(item, copy)]
     while stack:
         source, target = stack.pop()
-        inherits = split_tag(target.tag)[0] == PUBSUB and namespace == PUBSUB_EVENT
+        inherits = namespace == PUBSUB_EVENT and target.tag.startswith(f"{{{PUBSUB}}}")
         for child in source:
             tag = child.tag
             if inherits and tag.startswith(f"{{{PUBSUB_EVENT}}}"):
@@ -188,10 +197,10 @@ def words(item: Element) -> str:
             pieces.append(" ")
         piece = element.text if kind == "start" else element.tail
         if piece and kind == "start" and element.get("type") in _HTML_TYPES:
-            piece = html.unescape(_MARKUP.sub(_space, piece))
+            piece = unescape(_MARKUP.sub(_space, piece))
         if piece:
             pieces.append(_FOR_PROGRAMS.sub(r"\g<jid>", piece) if kind == "start" else piece)
-    found = unicodedata.normalize("NFC", "".join(pieces)).split()
+    found = normalise("NFC", shorten_runs("".join(pieces))).split()
     return " ".join(word for word in found if len(word) <= MAX_WORD or not word.isascii())
 
 

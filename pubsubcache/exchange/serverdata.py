@@ -127,7 +127,8 @@ class ServerDataWriter:
 def read(stream: BinaryIO) -> Iterator[Located]:
     """Yield the records of a file. Raises `DamagedFile`."""
     reader = _Reader()
-    while chunk := stream.read(CHUNK):
+    # The parser reads again what it has not seen the end of. Twice as much each time keeps the effort linear.
+    while chunk := stream.read(max(CHUNK, reader.waiting)):
         reader.feed(chunk)
         yield from reader.taken()
     reader.feed(b"", last=True)
@@ -168,6 +169,7 @@ class _Reader:
         self._item: str | None = None
         self._in_node = False  # the record of the node whose items these are was there
         self._fed = self._began = self._line = 0
+        self.waiting = 0  # bytes of a piece that the parser has not seen the end of
 
     def feed(self, chunk: bytes, *, last: bool = False) -> None:
         """Go on with the next bytes. Raises `DamagedFile`."""
@@ -180,9 +182,8 @@ class _Reader:
             raise DamagedFile(f"Line {error.lineno}: this is not well-formed XML: {words}.{cut}") from error
         except ValueError as error:
             raise DamagedFile(f"Line {self._parser.CurrentLineNumber}: {error}") from error
-        # What is one piece in the parser is not seen before its end.
-        waiting = self._fed - max(self._parser.CurrentByteIndex, 0)
-        if waiting > LARGEST_LINE * settings.MAX_ITEM_SIZE:
+        self.waiting = self._fed - max(self._parser.CurrentByteIndex, 0)
+        if self.waiting > LARGEST_LINE * settings.MAX_ITEM_SIZE:
             raise DamagedFile(f"Line {self._parser.CurrentLineNumber}: a tag is too long.")
 
     def taken(self) -> Iterator[Located]:

@@ -9,7 +9,9 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 
-_WORD = re.compile("[^\\W_](?:[^\\W_]|[\u0300-\u036f])*")
+from pubsubcache.texts import normalise
+
+_WORD = re.compile("[^\\W_](?:[^\\W_]++|[\u0300-\u036f]++)*+")
 _LATIN_MARKS = re.compile("(?<=[a-zA-Z])[\u0300-\u036f]+")
 _MARKS = re.compile("[\u0300-\u036f]+")
 # Letters that have a second small form, and that form's usual one.
@@ -26,7 +28,7 @@ def fold(text: str) -> str:
     """Return `text` without what makes no difference: case, accents of Latin letters."""
     if text.isascii():
         return text.lower()
-    text = unicodedata.normalize("NFC", _LATIN_MARKS.sub("", unicodedata.normalize("NFD", text)))
+    text = normalise("NFC", _LATIN_MARKS.sub("", normalise("NFD", text)))
     return _MARKS.sub("", text).lower().translate(_VARIANTS)
 
 

@@ -57,25 +57,25 @@ def _hits(text: str, terms: list[Term], stems: bool) -> list[tuple[int, int, int
     if not terms:
         return []
     found = list(spans(text))
+    words = [word for _, _, word in found]
     hits: list[tuple[int, int, int]] = []
     for place in range(len(found)):
         for number, term in enumerate(terms):
-            length = len(term.words)
-            if _is_hit([word for _, _, word in found[place : place + length]], term, stems):
-                hits.append((found[place][0], found[place + length - 1][1], number))
+            if _is_hit(words, place, term, stems):
+                hits.append((found[place][0], found[place + len(term.words) - 1][1], number))
                 break
         if len(hits) >= MAX_HITS:
             break
     return hits
 
 
-def _is_hit(words: list[str], term: Term, stems: bool) -> bool:
-    if len(words) < len(term.words):
+def _is_hit(words: list[str], place: int, term: Term, stems: bool) -> bool:
+    end = place + len(term.words) - 1
+    if end >= len(words):
         return False
-    *first, last = zip(words, term.words, strict=True)
-    if not all(_is_same(word, wanted, stems) for word, wanted in first):
+    if not all(_is_same(words[number], wanted, stems) for number, wanted in enumerate(term.words[:-1], place)):
         return False
-    return (term.prefix and last[0].startswith(last[1])) or _is_same(*last, stems)
+    return (term.prefix and words[end].startswith(term.words[-1])) or _is_same(words[end], term.words[-1], stems)
 
 
 def _is_same(word: str, wanted: str, stems: bool) -> bool:

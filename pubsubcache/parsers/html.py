@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from html import escape
-from html.parser import HTMLParser
 from typing import Literal, NamedTuple
 from xml.etree.ElementTree import Element, SubElement
 
@@ -17,6 +16,7 @@ import nh3
 
 from pubsubcache.parsers.text import clean, storable
 from pubsubcache.parsers.uris import SCHEMES
+from pubsubcache.texts import unescape
 from pubsubcache.xmlform import split_tag
 
 XHTML = "http://www.w3.org/1999/xhtml"
@@ -24,6 +24,9 @@ ATOM = "http://www.w3.org/2005/Atom"
 
 MAX_DEPTH = 250  # browsers flatten at about twice that
 MAX_EXPANSION = 1024 * 1024  # characters that the repair of misnested elements may add
+MAX_MISPLACED = (
+    100  # pieces within a table but outside its cells; each takes an HTML parser time linear in its siblings
+)
 
 TAGS = frozenset(nh3.ALLOWED_TAGS)
 VOID = frozenset({"area", "br", "col", "hr", "img", "wbr"})
@@ -48,8 +51,31 @@ _ENDED_BY: dict[str, frozenset[str]] = {
     "th": frozenset({"td", "th", "tr"}),
 }
 
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<[!?][^<>]*>", re.DOTALL)
-_STRAY = re.compile(r"""<(?!/?[a-zA-Z](?:[^<>"']|"[^<"]*"|'[^<']*')*+>)""")
+# Parts of tables, and the elements each may stand in.
+_ROW_GROUPS = frozenset({"table", "thead", "tbody", "tfoot"})
+_TABLE_PARTS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("caption", "colgroup", "thead", "tbody", "tfoot"), frozenset({"table"})),
+    "col": frozenset({"table", "colgroup"}),
+    "tr": _ROW_GROUPS,
+    **dict.fromkeys(("td", "th"), _ROW_GROUPS | {"tr"}),
+}
+_TABLE_PARENTS = frozenset[str]().union(*_TABLE_PARTS.values())
+
+# A comment or declaration, or a whole tag. None goes on past the next `<` but a comment, which is taken whole.
+_MARKUP = re.compile(
+    r"""<(?: !--.*?(?:-->|\Z)
+        | [!?][^<>]*+>
+        | (?P<end>/)?+ (?P<name>[a-zA-Z][^\s/<>"']*+) (?P<attributes>(?:[^<>"']|"[^<"]*+"|'[^<']*+')*+) >
+    )""",
+    re.DOTALL | re.VERBOSE,
+)
+_ATTRIBUTE = re.compile(
+    r"""(?P<name>[^\s/=]++)
+    (?: \s*+ = \s*+ (?: "(?P<double>[^"]*+)" | '(?P<single>[^']*+)' | (?P<bare>[^\s"'][^\s]*+) )?+ )?+""",
+    re.VERBOSE,
+)
+# Elements whose content is no markup, with what ends it.
+_RAW = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in ("script", "style")}
 _SPACE = re.compile(r"\s+")
 
 Token = tuple[Literal["start", "end", "text"], str, Mapping[str, str]]
@@ -62,35 +88,49 @@ class Rich(NamedTuple):
     xhtml: str | None
 
 
-class _TreeBuilder(HTMLParser):
-    """Builds a balanced tree from tag soup. Its effort is linear in the length of what it is fed."""
+class _TreeBuilder:
+    """Builds a balanced tree from tag soup. Its effort is linear in the length of what it is given."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self.root = Element("div")
         self._stack = [self.root]
         self._open: Counter[str] = Counter()
+        self._texts: list[str] = []  # since the last element began or ended
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Open an element, closing first those whose end tag may be missing before it."""
+        self._add_text()
         while tag in _ENDED_BY.get(self._stack[-1].tag, ()):
             self._pop()
-        element = SubElement(self._stack[-1], tag, {name: value or "" for name, value in attrs})
+        element = SubElement(self._stack[-1], tag, attributes)
         if tag not in VOID:
             self._stack.append(element)
             self._open[tag] += 1
 
-    def handle_endtag(self, tag: str) -> None:
-        if not self._open[tag]:
-            return
-        while self._pop() != tag:
-            continue
+    def end(self, tag: str) -> None:
+        """Close the innermost element of that name with all in it; nothing when none is open."""
+        if self._open[tag]:
+            self._add_text()
+            while self._pop() != tag:
+                continue
 
-    def handle_data(self, data: str) -> None:
-        parent = self._stack[-1]
-        if len(parent):
-            parent[-1].tail = (parent[-1].tail or "") + data
-        else:
-            parent.text = (parent.text or "") + data
+    def text(self, text: str) -> None:
+        """Take text with character references."""
+        self._texts.append(text)
+
+    def finish(self) -> Element:
+        """Return the tree."""
+        self._add_text()
+        return self.root
+
+    def _add_text(self) -> None:
+        text, self._texts = unescape("".join(self._texts)), []
+        if text:
+            parent = self._stack[-1]
+            if len(parent):
+                parent[-1].tail = text
+            else:
+                parent.text = text
 
     def _pop(self) -> str:
         tag = self._stack.pop().tag
@@ -99,12 +139,37 @@ class _TreeBuilder(HTMLParser):
 
 
 def parse(html: str) -> Element:
-    """Return the tree of an HTML fragment, under a `<div/>` of its own. Never raises, whatever the text."""
+    """Return the tree of an HTML fragment, under a `<div/>` of its own. Never raises, whatever the text.
+
+    Not by the standard library's parser, whose effort is quadratic for tags with unbalanced quotes.
+    """
+    html, place = storable(html), 0
     builder = _TreeBuilder()
-    # The standard library's parser is slow, or gives up, on unfinished comments, declarations and tags.
-    builder.feed(_STRAY.sub("&lt;", _COMMENT.sub("", storable(html))))
-    builder.close()
-    return builder.root
+    while (found := _MARKUP.search(html, place)) is not None:
+        builder.text(html[place : found.start()])
+        place = found.end()
+        if (tag := (found["name"] or "").lower()) and found["end"]:
+            builder.end(tag)
+        elif tag:
+            attributes, is_closed = _attributes(found["attributes"])
+            builder.start(tag, attributes)
+            if is_closed:
+                builder.end(tag)
+            elif tag in _RAW:
+                end = _RAW[tag].search(html, place)
+                place = len(html) if end is None else end.start()
+    builder.text(html[place:])
+    return builder.finish()
+
+
+def _attributes(text: str) -> tuple[dict[str, str], bool]:
+    """Return what stands in a start tag after its name, and whether a slash that is part of no value ends it."""
+    attributes: dict[str, str] = {}
+    end = 0
+    for found in _ATTRIBUTE.finditer(text):
+        attributes[found["name"].lower()] = unescape(found["double"] or found["single"] or found["bare"] or "")
+        end = found.end()
+    return attributes, text.endswith("/") and end < len(text)
 
 
 def _name(element: Element) -> str:
@@ -141,6 +206,26 @@ def _tokens(root: Element) -> Iterator[Token]:
         stack.append((name, iter(child), child.tail or ""))
 
 
+def _placed(root: Element) -> Iterator[tuple[Token, str]]:
+    """Yield the tokens of `root`, each with the name of the element around it, "" for none.
+
+    Parts of tables that stand where they don't belong have no name.
+    """
+    around, names = [""], []
+    for kind, value, attributes in _tokens(root):
+        if kind == "start":
+            parent = around[-1]
+            name = "" if parent not in _TABLE_PARTS.get(value, (parent,)) else value
+            names.append(name)
+            around.append(parent if not name or name in VOID else name)
+            yield (kind, name, attributes), parent
+        elif kind == "end":
+            around.pop()
+            yield (kind, names.pop(), attributes), around[-1]
+        else:
+            yield (kind, value, attributes), around[-1]
+
+
 def _start_tag(name: str, attributes: Mapping[str, str]) -> str:
     written = "".join(f' {key}="{escape(storable(value))}"' for key, value in attributes.items() if key in ATTRIBUTES)
     return f"<{name}{written}{'/' if name in VOID else ''}>"
@@ -153,7 +238,7 @@ def serialise(root: Element) -> str:
     well-formed, not safe.
     """
     pieces: list[str] = []
-    for kind, value, attributes in _tokens(root):
+    for (kind, value, attributes), _ in _placed(root):
         if kind == "text":
             pieces.append(escape(storable(value), quote=False))
         elif kind == "start" and value:
@@ -181,11 +266,14 @@ def _is_affordable(root: Element) -> bool:
     """Say whether an HTML parser may be given this tree.
 
     A parser that closes formatting elements too early opens them again, at worst all that are open at each
-    start tag; since the tree is balanced, those open in the tree are all there can be.
+    start tag; since the tree is balanced, those open in the tree are all there can be. What stands in a table outside
+    its cells it moves before the table, and counts what stands there each time.
     """
-    depth = expansion = 0
+    depth = expansion = misplaced = 0
     open_sizes: list[int] = [0]
-    for kind, value, attributes in _tokens(root):
+    for (kind, value, attributes), parent in _placed(root):
+        if parent in _TABLE_PARENTS and kind != "end":
+            misplaced += bool(value.strip()) if kind == "text" else value not in ("", *_TABLE_PARTS)
         if kind == "start":
             depth += 1
             expansion += open_sizes[-1]
@@ -194,7 +282,7 @@ def _is_affordable(root: Element) -> bool:
         elif kind == "end":
             depth -= 1
             open_sizes.pop()
-        if depth > MAX_DEPTH or expansion > MAX_EXPANSION:
+        if depth > MAX_DEPTH or expansion > MAX_EXPANSION or misplaced > MAX_MISPLACED:
             return False
     return True
 

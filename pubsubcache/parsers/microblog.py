@@ -35,7 +35,8 @@ extra                 object              `{repeated, attachments, pictures, alt
 ====================  ==================  ==========================================================================
 
 "markup" is one XHTML `<div>`, well-formed and **already sanitised: safe to show** in a page as it is. It is null when
-there is no markup, and when the markup is nested too deep. All other text is plain: whoever shows it must escape it.
+there is no markup, and when it costs too much to show: nested too deep, or much in tables outside of
+their cells. All other text is plain: whoever shows it must escape it.
 
 `extra.repeated` is null or `{by, uri, ref, service, node, item}`: who repeated the post (JID or null), where it was
 first (link `via`), its atom:id there, and the parts of an `xmpp:` URI.

@@ -1,6 +1,7 @@
 """Profiles of people and things: XEP-0292, vCard 4 (RFC 6350) in XML (RFC 6351)."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -20,6 +21,7 @@ from pubsubcache.parsers.elements import (
 from pubsubcache.parsers.encrypted import unless_encrypted
 
 VCARD = "urn:ietf:params:xml:ns:vcard-4.0"
+MAX_TYPES = 20  # of a property, each of whose values has them
 
 _NAMES = ("surname", "given", "additional", "prefix", "suffix")
 _ADDRESS = ("pobox", "ext", "street", "locality", "region", "code", "country")
@@ -85,8 +87,8 @@ class _Card:
         return [url for value in self.values(name) if ":" in value and (url := uris.link(value)) is not None]
 
     def typed(self, name: str) -> list[dict[str, Any]]:
-        found = ((one, value) for one in self.all(name) for value in texts(_values(one)))
-        return [{"value": value, **_parameters(one)} for one, value in found]
+        found = ((_parameters(one), texts(_values(one))) for one in self.all(name))
+        return [{"value": value, **parameters} for parameters, values in found for value in values]
 
     def addresses(self) -> list[dict[str, Any]]:
         return [
@@ -109,7 +111,7 @@ def _parameters(element: Element) -> dict[str, Any]:
     types = None if parameters is None else child(parameters, "type", VCARD)
     preference = None if parameters is None else child(parameters, "pref", VCARD)
     return {
-        "types": [] if types is None else [text.lower() for text in texts(elements_of(types))],
+        "types": [] if types is None else [text.lower() for text in texts(islice(elements_of(types), MAX_TYPES))],
         "pref": None if preference is None else integer(text_of(preference)),
     }
 

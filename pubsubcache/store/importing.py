@@ -12,6 +12,7 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.nodes import apply_choice, forget_nodes, is_otherwise
+from pubsubcache.texts import shorten_runs
 
 SyncState = PubsubNode.SyncState
 BATCH = 200
@@ -77,6 +78,7 @@ class _Writer:
             case "node":
                 self._begin_node(line, record)
             case "item":
+                record["text"] = shorten_runs(record["text"])  # the database normalises it to index its words
                 self._add(PubsubItem, record, "publisher", "parsed", "parse_error", "text", "data")
                 self.node.item_count += 1
             case "evicted":

@@ -1,0 +1,332 @@
+"""The effort of every function over remote text grows no faster than the text.
+
+A function is added to `TEXT_FUNCTIONS` or `ITEM_FUNCTIONS` by one line. What is compared is CPU time within one run, of
+a text and of one ten times as long: a linear function takes 10 times as long, a quadratic one 100 times.
+"""
+
+import gc
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from io import BytesIO
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pubsubcache import jid, xmlform
+from pubsubcache.admin import display
+from pubsubcache.analysers.builtin import builtin_analysers
+from pubsubcache.exceptions import PubsubCacheError
+from pubsubcache.exchange import jsonlines, serverdata
+from pubsubcache.lookups import folding, query, snippets, values
+from pubsubcache.lookups.timepatterns import point_in_time
+from pubsubcache.parsers import ParseContext, dates, elements, html, text, uris
+from pubsubcache.parsers.generic import parse_any
+from pubsubcache.types import Item
+from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT
+from pubsubcache.xmpp.forms import DATA, form_values
+from pubsubcache.xmpp.notifications import parse_message
+from tests.examples import EXAMPLES, Example
+
+LIMIT = 30  # times, for a text ten times as long
+FLOOR = 0.01  # seconds that are too few to compare
+ENOUGH = 0.004  # seconds of which a quadratic part would be seen without a still longer text
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+ATTEMPTS = 5  # at most, of which the fastest counts
+
+Shape = Callable[[int], Any]  # of about so many characters
+
+
+def growth(function: Callable[[Any], Any], shape: Shape) -> float:
+    """Return how many times as long a function takes for ten times as much, at worst; 1 when it is too fast to tell."""
+    worst = 1.0
+    before = shape(SIZES[0])
+    for size in SIZES[1:]:
+        value = shape(size)
+        cost = _cost(function, value)
+        if cost > FLOOR:
+            ratio = cost / max(_cost(function, before), 1e-6)
+            for _ in range(ATTEMPTS):
+                if not LIMIT < ratio < 2 * LIMIT:  # a busy machine makes a little noise
+                    break
+                cost = min(cost, _cost(function, value))
+                ratio = min(ratio, cost / max(_cost(function, before), 1e-6))
+            worst = max(worst, ratio)
+        if worst > LIMIT or (cost > ENOUGH and size >= SIZES[2]):
+            break
+        before = value
+    return worst
+
+
+def _cost(function: Callable[[Any], Any], value: Any) -> float:
+    """Return the CPU time of this thread that a call takes, without that of the garbage collector."""
+    gc.disable()
+    try:
+        start = time.thread_time()
+        with suppress(PubsubCacheError):
+            function(value)
+        return time.thread_time() - start
+    finally:
+        gc.enable()
+
+
+def assert_linear(functions: dict[str, Callable[[Any], Any]], shape: Shape) -> None:
+    grown = {name: growth(function, shape) for name, function in functions.items()}
+    assert {name: ratio for name, ratio in grown.items() if ratio > LIMIT} == {}
+
+
+# Functions over texts
+
+TERMS = [query.Term(("a", "b")), query.Term(("x",), prefix=True), query.Term(("winter",))]
+
+TEXT_FUNCTIONS: dict[str, Callable[[str], Any]] = {
+    "words of text": lambda text: xmlform.words(content(text)),
+    "words of HTML": lambda text: xmlform.words(content(text, "html")),
+    "normal form": lambda text: Item.from_element(content(text)),
+    "form values": lambda text: form_values(form(text)),
+    "HTML": html.from_html,
+    "generic": lambda text: parse_any(content(text), ParseContext("a@b.example", "n")),
+    "clean": text.clean,
+    "base64": text.from_base64,
+    "date": dates.normalise,
+    "integer": elements.integer,
+    "number": elements.number,
+    "link": uris.link,
+    "XMPP URI": uris.parse_xmpp,
+    "JID in a URI": uris.bare_jid,
+    "place": lambda text: uris.place("a@b.example", text, text),
+    "JID": jid.normalise.__wrapped__,
+    "fold": folding.fold,
+    "folded words": folding.words,
+    "query": query.parse,
+    "snippet": lambda text: snippets.make_snippet(text, TERMS, stems=True),
+    "LIKE": lambda text: values.like_matcher("%a_b%<%xy%")(text),
+    "folded": values.folded,
+    "JSON": values.dumps,
+    "point in time": point_in_time,
+    "cell of a list": display.short,
+    "snippet as HTML": display.snippet,
+    "indented": lambda text: xmlform.indented(xmlform.to_text(content(text))),
+    "export line": lambda text: list(jsonlines.read(BytesIO(text.encode(errors="replace")))),
+    "export as XML": lambda text: list(serverdata.read(BytesIO(text.encode(errors="replace")))),
+}
+
+
+def content(text: str, kind: str = "text") -> Element:
+    """Return an `<item/>` with an Atom entry of this content."""
+    item = Element(f"{{{PUBSUB}}}item", {"id": "i"})
+    entry = SubElement(item, "{http://www.w3.org/2005/Atom}entry")
+    SubElement(entry, "{http://www.w3.org/2005/Atom}content", {"type": kind, "src": text}).text = text
+    return item
+
+
+def notification(*items: Element) -> Element:
+    """Return a message that notifies of items."""
+    message = Element("message", {"from": "b.example"})
+    parent = SubElement(SubElement(message, f"{{{PUBSUB_EVENT}}}event"), f"{{{PUBSUB_EVENT}}}items", {"node": "n"})
+    for item in items:
+        SubElement(parent, f"{{{PUBSUB_EVENT}}}item", {"id": "i"}).extend(item)
+    return message
+
+
+def form(text: str) -> Element:
+    """Return an element with a form, of which a field has this name and value."""
+    parent = Element("parent")
+    field = SubElement(SubElement(parent, f"{{{DATA}}}x"), f"{{{DATA}}}field", {"var": text})
+    SubElement(field, f"{{{DATA}}}value").text = text
+    return parent
+
+
+# Shapes of texts
+
+UNITS = [
+    *("a", "9", " ", "\n", "\\", "(", "[", "<", "&", "@", "a b ", '"', "'", "\u202e"),
+    *("<!--", "<!", "</", "<a ", "<a b='", '<a b="', "&#", "&amp", "&amp;", "-->", "]]>"),
+    *("<p>", "<b>", "<p><b>", "<br>", "x</b>", "<li>", "<td>", "<table>", "<tr><b>x", "<script>"),
+    *("<a b=c d=e>", '<a \'q "b=\'"" >', "a OR ", "urn:", "xmpp:", "xmpp:a@b.example ", "\u65e5", "\U0001f600"),
+    *("\u0301", "\u0301\u0323", "\u0300\u0316\u0327\u093c", "\u0f73", "e\u0301", "\u1100\u1161", "\u0958", "\ud800"),
+]
+KNOWN: dict[str, Shape] = {
+    **{repr(unit): lambda size, unit=unit: unit * (size // len(unit)) for unit in UNITS},
+    "an XMPP URI and a word": lambda size: f"xmpp:{'a' * size} b",
+    "an XMPP URI with an authority and a word": lambda size: f"xmpp://{'a' * size} b",
+    "a URN and a word": lambda size: f"urn:{'a' * size} b",
+    "a time and a word": lambda size: f"2026-01-31T12:00{'0' * size} b",
+    "one word and a mark": lambda size: f"{'a' * size}!",
+    "spaces between": lambda size: f"x{' ' * size}x",
+    "spaces in a tag": lambda size: f"<a{' ' * size}b{' ' * size}>",
+    "a reference": lambda size: f"&#{'9' * size};",
+    "many attributes": lambda size: f"<a {' '.join(f'a{number}=b' for number in range(size // 9))}>",
+    "an open attribute": lambda size: f"<a b='{'x' * size}",
+    "a letter and its marks": lambda size: "a" + "\u0301\u0323" * (size // 2),
+    "paragraphs deep inside": lambda size: "<div>" * 200 + "<p>" * (size // 3),
+    "formatting outside of cells": lambda size: f"<table>{'<b>x</b>' * (size // 8)}</table>",
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_effort_is_linear_in_texts_known_to_be_bad(name: str) -> None:
+    assert_linear(TEXT_FUNCTIONS, KNOWN[name])
+
+
+pieces = st.lists(st.sampled_from([*UNITS, ">", "/>", ";", "x", "\u0327", "!", "?"]), max_size=4).map("".join)
+
+
+@settings(max_examples=5)
+@given(start=pieces, unit=pieces.filter(bool), end=pieces)
+def test_effort_is_linear_in_texts_that_repeat_anything(start: str, unit: str, end: str) -> None:
+    assert_linear(TEXT_FUNCTIONS, lambda size: start + unit * (size // len(unit)) + end)
+
+
+# Functions over items
+
+ITEM_FUNCTIONS: dict[str, Callable[[Element], Any]] = {
+    "words": xmlform.words,
+    "normal form": Item.from_element,
+    "notification": lambda item: parse_message(notification(item), "a@b.example"),
+    "generic": lambda item: json.dumps(parse_any(item, ParseContext("a@b.example", "n"))),
+}
+FIRST = {example.analyser: example for example in reversed(EXAMPLES)}
+
+
+def functions_for(example: Example) -> dict[str, Callable[[Element], Any]]:
+    """Return the functions over an item, the parser of its analyser among them."""
+    parser: Any = next(analyser.parser for analyser in builtin_analysers() if analyser.name == example.analyser)
+    return {**ITEM_FUNCTIONS, example.analyser: lambda item: json.dumps(parser(item, example.context))}
+
+
+def repeated(example: Example, place: int) -> Shape:
+    """Return the shape of an item in which one element stands again and again, with different texts."""
+
+    def shape(size: int) -> Element:
+        item = deepcopy(example.item)
+        found = list(item.iter())
+        element = found[1 + place % (len(found) - 1)]
+        parent = next(parent for parent in found if element in list(parent))
+        for number in range(size // len(xmlform.to_text(element))):
+            parent.append(deepcopy(element))
+            for inner in parent[-1].iter():
+                inner.text = f"{inner.text or ''}{number}"
+                inner.attrib.update({name: f"{value}{number}" for name, value in inner.attrib.items()})
+        return item
+
+    return shape
+
+
+def filled(example: Example, place: int, fill: Callable[[Element, int], None]) -> Shape:
+    """Return the shape of an item of which one element is filled."""
+
+    def shape(size: int) -> Element:
+        item = deepcopy(example.item)
+        found = list(item.iter())
+        fill(found[place % len(found)], size)
+        return item
+
+    return shape
+
+
+def _with_children(element: Element, size: int) -> None:
+    for number in range(size // 20):
+        SubElement(element, "{urn:other}child" if number % 2 else element.tag).text = str(number)
+
+
+def _with_depth(element: Element, size: int) -> None:
+    for _ in range(size // 20):
+        element = SubElement(element, element.tag)
+
+
+def _with_attributes(element: Element, size: int) -> None:
+    element.attrib.update({f"{{urn:{number}}}a" if number % 2 else f"a{number}": "b" for number in range(size // 20)})
+
+
+def _with_a_long_namespace(element: Element, size: int) -> None:
+    tag = f"{{urn:{'a' * (size // 2)}}}child"
+    for _ in range(size // 20):
+        element.append(Element(tag, {tag: ""}))
+
+
+FILLINGS = [_with_children, _with_depth, _with_attributes, _with_a_long_namespace]
+
+
+@pytest.mark.parametrize("example", FIRST.values(), ids=lambda example: example.analyser)
+def test_effort_is_linear_in_elements(example: Example) -> None:
+    functions = functions_for(example)
+    for fill in FILLINGS:
+        # A long namespace is refused in the normal form, before words and parsers come to see it.
+        bounded = fill is _with_a_long_namespace
+        assert_linear({"normal form": Item.from_element} if bounded else functions, filled(example, 1, fill))
+    assert_linear(functions, repeated(example, 0))
+
+
+@settings(max_examples=5)
+@given(example=st.sampled_from(EXAMPLES), place=st.integers(0, 100), fill=st.sampled_from([None, *FILLINGS[:3]]))
+def test_effort_is_linear_in_elements_anywhere(
+    example: Example, place: int, fill: Callable[[Element, int], None] | None
+) -> None:
+    shape = repeated(example, place) if fill is None else filled(example, place, fill)
+    assert_linear(functions_for(example), shape)
+
+
+@settings(max_examples=5)
+@given(example=st.sampled_from(EXAMPLES), unit=pieces.filter(bool), place=st.integers(0, 100))
+def test_effort_is_linear_in_the_texts_of_elements(example: Example, unit: str, place: int) -> None:
+    def fill(element: Element, size: int) -> None:
+        element.text = unit * (size // len(unit))
+        element.attrib.update(dict.fromkeys(element.attrib, element.text))
+
+    assert_linear(functions_for(example), filled(example, place, fill))
+
+
+# What this would not see
+
+
+def _searched(pattern: str) -> Callable[[str], Any]:
+    return re.compile(pattern).search
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda text: unicodedata.normalize("NFC", text), KNOWN["a letter and its marks"]),
+        (_searched(r"\Axmpp:(?://[^\s/?]*/)?(?P<jid>[^\s?/]*)\S*\s*\Z"), KNOWN["an XMPP URI and a word"]),
+        (_searched(r"<a.*?>"), KNOWN["'<a '"]),
+    ],
+    ids=["normalisation", "adjacent quantifiers", "unfinished"],
+)
+def test_quadratic_effort_is_noticed(function: Callable[[str], Any], shape: Shape) -> None:
+    assert growth(function, shape) > LIMIT
+
+
+def test_effort_that_is_too_little_to_measure_is_linear() -> None:
+    assert growth(len, KNOWN["'a'"]) == 1
+
+
+def test_every_analyser_is_measured() -> None:
+    assert set(FIRST) == {analyser.name for analyser in builtin_analysers()}
+
+
+@pytest.mark.parametrize("start", ["<table>", "<table><tr>", "<table><colgroup>", "<table><tr><svg>"])
+def test_markup_that_an_html_parser_would_move_out_of_tables_is_not_shown(start: str) -> None:
+    assert html.from_html(f"{start}{'<br>x' * 2_000}") == ("\n".join("x" * 2_000), None)
+
+
+def test_table_parts_out_of_place_give_way_to_their_content() -> None:
+    """An HTML parser would move what follows them out of the table."""
+    soup = f"<table><tr><td><div>{'<td>y</td><br>x' * 2_000}</div></td></tr></table>"
+    shown = html.from_html(soup).xhtml or ""
+    assert (shown.count("<br/>x"), shown.count("<td>")) == (2_000, 1)
+    assert shown.startswith("<div><table><tbody><tr><td><div>y<br/>x")
+
+
+def test_a_little_text_between_cells_does_no_harm() -> None:
+    assert (
+        html.from_html("<table>a<tr>b<td>c</table>").xhtml
+        == "<div>ab<table><tbody><tr><td>c</td></tr></tbody></table></div>"
+    )
