@@ -12,7 +12,7 @@ from pubsubcache.exceptions import ServiceUnreachable
 
 MAX_PENDING = 64  # requests of one session on their way
 MAX_PENDING_OF_SERVICE = 8
-MAX_WAITING = 200  # requests to one service that wait for their turn
+MAX_WAITING = 1000  # requests to one service that wait for their turn
 MAX_SERVICES = 500  # of which something is remembered; those in use come on top
 SILENT_AFTER = 3  # time-outs, each of a request sent after the one before
 FIRST_BACK_OFF = 5.0

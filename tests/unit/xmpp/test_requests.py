@@ -78,6 +78,11 @@ async def test_good_service_answers_behind_readers_of_a_silent_one(client: FakeC
     await ask(requests, SILENT)
 
 
+async def test_burst_of_requests_to_a_good_service_is_answered(requests: Requests) -> None:
+    answers = await asyncio.gather(*(ask(requests, GOOD) for _ in range(500)))
+    assert {answer.get("type") for answer in answers} == {"result"}
+
+
 async def test_services_of_one_domain_share_its_turns(client: FakeClient, requests: Requests) -> None:
     client.silent.add(SILENT)
     readers = [asyncio.create_task(ask(requests, f"user{number}@{SILENT}")) for number in range(40)]
