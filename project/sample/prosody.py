@@ -91,16 +91,13 @@ class Prosody(PrivateServer):
     def register(self, user: str, password: str) -> None:
         """Make the account `user`, or give it another password; the server may be running."""
         self.users[user] = password
-        path = self.account_file(user)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        accounts = self.folder / "data" / _encoded(self.domain) / "accounts"
+        accounts.mkdir(parents=True, exist_ok=True)
+        path = accounts / f"{_encoded(user)}.dat"
         draft = path.with_suffix(".new")
         draft.touch(mode=0o600)
         draft.write_text(_scram_credentials(password))
         draft.replace(path)
-
-    def account_file(self, user: str) -> Path:
-        """Return where the server keeps the password of `user`."""
-        return self.folder / "data" / _encoded(self.domain) / "accounts" / f"{_encoded(user)}.dat"
 
     def command(self) -> list[str]:
         """Return the command line of the process, which stays in the foreground."""

@@ -41,10 +41,6 @@ class XmppServer(Protocol):
         """Make the account `user`, or give it another password."""
         ...
 
-    def delete(self, user: str) -> None:
-        """Delete the account `user`."""
-        ...
-
     def start(self) -> None:
         """Start the server with the data and the port that it had."""
         ...
@@ -91,9 +87,3 @@ class TestProsody(Prosody, Logins):
     """A Prosody for tests."""
 
     __test__ = False
-
-    def delete(self, user: str) -> None:
-        """Delete the account `user`, of which a running server keeps PEP nodes in memory: it is restarted."""
-        self.account_file(user).unlink()
-        self.users.pop(user)
-        self.restart()
