@@ -19,7 +19,7 @@ from selenium.webdriver import Chrome
 from project.sample.process import PrivateServer, ServerError, find_program
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.types import NodeAddress
-from tests.servers.chromium import chromium, forget_visits
+from tests.servers.chromium import chromium, forget_visits, open_page
 from tests.servers.ejabberd import Ejabberd
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.redis import Redis
@@ -84,7 +84,7 @@ def test_postgresql_stops_with_all_it_started_and_its_data() -> None:
 def test_chromium_ends_with_all_it_started(tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     with chromium(tmp_path) as browser:
-        browser.get("data:text/html,<title>a page</title>")
+        open_page(browser, "data:text/html,<title>a page</title>")
         assert browser.title == "a page"
         processes = [process for process in psutil.Process().children(recursive=True) if process not in before]
         assert len(processes) > 1
@@ -186,11 +186,11 @@ def site() -> Iterator[str]:
 
 def test_the_browser_forgets(browser: Chrome, site: str) -> None:
     kept = "return [document.cookie, localStorage.getItem('b')]"
-    browser.get(site)
+    open_page(browser, site)
     browser.execute_script("document.cookie = 'a=1'; localStorage.setItem('b', '2')")
     assert browser.execute_script(kept) == ["a=1", "2"]
     forget_visits(browser)
-    browser.get(site)
+    open_page(browser, site)
     assert browser.execute_script(kept) == ["", None]
 
 

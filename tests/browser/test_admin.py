@@ -4,17 +4,19 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from selenium.common.exceptions import NoSuchElementException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
 
 from pubsubcache.models import PubsubItem, PubsubNode
 from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
+from tests.servers.chromium import describe_page, loading, open_page
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TOO_WIDE = "const box = document.querySelector('#changelist .results'); return box.scrollWidth - box.clientWidth"
+RESULTS = "#changelist .results"
 
 
 class Visitor:
@@ -24,33 +26,47 @@ class Visitor:
         self.browser = browser
         self.address = address
 
+    def open(self, path: str) -> None:
+        open_page(self.browser, f"{self.address}{path}")
+
     def log_in(self, name: str) -> None:
-        self.browser.get(f"{self.address}/admin/")
-        self.browser.find_element(By.NAME, "username").send_keys(name)
-        self.browser.find_element(By.NAME, "password").send_keys(PASSWORD)
+        self.open("/admin/")
+        self.find("[name=username]").send_keys(name)
+        self.find("[name=password]").send_keys(PASSWORD)
         self.press("[type=submit]")
 
     def press(self, selector: str) -> None:
-        self._click(By.CSS_SELECTOR, selector)
+        self._click(self.find(selector))
 
     def follow(self, words: str) -> None:
-        self._click(By.PARTIAL_LINK_TEXT, words)
+        self._click(self._find(By.PARTIAL_LINK_TEXT, words))
 
     def search(self, words: str) -> None:
-        box = self.browser.find_element(By.ID, "searchbar")
+        box = self.find("#searchbar")
         box.clear()
         box.send_keys(words)
         self.press("#changelist-search [type=submit]")
 
-    def _click(self, by: str, value: str) -> None:
-        page = self.browser.find_element(By.TAG_NAME, "html")
-        self.browser.find_element(by, value).click()
-        WebDriverWait(self.browser, 30).until(staleness_of(page))
-        ready = "return document.readyState === 'complete'"
-        WebDriverWait(self.browser, 30).until(lambda browser: browser.execute_script(ready))
+    def find(self, selector: str) -> WebElement:
+        return self._find(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str) -> str:
-        return self.browser.find_element(By.CSS_SELECTOR, selector).text
+        return self.find(selector).text
+
+    def overflow(self, selector: str) -> int:
+        """Return by how many pixels the content of an element is wider than the element."""
+        width = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        return int(self.browser.execute_script(width, self.find(selector)))
+
+    def _find(self, by: str, value: str) -> WebElement:
+        try:
+            return self.browser.find_element(by, value)
+        except NoSuchElementException as error:
+            raise AssertionError(f"{value!r} is missing. {describe_page(self.browser)}") from error
+
+    def _click(self, element: WebElement) -> None:
+        with loading(self.browser):
+            element.click()
 
 
 @pytest.fixture
@@ -81,7 +97,7 @@ def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor
 def test_staff_have_a_node_synchronised_and_purged(visitor: Visitor) -> None:
     of = node(account(), "blog", items=2)
     visitor.log_in("admin")
-    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/pubsubnode/{of.pk}/change/")
+    visitor.open(f"/admin/pubsubcache/pubsubnode/{of.pk}/change/")
     visitor.press(".psc-tool")
     assert "1 node will be synchronised now." in visitor.text(".messagelist")
     assert PubsubNode.objects.get().sync_requested is not None
@@ -95,20 +111,19 @@ def test_staff_have_a_node_synchronised_and_purged(visitor: Visitor) -> None:
 def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
     of = node(account(), "urn:xmpp:microblog:0", items=2, sync_state="COMPLETED", analyser="microblog", type="blog")
     visitor.log_in("admin")
-    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/pubsubnode/")
+    visitor.open("/admin/pubsubcache/pubsubnode/")
     visitor.follow("ANALYSERS")
     row = "#result_list tr:has(input[value=microblog])"
     assert "1 completed" in visitor.text(row)
-    Select(visitor.browser.find_element(By.CSS_SELECTOR, f"{row} select")).select_by_visible_text("no")
+    Select(visitor.find(f"{row} select")).select_by_visible_text("no")
     visitor.press(f"{row} button")
     assert "That changed 1 node." in visitor.text(".messagelist")
     assert "1 not synchronised" in visitor.text(row)
     assert "registered: yes" in visitor.text(row)
-    assert Select(visitor.browser.find_element(By.CSS_SELECTOR, f"{row} select")).first_selected_option.text == ("no")
+    assert Select(visitor.find(f"{row} select")).first_selected_option.text == "no"
     of.refresh_from_db()
     assert (of.sync_state, of.items.count()) == ("NO_SYNC", 0)
-    wide = "const box = document.querySelector('.psc-wide'); return box.scrollWidth - box.clientWidth"
-    assert visitor.browser.execute_script(wide) <= 1
+    assert visitor.overflow(".psc-wide") <= 1
 
 
 def test_staff_search_and_see_what_was_found(visitor: Visitor) -> None:
@@ -118,7 +133,7 @@ def test_staff_search_and_see_what_was_found(visitor: Visitor) -> None:
     item(of, "best", parsed={"title": "Harbour lights"}, text="Harbour lights: the lights of the harbour.")
     item(of, "hills", parsed={"title": "Hills"}, text="Nothing but hills.")
     visitor.log_in("admin")
-    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/pubsubitem/")
+    visitor.open("/admin/pubsubcache/pubsubitem/")
     visitor.search("harb* lights")
     titles = [cell.text.split("\n")[0] for cell in visitor.browser.find_elements(By.CSS_SELECTOR, "td.field-heading")]
     assert titles == ["Harbour lights", "A walk at night"]
@@ -126,7 +141,7 @@ def test_staff_search_and_see_what_was_found(visitor: Visitor) -> None:
     assert marks == {"harbour", "lights"}
     assert "<script>" in visitor.text("#result_list")
     assert visitor.browser.title != "run"
-    assert visitor.browser.execute_script(TOO_WIDE) <= 1
+    assert visitor.overflow(RESULTS) <= 1
     visitor.search("x" * 600)
     assert "more than 500 characters" in visitor.text(".messagelist")
     visitor.search('"')
@@ -143,5 +158,5 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     item(of, "b5a8e7d0" * 20, parsed={"title": "w" * 300}, publisher="someone@example.org/" + "r" * 300)
     visitor.log_in("admin")
     for model in ("account", "pubsubnode", "pubsubitem"):
-        visitor.browser.get(f"{visitor.address}/admin/pubsubcache/{model}/")
-        assert visitor.browser.execute_script(TOO_WIDE) <= 1
+        visitor.open(f"/admin/pubsubcache/{model}/")
+        assert visitor.overflow(RESULTS) <= 1

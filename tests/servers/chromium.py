@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 from project.sample.process import find_program
 
+EMPTY_PAGE = "data:,"
 PAGE_TIMEOUT = 60
+PAGE_TEXT = 2000  # characters of a page in the message of a failure
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -36,6 +40,9 @@ def _options(folder: Path) -> ChromeOptions:
     options.binary_location = find_program("chromium", "chromium")
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
+    # chromedriver's own wait sometimes ends before the page is parsed. `loading` waits instead.
+    # Without chromedriver's, a test that forgets `loading` fails every time.
+    options.page_load_strategy = "none"
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return options
 
@@ -51,15 +58,49 @@ def chromium(folder: Path) -> Iterator[Chrome]:
     )
     browser = Chrome(options=_options(folder), service=service)
     try:
-        browser.set_page_load_timeout(PAGE_TIMEOUT)
+        _leave_start_page(browser)
         yield browser
     finally:
         browser.quit()
 
 
+def _leave_start_page(browser: Chrome) -> None:
+    """Replace the page that Chromium starts with, which may still be loading, so that `loading` can mark the page."""
+    browser.get(EMPTY_PAGE)
+    WebDriverWait(browser, PAGE_TIMEOUT).until(lambda _: browser.execute_script("return location.href") == EMPTY_PAGE)
+
+
+@contextmanager
+def loading(browser: Chrome) -> Iterator[None]:
+    """Wait until the page that the block opens has loaded.
+
+    Raises:
+        AssertionError: No other page has loaded within `PAGE_TIMEOUT` seconds.
+    """
+    browser.execute_script("window.isOldPage = true")
+    yield
+    loaded = "return !window.isOldPage && document.readyState === 'complete'"
+    try:
+        WebDriverWait(browser, PAGE_TIMEOUT, poll_frequency=0.05).until(lambda _: browser.execute_script(loaded))
+    except TimeoutException as error:
+        raise AssertionError(f"No other page has loaded. {describe_page(browser)}") from error
+
+
+def open_page(browser: Chrome, url: str) -> None:
+    """Open `url` in `browser` and wait until it has loaded."""
+    with loading(browser):
+        browser.get(url)
+
+
+def describe_page(browser: Chrome) -> str:
+    """Return the address, title and text of the page in `browser`, for the message of a failure."""
+    text = browser.execute_script("return document.body ? document.body.innerText : ''")
+    return f"The page is {browser.current_url} ({browser.title}):\n{text[:PAGE_TEXT]}"
+
+
 def forget_visits(browser: Chrome) -> None:
     """Bring `browser` back to how it was: an empty page, no cookie, no storage."""
-    browser.get("about:blank")
+    open_page(browser, "about:blank")
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
     browser.get_log("browser")
