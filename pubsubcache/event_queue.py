@@ -266,7 +266,7 @@ class EventQueue:
             await self._progress.wait()
 
     async def join(self) -> None:
-        """Wait until all notifications taken in so far are applied or dropped, and doubts written."""
+        """Wait until what was taken in is applied or dropped, and doubts are written."""
         taken_in = self._fed
         for address in [lane.address for lane in self._lanes()]:
             while self._is_pending(address, taken_in):

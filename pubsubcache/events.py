@@ -420,6 +420,9 @@ class EventApplier:
                 continue
             except (_Void, LeaseLost):
                 return
+            except Exception as error:
+                logger.warning("%s could not be invalidated.", batch.address.uri, exc_info=error)
+                return
             await batch.more.wait()
 
 
