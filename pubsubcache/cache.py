@@ -4,7 +4,6 @@ The rules are those of the page it returns: the same request gets the same answe
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,9 +32,10 @@ from pubsubcache.service import PubsubService, sessions
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
+from pubsubcache.texts import get_logger
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ANALYSIS_TIMEOUT = 10.0
 LOOKUPS = 3  # of a node that changes while it is read

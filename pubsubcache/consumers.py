@@ -6,7 +6,6 @@ answered by tasks of their own.
 
 import asyncio
 import json
-import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -16,9 +15,10 @@ from channels.layers import get_channel_layer
 from pubsubcache import rpc
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceUnreachable
 from pubsubcache.service import sessions, wakers
+from pubsubcache.texts import get_logger
 from pubsubcache.types import NodeAddress, ServicePage, Subscription
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _tasks: set[asyncio.Task[None]] = set()
 

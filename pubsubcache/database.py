@@ -5,7 +5,6 @@ A SQLite database is copied aside before it is changed.
 """
 
 import fcntl
-import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,8 +17,9 @@ from django.utils import timezone
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import MigrationsPending
+from pubsubcache.texts import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOCK_NUMBER = 0x70756273  # of the advisory lock, known to nothing else
 

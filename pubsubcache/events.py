@@ -5,7 +5,6 @@ transaction. What cannot be taken in is never lost silently: the node is compare
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,9 +21,10 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
 from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
+from pubsubcache.texts import get_logger
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 5  # to write notifications that the database refuses, before what they bring is taken to be the reason
 

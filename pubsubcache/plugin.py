@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from pubsubcache import cache, live, rpc
@@ -16,9 +15,10 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.sync import prepare, verify
+from pubsubcache.texts import get_logger
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 5
 QUIET = 0.5  # seconds without a write before a node's ids are compared

@@ -4,7 +4,6 @@ Notifications told what was published and edited; some services tell nothing of 
 shows in the list of ids. What it does not show is seen when contents are compared, less often.
 """
 
-import logging
 from datetime import timedelta
 
 from django.utils import timezone
@@ -20,8 +19,9 @@ from pubsubcache.store import comparing, in_thread, nodes
 from pubsubcache.store.changes import Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.sync import Settled, at_once, order_confirmed, sync_node
+from pubsubcache.texts import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 5  # to compare a node that changes meanwhile
 SyncState = PubsubNode.SyncState

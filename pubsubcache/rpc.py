@@ -6,7 +6,6 @@ message's size. A lost message costs time, never data: the caller gives up after
 
 import asyncio
 import json
-import logging
 import uuid
 from typing import Any
 
@@ -16,9 +15,10 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from pubsubcache import exceptions
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreachable
+from pubsubcache.texts import get_logger
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WORKERS_GROUP = "pubsubcache-workers"
 PIECE = 256 * 1024  # characters in one message

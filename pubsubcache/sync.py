@@ -5,7 +5,6 @@ any page. The same walk makes a first copy, repairs one, and compares one: rows 
 """
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -39,9 +38,10 @@ from pubsubcache.signals import announce, node_deleted, node_synced
 from pubsubcache.store import comparing, in_thread, nodes, syncing
 from pubsubcache.store.comparing import Verdict
 from pubsubcache.store.syncing import ClaimLost
+from pubsubcache.texts import get_logger
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Progress = Callable[[int, int | None], None]
 Settled = Callable[[], Awaitable[None]]
@@ -274,7 +274,7 @@ async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -
         try:
             entry.parsed = await matching.parse(analyser, item, address)
         except ParseError as error:
-            entry.parse_error = str(error)[:1000]
+            entry.parse_error = str(error)
         prepared[item.id] = entry
         if number % 20 == 19:
             await asyncio.sleep(0)  # let notifications and other readers in

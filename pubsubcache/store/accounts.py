@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store.nodes import forget_nodes
+from pubsubcache.texts import one_line
 
 Status = Account.Status
 
@@ -54,7 +55,7 @@ def save_status(
     worker: str, account_pk: int, status: str, detail: str = "", session_started: datetime | None = None
 ) -> bool:
     """Keep the state of a session; return False when the account is no longer ours."""
-    changes: dict[str, Any] = {"status": status, "status_detail": detail}
+    changes: dict[str, Any] = {"status": status, "status_detail": one_line(detail)}
     if status == Status.ONLINE:
         changes["session_started"] = session_started
     return bool(Account.objects.filter(pk=account_pk, worker=worker).update(**changes, heartbeat=timezone.now()))

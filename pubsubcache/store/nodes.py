@@ -13,6 +13,7 @@ from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, P
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.purging import drop_items
 from pubsubcache.store.statements import Statement
+from pubsubcache.texts import one_line
 from pubsubcache.types import NodeAddress, check_text
 
 # Service and name stand in one unique index, and PostgreSQL's index rows end at 2704 bytes.
@@ -189,7 +190,7 @@ def set_state(node: PubsubNode, state: str | None, error: str = "") -> None:
     if node.sync_state != state:
         node.sync_state = state
         node.sync_state_updated = timezone.now()
-    node.sync_error = error
+    node.sync_error = one_line(error)
 
 
 def _learn_from_neighbours(node: PubsubNode) -> None:

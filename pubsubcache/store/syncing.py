@@ -19,6 +19,7 @@ from pubsubcache.exceptions import SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
 from pubsubcache.store.nodes import set_state
 from pubsubcache.store.purging import evict
+from pubsubcache.texts import one_line
 from pubsubcache.types import MAX_NUMBER, Item
 
 SyncState = PubsubNode.SyncState
@@ -341,7 +342,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True) -> None:
     if node is None:
         return
     if node.sync_state == SyncState.COMPLETED:
-        node.sync_error = error
+        node.sync_error = one_line(error)
         node.checked_at = None
     else:
         set_state(node, SyncState.ERROR, error)

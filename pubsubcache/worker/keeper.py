@@ -1,7 +1,6 @@
 """Keeps one account: its session open, its status true, its nodes synchronised and followed."""
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
@@ -19,10 +18,11 @@ from pubsubcache.reconciling import keep_up
 from pubsubcache.service import sessions
 from pubsubcache.store import accounts, in_thread, nodes, syncing
 from pubsubcache.sync import verify
+from pubsubcache.texts import get_logger
 from pubsubcache.types import PubsubEvent
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DRAIN_TIMEOUT = 5.0
 QUIET = 0.1  # seconds without news of a node before its ids are compared

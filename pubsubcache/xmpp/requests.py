@@ -12,7 +12,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher.base import MatcherBase
 
 from pubsubcache.conf import settings
-from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, service_error
+from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, TooLarge, service_error
 from pubsubcache.xmlform import split_tag
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
@@ -24,7 +24,7 @@ class _Answer(MatcherBase):
     """Matches the answers to the requests of `criteria`."""
 
     def match(self, xml: StanzaBase) -> bool:
-        return xml.name == "iq" and xml["type"] in ("result", "error") and self._criteria.awaits(xml)
+        return bool(self._criteria.awaits(xml.xml))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,9 @@ class Requests:
     async def send(self, kind: str, to: str, payload: Element) -> Element:
         """Send an IQ of the type `kind` and return the `<iq/>` that answers it.
 
-        Raises `ServiceError` when it is an error, `ServiceUnreachable` after `IQ_TIMEOUT` or when the
-        connection is lost meanwhile, and `InvalidRequest` when it cannot be said in XML or `to` is not a JID.
+        Raises `ServiceError` when it is an error, `TooLarge` when it is over `MAX_STANZA_SIZE`, `ServiceUnreachable`
+        after `IQ_TIMEOUT` or when the connection is lost meanwhile, and `InvalidRequest` when it cannot be said in XML
+        or `to` is not a JID.
         """
         _check(payload)
         try:
@@ -100,13 +101,22 @@ class Requests:
             return frozenset({to.full, "", own.bare, own.domain, own.full})
         return frozenset({to.full})
 
-    def awaits(self, stanza: StanzaBase) -> bool:
+    def awaits(self, stanza: Element) -> bool:
         """Whether `stanza` answers one of our requests, and comes from whom it was sent to."""
-        request = self._pending.get(stanza["id"])
+        if split_tag(stanza.tag)[1] != "iq" or stanza.get("type") not in ("result", "error"):
+            return False
+        request = self._pending.get(stanza.get("id", ""))
         try:
-            return request is not None and JID(stanza.xml.get("from", "")).full in request.senders
+            return request is not None and JID(stanza.get("from", "")).full in request.senders
         except InvalidJID:
             return False
+
+    def skipped(self, stanza: Element, reason: str) -> None:
+        """Fail the request that `stanza` answers, if there is one, with `TooLarge`."""
+        if self.awaits(stanza):
+            request = self._pending.pop(stanza.get("id", ""))
+            if not request.answer.done():
+                request.answer.set_exception(TooLarge(reason))
 
     def _answered(self, stanza: StanzaBase) -> None:
         request = self._pending.pop(stanza["id"])
@@ -134,7 +144,7 @@ def stanza_error(stanza: Element) -> ServiceError:
         if namespace != STANZAS:
             own = f"{name} {child.get('feature', '')}".strip()
         elif name == "text":
-            words = (child.text or "").strip()[:500]
+            words = (child.text or "").strip()
         else:
             condition = name
     return service_error(condition, ": ".join(part for part in (own, words) if part))

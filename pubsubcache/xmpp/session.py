@@ -18,6 +18,7 @@ from slixmpp import InvalidJID
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
 from pubsubcache.jid import account
+from pubsubcache.texts import get_logger
 from pubsubcache.types import ItemsRequest, NodeAddress, PubsubEvent, ServicePage, Subscription
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.client import Client, Login, StreamState
@@ -26,7 +27,7 @@ from pubsubcache.xmpp.notifications import parse_message
 
 __all__ = ["Login", "Session", "SessionStatus", "open_session"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 State = Literal["offline", "connecting", "online", "auth_failed", "error"]
 STOP_TIMEOUT = 5.0

@@ -1,0 +1,324 @@
+"""XML as servers really relay it: a parser to which no namespace is an error.
+
+Servers check namespaces differently or not at all, and ElementTree's own parser ends with a syntax error where a
+namespace name contains `}`, a prefix is not declared, or a reserved name is declared anew. A stranger could so end the
+stream of an account. Here expat parses without namespaces (XML 1.0 alone), and `Names` resolves them, leniently, to
+ElementTree's tags: `{namespace}name`, split at the last `}`, as no name contains one.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Literal
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+XML = "http://www.w3.org/XML/1998/namespace"
+XMLNS = "http://www.w3.org/2000/xmlns/"
+#: The namespace of names whose prefix is not declared, followed by the prefix.
+UNDECLARED = "urn:pubsubcache:undeclared:"
+MAX_NAMESPACE = 1000  # characters; a longer namespace name is kept by its hash
+ELEMENT_COST = 64  # bytes that an element takes in memory beyond its text, roughly
+MAX_HELD = 65_536  # characters of resolved names kept from one stanza to the next
+CHUNK = 65_536
+PATIENCE = 4  # a stanza so many times longer than the limit is not waited for any more
+
+XmlError = expat.ExpatError
+
+
+class Refused(Exception):
+    """XML that is well-formed and refused all the same; the text says what is wrong, as an object of a sentence."""
+
+
+class Names:
+    """Resolves the names of one document, from its start tags and end tags in their order."""
+
+    def __init__(self) -> None:
+        #: The characters of all distinct names held.
+        self.size = 0
+        self._bindings: dict[str | None, str] = {"xml": XML, "xmlns": XMLNS}
+        self._tables: dict[str, dict[str, str]] = {}
+        self._local: dict[str, str] = self._table("")  # of names without a prefix
+        self._scopes: list[tuple[int, list[tuple[str | None, str | None]]]] = []
+        self._depth = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Return the tag and the attributes of a start tag, the latter without declarations.
+
+        Of two attributes that resolve to the same name the first counts.
+        """
+        self._depth += 1
+        for key in attributes:
+            if ":" in key or key == "xmlns":
+                attributes = self._resolve_attributes(attributes)
+                break
+        tag = self._local.get(name)
+        if tag is None:
+            tag = self._prefixed(name) if ":" in name else self._add(self._local, self._default, name)
+        return tag, attributes
+
+    def end(self) -> None:
+        """Leave the scope of the element that ends."""
+        if self._scopes and self._scopes[-1][0] == self._depth:
+            self._leave_scope()
+        self._depth -= 1
+
+    def leave(self, depth: int) -> None:
+        """Leave all elements below `depth`, as if they had ended."""
+        while self._scopes and self._scopes[-1][0] > depth:
+            self._leave_scope()
+        self._depth = depth
+
+    def forget(self) -> None:
+        """Drop the names held, except for what is declared."""
+        self.size = 0
+        self._tables = {}
+        self._local = self._table(self._default)
+
+    @property
+    def _default(self) -> str:
+        return self._bindings.get(None, "")
+
+    def _table(self, namespace: str) -> dict[str, str]:
+        table = self._tables.get(namespace)
+        if table is None:
+            self.size += ELEMENT_COST + len(namespace)
+            table = self._tables[namespace] = {}
+        return table
+
+    def _add(self, table: dict[str, str], namespace: str, local: str) -> str:
+        tag = table[local] = f"{{{namespace}}}{local}" if namespace else local
+        self.size += len(tag)
+        return tag
+
+    def _prefixed(self, name: str) -> str:
+        """Return the tag of a name with a colon. Whatever stands before the last colon is the prefix."""
+        prefix, _, local = name.rpartition(":")
+        if not local:
+            prefix, local = name, "_"
+        elif not _is_name(local):
+            local = f"_{local}"
+        namespace = self._bindings.get(prefix) or _bounded(UNDECLARED + prefix)
+        table = self._table(namespace)
+        return table.get(local) or self._add(table, namespace, local)
+
+    def _resolve_attributes(self, attributes: dict[str, str]) -> dict[str, str]:
+        declared = {key: value for key, value in attributes.items() if key == "xmlns" or key.startswith("xmlns:")}
+        if declared:
+            self._enter_scope(declared)
+        resolved: dict[str, str] = {}
+        for key, value in attributes.items():
+            if key not in declared:
+                resolved.setdefault(self._prefixed(key) if ":" in key else key, value)
+        return resolved
+
+    def _enter_scope(self, declared: dict[str, str]) -> None:
+        before: list[tuple[str | None, str | None]] = []
+        for key, namespace in declared.items():
+            prefix = key[6:] if ":" in key else None
+            if prefix not in ("xml", "xmlns"):
+                before.append((prefix, self._bindings.get(prefix)))
+                self._bindings[prefix] = _bounded(namespace)
+        self._scopes.append((self._depth, before))
+        self._local = self._table(self._default)
+
+    def _leave_scope(self) -> None:
+        for prefix, namespace in reversed(self._scopes.pop()[1]):
+            if namespace is None:
+                del self._bindings[prefix]
+            else:
+                self._bindings[prefix] = namespace
+        self._local = self._table(self._default)
+
+
+def _bounded(namespace: str) -> str:
+    # Each name in a namespace repeats it, so a long one would take memory and time out of proportion.
+    if len(namespace) <= MAX_NAMESPACE:
+        return namespace
+    digest = hashlib.sha256(namespace.encode(errors="replace")).hexdigest()
+    return f"{namespace[: MAX_NAMESPACE - 72]}#sha256-{digest}"
+
+
+def _is_name(local: str) -> bool:
+    """Whether what stands behind a colon can begin a name."""
+    first = local[0]
+    return first == "_" or (first.isalpha() if first.isascii() else _begins_name(first))
+
+
+@lru_cache(maxsize=1000)
+def _begins_name(character: str) -> bool:
+    try:
+        expat.ParserCreate().Parse(f"<{character}/>", True)
+    except (XmlError, UnicodeError):
+        return False
+    return True
+
+
+def _parser(start: Callable[..., None], end: Callable[..., None], data: Callable[..., object]) -> expat.XMLParserType:
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = data
+    return parser
+
+
+def parse(text: str, limit: int) -> Element:
+    """Return the root of a whole document.
+
+    Args:
+        text: the document. A document type definition is refused.
+        limit: how many characters the distinct names may take, namespaces written out.
+
+    Raises `XmlError` for XML that is not well-formed, `UnicodeError` for a lone surrogate, and `Refused`.
+    """
+    builder, names = TreeBuilder(), Names()
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        builder.start(*names.start(name, attributes))
+
+    def end(name: str) -> None:
+        builder.end(name)
+        names.end()
+
+    def refuse(*_: object) -> None:
+        raise Refused("a document type definition")
+
+    parser = _parser(start, end, builder.data)
+    parser.StartDoctypeDeclHandler = refuse
+    for begin in range(0, len(text), CHUNK):
+        parser.Parse(text[begin : begin + CHUNK], False)
+        if names.size > limit:
+            raise Refused("names that take too much memory")
+    parser.Parse("", True)
+    root: Element = builder.close()
+    return root
+
+
+Event = tuple[Literal["open", "stanza", "skipped", "close"], Element]
+
+
+class StanzaParser:
+    """Parses a stream as it comes, into its stanzas: the children of its root (RFC 6120, 4.1).
+
+    A stanza over `limit` is skipped: nothing of it is kept but its start tag. What is nested deeper than `max_depth`
+    is left out of its stanza.
+
+    Args:
+        limit: bytes of a stanza, where each element counts for `ELEMENT_COST` more.
+        max_depth: elements within each other, the stanza counting as the first.
+    """
+
+    def __init__(self, limit: int, max_depth: int) -> None:
+        self.limit = limit
+        self.max_depth = max_depth
+        #: The stanza that has begun and not ended, with nothing but its attributes.
+        self.unfinished: Element | None = None
+        self._names = Names()
+        self._builder = TreeBuilder()
+        self._root = Element("")
+        self._depth = 0  # of the element that is open; the root's is 0
+        self._fed = 0
+        self._began = 0
+        self._elements = 0
+        self._names_before = 0
+        self._skipping = False
+        self._events: list[Event] = []
+        self._expat = _parser(self._start, self._end, self._data)
+
+    def feed(self, octets: bytes) -> Iterator[Event]:
+        """Go on with the next bytes and yield what they complete.
+
+        "open" comes with the root, "stanza" with a whole stanza, "skipped" with the start tag of one that was over
+        the limit, "close" when the root has ended. Raises `XmlError` for XML that is not well-formed, after all that
+        was complete before it, and `Refused` for a stanza or tag that goes on far beyond the limit.
+        """
+        error: XmlError | None = None
+        self._fed += len(octets)
+        try:
+            self._expat.Parse(octets, False)
+        except XmlError as caught:
+            error = caught
+        events, self._events = self._events, []
+        yield from events
+        if error is not None:
+            raise error
+        self._check()
+
+    def _check(self) -> None:
+        waiting = self._fed - max(self._expat.CurrentByteIndex, 0)  # a tag, as text does not wait
+        if waiting > self.limit:
+            raise Refused(f"a tag longer than {self.limit} bytes")
+        if self.unfinished is None:
+            return
+        if self._fed - self._began > PATIENCE * self.limit:
+            raise Refused(f"a stanza longer than {PATIENCE * self.limit} bytes")
+        if not self._skipping and self._cost(self._fed) > self.limit:
+            self._skip()
+
+    def _cost(self, position: int) -> int:
+        return position - self._began + ELEMENT_COST * self._elements + self._names.size - self._names_before
+
+    def _skip(self) -> None:
+        self._skipping = True
+        self._builder = TreeBuilder()
+        self._names.leave(1)
+        self._names.forget()
+        self._expat.StartElementHandler = self._start_ignored
+        self._expat.CharacterDataHandler = None
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        depth = self._depth
+        self._depth = depth + 1
+        tag, attributes = self._names.start(name, attributes)
+        if 1 < depth <= self.max_depth:
+            self._elements += 1
+            self._builder.start(tag, attributes)
+        elif depth == 1:
+            self._begin_stanza(tag, attributes)
+        elif depth == 0:
+            self._events.append(("open", Element(tag, attributes)))
+
+    def _begin_stanza(self, tag: str, attributes: dict[str, str]) -> None:
+        self.unfinished = Element(tag, attributes)
+        self._began = self._expat.CurrentByteIndex
+        self._elements = 1
+        self._builder = TreeBuilder()
+        self._builder.start(tag, attributes)
+
+    def _start_ignored(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+
+    def _data(self, text: str) -> None:
+        if 1 < self._depth <= self.max_depth + 1:
+            self._builder.data(text)
+
+    def _end(self, name: str) -> None:
+        depth = self._depth = self._depth - 1
+        if self._skipping:
+            if depth == 1:
+                self._end_stanza()
+            return
+        self._names.end()
+        if 1 < depth <= self.max_depth:
+            self._builder.end(name)
+        elif depth == 1:
+            self._builder.end(name)
+            self._end_stanza()
+        elif depth == 0:
+            self._events.append(("close", Element(name)))
+
+    def _end_stanza(self) -> None:
+        root, self.unfinished = self.unfinished, None
+        assert root is not None
+        if not self._skipping and self._cost(self._expat.CurrentByteIndex) > self.limit:
+            self._skip()
+        if self._skipping:
+            self._skipping = False
+            self._expat.StartElementHandler = self._start
+            self._expat.CharacterDataHandler = self._data
+            self._events.append(("skipped", root))
+        else:
+            self._events.append(("stanza", self._builder.close()))
+        if self._names.size > MAX_HELD:
+            self._names.forget()
