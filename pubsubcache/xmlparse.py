@@ -38,42 +38,42 @@ class Names:
         self.size = 0
         self._bindings: dict[str | None, str] = {"xml": XML, "xmlns": XMLNS}
         self._tables: dict[str, dict[str, str]] = {}
-        self._local: dict[str, str] = self._table("")  # of names without a prefix
+        #: The tags of the names without a prefix, as far as they were seen.
+        self.local: dict[str, str] = self._table("")
         self._scopes: list[tuple[int, list[tuple[str | None, str | None]]]] = []
-        self._depth = 0
+        #: The depth of the innermost element that declares a namespace; -1 without one.
+        self.scope = -1
 
-    def start(self, name: str, attributes: dict[str, str]) -> tuple[str, dict[str, str]]:
+    def start(self, name: str, attributes: dict[str, str], depth: int) -> tuple[str, dict[str, str]]:
         """Return the tag and the attributes of a start tag, the latter without declarations.
 
-        Of two attributes that resolve to the same name the first counts.
+        Of two attributes that resolve to the same name the first counts. `depth` is that of the element; when it is
+        that of the `scope`, the caller leaves the scope at the end tag.
         """
-        self._depth += 1
         for key in attributes:
             if ":" in key or key == "xmlns":
-                attributes = self._resolve_attributes(attributes)
+                attributes = self._resolve_attributes(attributes, depth)
                 break
-        tag = self._local.get(name)
+        tag = self.local.get(name)
         if tag is None:
-            tag = self._prefixed(name) if ":" in name else self._add(self._local, self._default, name)
+            tag = self._prefixed(name) if ":" in name else self._add(self.local, self._default, name)
         return tag, attributes
 
-    def end(self) -> None:
-        """Leave the scope of the element that ends."""
-        if self._scopes and self._scopes[-1][0] == self._depth:
-            self._leave_scope()
-        self._depth -= 1
-
-    def leave(self, depth: int) -> None:
-        """Leave all elements below `depth`, as if they had ended."""
-        while self._scopes and self._scopes[-1][0] > depth:
-            self._leave_scope()
-        self._depth = depth
+    def leave_scope(self) -> None:
+        """Undo the declarations of the innermost scope."""
+        for prefix, namespace in reversed(self._scopes.pop()[1]):
+            if namespace is None:
+                del self._bindings[prefix]
+            else:
+                self._bindings[prefix] = namespace
+        self.scope = self._scopes[-1][0] if self._scopes else -1
+        self.local = self._table(self._default)
 
     def forget(self) -> None:
         """Drop the names held, except for what is declared."""
         self.size = 0
         self._tables = {}
-        self._local = self._table(self._default)
+        self.local = self._table(self._default)
 
     @property
     def _default(self) -> str:
@@ -102,33 +102,26 @@ class Names:
         table = self._table(namespace)
         return table.get(local) or self._add(table, namespace, local)
 
-    def _resolve_attributes(self, attributes: dict[str, str]) -> dict[str, str]:
+    def _resolve_attributes(self, attributes: dict[str, str], depth: int) -> dict[str, str]:
         declared = {key: value for key, value in attributes.items() if key == "xmlns" or key.startswith("xmlns:")}
         if declared:
-            self._enter_scope(declared)
+            self._enter_scope(declared, depth)
         resolved: dict[str, str] = {}
         for key, value in attributes.items():
             if key not in declared:
                 resolved.setdefault(self._prefixed(key) if ":" in key else key, value)
         return resolved
 
-    def _enter_scope(self, declared: dict[str, str]) -> None:
+    def _enter_scope(self, declared: dict[str, str], depth: int) -> None:
         before: list[tuple[str | None, str | None]] = []
         for key, namespace in declared.items():
             prefix = key[6:] if ":" in key else None
             if prefix not in ("xml", "xmlns"):
                 before.append((prefix, self._bindings.get(prefix)))
                 self._bindings[prefix] = _bounded(namespace)
-        self._scopes.append((self._depth, before))
-        self._local = self._table(self._default)
-
-    def _leave_scope(self) -> None:
-        for prefix, namespace in reversed(self._scopes.pop()[1]):
-            if namespace is None:
-                del self._bindings[prefix]
-            else:
-                self._bindings[prefix] = namespace
-        self._local = self._table(self._default)
+        self._scopes.append((depth, before))
+        self.scope = depth
+        self.local = self._table(self._default)
 
 
 def _bounded(namespace: str) -> str:
@@ -154,12 +147,11 @@ def _begins_name(character: str) -> bool:
     return True
 
 
-def _parser(start: Callable[..., None], end: Callable[..., None], data: Callable[..., object]) -> expat.XMLParserType:
+def _parser(start: Callable[..., None], end: Callable[..., None]) -> expat.XMLParserType:
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.StartElementHandler = start
     parser.EndElementHandler = end
-    parser.CharacterDataHandler = data
     return parser
 
 
@@ -173,18 +165,25 @@ def parse(text: str, limit: int) -> Element:
     Raises `XmlError` for XML that is not well-formed, `UnicodeError` for a lone surrogate, and `Refused`.
     """
     builder, names = TreeBuilder(), Names()
+    depth = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        builder.start(*names.start(name, attributes))
+        nonlocal depth
+        builder.start(*names.start(name, attributes, depth))
+        depth += 1
 
     def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
         builder.end(name)
-        names.end()
+        if names.scope == depth:
+            names.leave_scope()
 
     def refuse(*_: object) -> None:
         raise Refused("a document type definition")
 
-    parser = _parser(start, end, builder.data)
+    parser = _parser(start, end)
+    parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = refuse
     for begin in range(0, len(text), CHUNK):
         parser.Parse(text[begin : begin + CHUNK], False)
@@ -214,24 +213,26 @@ class StanzaParser:
         self.max_depth = max_depth
         #: The stanza that has begun and not ended, with nothing but its attributes.
         self.unfinished: Element | None = None
+        #: Whether that one is being skipped.
+        self.skipping = False
         self._names = Names()
         self._builder = TreeBuilder()
-        self._root = Element("")
         self._depth = 0  # of the element that is open; the root's is 0
         self._fed = 0
         self._began = 0
         self._elements = 0
         self._names_before = 0
-        self._skipping = False
         self._events: list[Event] = []
-        self._expat = _parser(self._start, self._end, self._data)
+        self._expat = _parser(self._start, self._end)
 
     def feed(self, octets: bytes) -> Iterator[Event]:
         """Go on with the next bytes and yield what they complete.
 
-        "open" comes with the root, "stanza" with a whole stanza, "skipped" with the start tag of one that was over
-        the limit, "close" when the root has ended. Raises `XmlError` for XML that is not well-formed, after all that
-        was complete before it, and `Refused` for a stanza or tag that goes on far beyond the limit.
+        "open" comes with the root, "stanza" with a whole stanza, "skipped" with the start tag of one as soon as it is
+        over the limit, "close" when the root has ended.
+
+        Raises `XmlError` for XML that is not well-formed, after all that was complete before it, and `Refused` for a
+        stanza or tag that goes on far beyond the limit.
         """
         error: XmlError | None = None
         self._fed += len(octets)
@@ -239,86 +240,108 @@ class StanzaParser:
             self._expat.Parse(octets, False)
         except XmlError as caught:
             error = caught
+        too_much = None if error else self._over_limit()
         events, self._events = self._events, []
         yield from events
         if error is not None:
             raise error
-        self._check()
+        if too_much:
+            raise Refused(too_much)
 
-    def _check(self) -> None:
+    def _over_limit(self) -> str:
+        """Skip the unfinished stanza if it is over the limit; return what is so long that waiting has no use."""
         waiting = self._fed - max(self._expat.CurrentByteIndex, 0)  # a tag, as text does not wait
         if waiting > self.limit:
-            raise Refused(f"a tag longer than {self.limit} bytes")
+            return f"a tag longer than {self.limit} bytes"
         if self.unfinished is None:
-            return
-        if self._fed - self._began > PATIENCE * self.limit:
-            raise Refused(f"a stanza longer than {PATIENCE * self.limit} bytes")
-        if not self._skipping and self._cost(self._fed) > self.limit:
+            return ""
+        if not self.skipping and self._cost(self._fed) > self.limit:
             self._skip()
+        if self._fed - self._began > PATIENCE * self.limit:
+            return f"a stanza longer than {PATIENCE * self.limit} bytes"
+        return ""
 
     def _cost(self, position: int) -> int:
         return position - self._began + ELEMENT_COST * self._elements + self._names.size - self._names_before
 
-    def _skip(self) -> None:
-        self._skipping = True
-        self._builder = TreeBuilder()
-        self._names.leave(1)
-        self._names.forget()
-        self._expat.StartElementHandler = self._start_ignored
-        self._expat.CharacterDataHandler = None
-
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         depth = self._depth
         self._depth = depth + 1
-        tag, attributes = self._names.start(name, attributes)
-        if 1 < depth <= self.max_depth:
+        if attributes or (tag := self._names.local.get(name)) is None:
+            tag, attributes = self._names.start(name, attributes, depth)
+        if depth > self.max_depth:
+            self._ignore()
+        elif depth > 1:
             self._elements += 1
             self._builder.start(tag, attributes)
         elif depth == 1:
             self._begin_stanza(tag, attributes)
-        elif depth == 0:
+        else:
             self._events.append(("open", Element(tag, attributes)))
+
+    def _end(self, name: str) -> None:
+        depth = self._depth = self._depth - 1
+        if self._names.scope == depth:
+            self._names.leave_scope()
+        if depth > 1:
+            self._builder.end(name)
+        elif depth == 1:
+            self._builder.end(name)
+            self._end_stanza()
+        else:
+            self._events.append(("close", Element(name)))
 
     def _begin_stanza(self, tag: str, attributes: dict[str, str]) -> None:
         self.unfinished = Element(tag, attributes)
         self._began = self._expat.CurrentByteIndex
         self._elements = 1
+        self._names_before = self._names.size
         self._builder = TreeBuilder()
         self._builder.start(tag, attributes)
-
-    def _start_ignored(self, name: str, attributes: dict[str, str]) -> None:
-        self._depth += 1
-
-    def _data(self, text: str) -> None:
-        if 1 < self._depth <= self.max_depth + 1:
-            self._builder.data(text)
-
-    def _end(self, name: str) -> None:
-        depth = self._depth = self._depth - 1
-        if self._skipping:
-            if depth == 1:
-                self._end_stanza()
-            return
-        self._names.end()
-        if 1 < depth <= self.max_depth:
-            self._builder.end(name)
-        elif depth == 1:
-            self._builder.end(name)
-            self._end_stanza()
-        elif depth == 0:
-            self._events.append(("close", Element(name)))
+        self._expat.CharacterDataHandler = self._builder.data
 
     def _end_stanza(self) -> None:
         root, self.unfinished = self.unfinished, None
         assert root is not None
-        if not self._skipping and self._cost(self._expat.CurrentByteIndex) > self.limit:
-            self._skip()
-        if self._skipping:
-            self._skipping = False
-            self._expat.StartElementHandler = self._start
-            self._expat.CharacterDataHandler = self._data
+        if self.skipping:
+            self.skipping = False
+        elif self._cost(self._expat.CurrentByteIndex) > self.limit:
             self._events.append(("skipped", root))
         else:
             self._events.append(("stanza", self._builder.close()))
+        self._expat.CharacterDataHandler = None
         if self._names.size > MAX_HELD:
             self._names.forget()
+
+    def _skip(self) -> None:
+        """Build nothing more of the stanza."""
+        assert self.unfinished is not None
+        self.skipping = True
+        self._events.append(("skipped", self.unfinished))
+        self._builder = TreeBuilder()
+        while self._names.scope > 0:
+            self._names.leave_scope()
+        self._names.forget()
+        self._ignore()
+
+    def _ignore(self) -> None:
+        """Count depth only, until the element that should have its end tag next has it."""
+        self._expat.StartElementHandler = self._start_ignored
+        self._expat.EndElementHandler = self._end_ignored
+        self._expat.CharacterDataHandler = None
+
+    def _start_ignored(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+
+    def _end_ignored(self, name: str) -> None:
+        self._depth -= 1
+        if self._depth > (1 if self.skipping else self.max_depth + 1):
+            return
+        self._expat.StartElementHandler = self._start
+        self._expat.EndElementHandler = self._end
+        if self.skipping:
+            self._end_stanza()
+        else:
+            self._expat.CharacterDataHandler = self._builder.data
+            if self._names.scope == self._depth:
+                self._names.leave_scope()

@@ -145,6 +145,12 @@ def test_settings_are_read_in_one_place(path: Path) -> None:
             assert not named, f"{name_of(path)} names the setting {node.value}"
 
 
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_log_records_are_cleaned(path: Path) -> None:
+    if name_of(path) not in ("texts", "management.base"):
+        assert "logging.getLogger(" not in path.read_text(), "use pubsubcache.texts.get_logger"
+
+
 def public_definitions(path: Path) -> Iterator[tuple[str, ast.AST]]:
     """Yield the public classes and functions of a module, and the classes' public methods that say something new."""
     for node in tree(path).body:

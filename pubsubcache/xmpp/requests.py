@@ -14,9 +14,11 @@ from slixmpp.xmlstream.matcher.base import MatcherBase
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, TooLarge, service_error
 from pubsubcache.xmlform import split_tag
+from pubsubcache.xmlparse import XML, XMLNS
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 MAX_PENDING = 16
+_NOT_IN_NAMESPACE = re.compile('["&<}]')  # slixmpp writes namespaces as they are
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -125,8 +127,11 @@ class Requests:
 
 
 def _check(payload: Element) -> None:
-    """Raise `InvalidRequest` when `payload` holds a character that XML has not: it would end the stream."""
+    """Raise `InvalidRequest` for what would end the stream, as XML or slixmpp has no way to write it."""
     for element in payload.iter():
+        namespace = split_tag(element.tag)[0]
+        if namespace in (XML, XMLNS) or _NOT_IN_NAMESPACE.search(namespace):
+            raise InvalidRequest(f"The namespace {namespace!r} cannot be sent.")
         for text in (element.text, element.tail, *element.attrib.values()):
             if text and (found := _NOT_XML.search(text)):
                 raise InvalidRequest(f"The character U+{ord(found[0]):04X} cannot be sent in XML.")

@@ -114,7 +114,8 @@ class GuardedStream(ClientXMPP):
 
     def _refuse(self, condition: str, reason: str) -> None:
         """End the stream, with the stanza that is the reason counted as handled: it must not come again."""
-        if (stanza := self.parser.unfinished) is None or self._is_stanza(stanza):
+        stanza = self.parser.unfinished
+        if not self.parser.skipping and (stanza is None or self._is_stanza(stanza)):
             self.stanza_received()
         self.stream_refused(condition, reason)
 
