@@ -219,6 +219,8 @@ class StanzaParser:
         self._builder = TreeBuilder()
         self._depth = 0  # of the element that is open; the root's is 0
         self._fed = 0
+        self._waiting = self._waiting_more = 0  # bytes of a tag without its end: those expat has, and those held back
+        self._held: list[bytes] = []
         self._began = 0
         self._elements = 0
         self._names_before = 0
@@ -234,6 +236,9 @@ class StanzaParser:
         Raises `XmlError` for XML that is not well-formed, after all that was complete before it, and `Refused` for a
         stanza or tag that goes on far beyond the limit.
         """
+        if self._is_held(octets):
+            return
+        octets, self._held = b"".join([*self._held, octets]), []
         error: XmlError | None = None
         self._fed += len(octets)
         try:
@@ -248,10 +253,23 @@ class StanzaParser:
         if too_much:
             raise Refused(too_much)
 
+    def _is_held(self, octets: bytes) -> bool:
+        """Hold back what cannot end a long tag that waits for its end, until there is as much again.
+
+        Each time expat begins such a tag anew, which would take quadratic time.
+        """
+        more = self._waiting_more + len(octets)
+        if self._waiting < CHUNK or more >= self._waiting or b">" in octets:
+            return False
+        self._held.append(octets)
+        self._waiting_more = more
+        return True
+
     def _over_limit(self) -> str:
         """Skip the unfinished stanza if it is over the limit; return what is so long that waiting has no use."""
-        waiting = self._fed - max(self._expat.CurrentByteIndex, 0)  # a tag, as text does not wait
-        if waiting > self.limit:
+        self._waiting = self._fed - max(self._expat.CurrentByteIndex, 0)  # a tag, as text does not wait
+        self._waiting_more = 0
+        if self._waiting > self.limit:
             return f"a tag longer than {self.limit} bytes"
         if self.unfinished is None:
             return ""

@@ -1,5 +1,6 @@
 """Whatever a server relays is a stanza: no name is an error, and nothing grows without bound."""
 
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
@@ -223,6 +224,21 @@ def test_a_tag_that_goes_on_for_ever_is_refused() -> None:
     with pytest.raises(Refused, match="tag longer than 10000 bytes"):
         for _ in range(20):
             list(stream.feed(b"x" * 1000))
+
+
+def test_a_long_tag_is_read_in_linear_time() -> None:
+    def seconds(size: int) -> float:
+        value = "".join(f"{number:08d}" for number in range(size // 8))
+        octets = f"<message><x a='{value}'/></message><iq/>".encode()
+        stream = parser(limit=2 * size)
+        began = time.process_time()
+        found = [event for at in range(0, len(octets), 4096) for event in stream.feed(octets[at : at + 4096])]
+        took = time.process_time() - began
+        assert [kind for kind, _ in found] == ["stanza", "stanza"]
+        assert found[0][1][0].get("a") == value
+        return took
+
+    assert seconds(8_000_000) < 40 * max(seconds(800_000), 0.005)
 
 
 def test_many_stanzas_are_no_long_stanza() -> None:
