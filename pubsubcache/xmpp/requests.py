@@ -105,7 +105,7 @@ class Requests:
 
     def awaits(self, stanza: Element) -> bool:
         """Whether `stanza` answers one of our requests, and comes from whom it was sent to."""
-        if split_tag(stanza.tag)[1] != "iq" or stanza.get("type") not in ("result", "error"):
+        if stanza.tag != f"{{{self._client.default_ns}}}iq" or stanza.get("type") not in ("result", "error"):
             return False
         request = self._pending.get(stanza.get("id", ""))
         try:

@@ -120,7 +120,7 @@ class GuardedStream(ClientXMPP):
         self.stream_refused(condition, reason)
 
     def _answer_error(self, stanza: Element, condition: str) -> None:
-        if split_tag(stanza.tag)[1] == "iq" and stanza.get("type") in ("get", "set") and self.bound:
+        if split_tag(stanza.tag) == (self.default_ns, "iq") and stanza.get("type") in ("get", "set") and self.bound:
             make: Any = self.make_iq_error
             make(stanza.get("id", ""), "cancel", condition, ito=stanza.get("from", "")).send()
 

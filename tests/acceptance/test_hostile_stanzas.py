@@ -34,6 +34,15 @@ ODD = {
 }
 
 
+# Prosody's SQL storage writes these so that it cannot read them again, and fails each time that it tries.
+UNREADABLE = {"prosody": {"xml prefix", "xml namespace"}}
+
+
+def storable(server: XmppServer) -> dict[str, str]:
+    """Return the odd elements without those that break the server itself once they are stored."""
+    return {name: odd for name, odd in ODD.items() if name not in UNREADABLE.get(server.name, set())}
+
+
 @pytest.fixture(autouse=True)
 def impatient(settings: Any) -> None:
     settings.PUBSUBCACHE_RECONNECT_DELAY = 0.05
@@ -62,9 +71,9 @@ def write(session: Session, xml: str) -> None:
     session._client.send_raw(xml)
 
 
-async def relayed(server: XmppServer, unique: str) -> set[str]:
-    """Send alice all odd messages; return the names of the nodes in those that the server took."""
-    names = {f"{unique} {name}": odd for name, odd in ODD.items()}
+async def relayed(server: XmppServer, unique: str, elements: dict[str, str]) -> set[str]:
+    """Send alice odd messages; return the names of the nodes in those that the server took."""
+    names = {f"{unique} {name}": odd for name, odd in elements.items()}
     return {name for name, odd in names.items() if await is_relayed(server, message(server.jid("alice"), name, odd))}
 
 
@@ -85,7 +94,7 @@ async def test_odd_messages_leave_the_session_up(xmpp_server: XmppServer) -> Non
     unique = uuid.uuid4().hex
     async with watched(xmpp_server.login("alice")) as run:
         await run.until_online(1)
-        names = await relayed(xmpp_server, unique)
+        names = await relayed(xmpp_server, unique, ODD)
         assert f"{unique} brace" in names
         await run.until(lambda: names <= set(seen(run)))
         await still_up(run, xmpp_server)
@@ -94,7 +103,7 @@ async def test_odd_messages_leave_the_session_up(xmpp_server: XmppServer) -> Non
 
 async def test_odd_messages_kept_for_later_are_delivered_once(xmpp_server: XmppServer) -> None:
     unique = uuid.uuid4().hex
-    names = await relayed(xmpp_server, unique)
+    names = await relayed(xmpp_server, unique, storable(xmpp_server))
     assert f"{unique} brace" in names
     async with watched(xmpp_server.login("alice")) as run:
         await run.until(lambda: names <= set(seen(run)))
@@ -112,7 +121,7 @@ async def test_odd_items_are_kept_as_the_service_has_them(site: Site, client: An
     await bob.publish(address, entry("First"), "first")
     assert await is_relayed(site.server, publishing(address, "listed", ODD["brace"]))
     await site.cached(address)
-    for number, odd in enumerate(ODD.values()):
+    for number, odd in enumerate(storable(site.server).values()):
         await is_relayed(site.server, publishing(address, f"notified-{number}", odd))
     await bob.publish(address, entry("Last"), "last")
     await site.converged(address)
