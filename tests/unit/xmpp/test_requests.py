@@ -29,8 +29,8 @@ async def test_an_answer_that_was_skipped_fails_its_request_alone(monkeypatch: p
     sent: list[Any] = []
     monkeypatch.setattr(client, "send", sent.append)
     waiting = [asyncio.create_task(client.requests.send("get", SERVICE, Element("{urn:q}q"))) for _ in range(2)]
-    while len(sent) < 2:
-        await asyncio.sleep(0)
+    await asyncio.gather(*(asyncio.sleep(0) for _ in range(3)))
+    assert len(sent) == 2
     first, second = (iq["id"] for iq in sent)
     iq = "{jabber:client}iq"
     client.stanza_skipped(Element(iq, {"type": "result", "id": first, "from": "stranger@example.org"}), "No.")
