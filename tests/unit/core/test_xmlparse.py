@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import ParseError, TooLarge
-from pubsubcache.xmlform import from_text, normal_item, split_tag, to_text
+from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, split_tag, to_text
 from pubsubcache.xmlparse import MAX_NAMESPACE, UNDECLARED, XML, XMLNS, Refused, StanzaParser, XmlError
 
 HEADER = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
@@ -138,6 +138,14 @@ def test_an_item_of_any_names_is_kept_as_it_came(text: str) -> None:
     item = normal_item(from_text(f'<item xmlns="http://jabber.org/protocol/pubsub#event" id="1">{text}</item>'))
     kept = to_text(item)
     assert to_text(normal_item(from_text(kept))) == kept
+
+
+def test_a_namespace_that_begins_like_that_of_notifications_is_another() -> None:
+    def kept(around: str) -> str:
+        payload = f'<x xmlns="{PUBSUB_EVENT}}}y"/>'
+        return to_text(normal_item(from_text(f'<item xmlns="{around}" id="1">{payload}</item>')))
+
+    assert kept(PUBSUB_EVENT) == kept(PUBSUB)
 
 
 @given(odd_xml(), st.integers(1, 40))
