@@ -135,8 +135,10 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    # The application cleans its own records; this is for what others log of remote entities.
+    "filters": {"clean": {"()": "pubsubcache.cleaning.CleanRecords"}},
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["clean"]}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         "pubsubcache": {"level": env.str("LOG_LEVEL", default="INFO")},

@@ -1,14 +1,14 @@
 """The analysers asked about a node, with an item of it where they need one."""
 
-import logging
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from pubsubcache.analysers import Analysis, matching
+from pubsubcache.cleaning import get_logger
 from pubsubcache.service import PubsubService
 from pubsubcache.types import Item, ItemsRequest, NodeAddress
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SAMPLES = 20  # newest items looked at where the newest one is left out
 

@@ -4,7 +4,6 @@ The rules are those of the page it returns: the same request gets the same answe
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from asgiref.sync import async_to_sync
 from pubsubcache import clock, jid, live, rpc, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysing import analyse
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
@@ -33,7 +33,7 @@ from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ANALYSIS_TIMEOUT = 10.0
 LOOKUPS = 3  # of a node that changes while it is read

@@ -6,7 +6,6 @@ answered by tasks of their own, whose number is bounded in all and for each serv
 
 import asyncio
 import json
-import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -17,12 +16,13 @@ from channels.layers import get_channel_layer
 
 from pubsubcache import jid, rpc
 from pubsubcache.bounds import deadline
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceUnreachable
 from pubsubcache.service import sessions, wakers
 from pubsubcache.types import NodeAddress, ServicePage, Subscription
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_REQUESTS = 500  # in progress in one process
 MAX_REQUESTS_OF_SERVICE = 100

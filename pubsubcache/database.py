@@ -5,7 +5,6 @@ A SQLite database is copied aside before it is changed.
 """
 
 import fcntl
-import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,10 +15,11 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import MigrationsPending
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOCK_NUMBER = 0x70756273  # of the advisory lock, known to nothing else
 

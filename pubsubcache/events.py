@@ -6,7 +6,6 @@ invalidated, then revalidated.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 
 from pubsubcache import jid
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.event_fetching import Fetcher
 from pubsubcache.event_queue import Batch, EventQueue, Place, Scope
@@ -29,7 +29,7 @@ from pubsubcache.store.syncing import stored_data
 from pubsubcache.sync import prepare
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract, is_short
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 5  # to write notifications that the database refuses while it answers otherwise
 GRACE = 0.25  # seconds that a node stays vouched for while a service is asked for what a notification left out

@@ -3,11 +3,22 @@
 Commands turn them into the exit codes given by `exit_code`; their text is one sentence for people.
 """
 
+from pubsubcache.cleaning import one_line
+
+MAX_CONDITION = 100
+MAX_WORDS = 500  # characters of what a service says
+
 
 class PubsubCacheError(Exception):
-    """Base of all errors of the application."""
+    """Base of all errors of the application.
+
+    A text may quote a remote entity, so it is reduced to one clean line of bounded length.
+    """
 
     exit_code = 1
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(one_line(given) if isinstance(given, str) else given for given in arguments))
 
 
 class InvalidRequest(PubsubCacheError, ValueError):
@@ -26,9 +37,9 @@ class ServiceError(PubsubCacheError):
     exit_code = 4
 
     def __init__(self, condition: str, text: str = "") -> None:
-        self.condition = condition
-        self.text = text
-        super().__init__(f"The service refused: {condition}" + (f" ({text})" if text else "") + ".")
+        self.condition = one_line(condition) if len(condition) <= MAX_CONDITION else "undefined-condition"
+        self.text = one_line(text, MAX_WORDS)
+        super().__init__(f"The service refused: {self.condition}" + (f" ({self.text})" if self.text else "") + ".")
 
     def __reduce__(self) -> tuple[type["ServiceError"], tuple[str, str]]:
         return type(self), (self.condition, self.text)

@@ -4,10 +4,10 @@
 """
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from pubsubcache import cache, live, rpc
+from pubsubcache.cleaning import get_logger
 from pubsubcache.exceptions import PubsubCacheError, SyncInProgress
 from pubsubcache.models import PubsubNode
 from pubsubcache.service import PubsubService, sessions
@@ -18,7 +18,7 @@ from pubsubcache.store.written import apply_at
 from pubsubcache.sync import prepare, verify
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress, known_id
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 5
 QUIET = 0.5  # seconds without a write before a node's ids are compared

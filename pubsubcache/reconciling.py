@@ -4,10 +4,9 @@ Notifications told what was published and edited; some services tell nothing of 
 shows in the list of ids. What it does not show is seen when contents are compared, less often.
 """
 
-import logging
-
 from pubsubcache import clock, live
 from pubsubcache.analysers import registry
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.models import PubsubNode
@@ -19,7 +18,7 @@ from pubsubcache.store.written import apply_at
 from pubsubcache.sync import Settled, at_once, in_time, order_confirmed, sync_node
 from pubsubcache.types import is_short
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 5  # to compare a node that changes meanwhile
 SyncState = PubsubNode.SyncState

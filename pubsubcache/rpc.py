@@ -6,7 +6,6 @@ message's size. A lost message costs time, never data: the caller gives up after
 
 import asyncio
 import json
-import logging
 import uuid
 from typing import Any
 
@@ -14,11 +13,12 @@ from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from pubsubcache import exceptions
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreachable
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WORKERS_GROUP = "pubsubcache-workers"
 PIECE = 256 * 1024  # characters in one message

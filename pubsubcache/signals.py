@@ -9,13 +9,14 @@ Each is sent with `node_pk`, the primary key of the node, and:
 - `node_synced`: `result`, a `pubsubcache.sync.SyncResult`.
 """
 
-import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 
-logger = logging.getLogger(__name__)
+from pubsubcache.cleaning import get_logger
+
+logger = get_logger(__name__)
 
 items_published = Signal()
 items_retracted = Signal()

@@ -5,7 +5,6 @@ any page. The same walk makes a first copy, repairs one, and compares one: rows 
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,6 +18,7 @@ from pubsubcache import live, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysing import analyse
 from pubsubcache.bounds import deadline
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
@@ -44,7 +44,7 @@ from pubsubcache.store.comparing import Verdict
 from pubsubcache.store.syncing import ClaimLost
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Progress = Callable[[int, int | None], None]
 Settled = Callable[[NodeAddress], Awaitable[None]]
@@ -311,7 +311,7 @@ async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -
         try:
             entry.parsed = await matching.parse(analyser, item, address)
         except ParseError as error:
-            entry.parse_error = str(error)[:1000]
+            entry.parse_error = str(error)
         prepared[item.id] = entry
         if number % 20 == 19:
             await asyncio.sleep(0)  # let notifications and other readers in

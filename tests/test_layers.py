@@ -13,7 +13,7 @@ MAX_LINES = 500
 
 # From the lowest; a module imports its own layer and those below. Packages stand for all their modules.
 LAYERS: list[set[str]] = [
-    {"exceptions", "conf", "bounds", "texts", "xmlform", "jid", "types"},
+    {"exceptions", "conf", "bounds", "cleaning", "texts", "xmlparse", "xmlform", "jid", "types"},
     {"parsers"},
     {"lookups"},
     {"clock", "fields", "querysets", "models", "analysers", "signals", "service"},
@@ -144,6 +144,12 @@ def test_settings_are_read_in_one_place(path: Path) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and path.name != "conf.py":
             named = node.value.startswith("PUBSUBCACHE_") and node.value.isidentifier()
             assert not named, f"{name_of(path)} names the setting {node.value}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_log_records_are_cleaned(path: Path) -> None:
+    if name_of(path) not in ("cleaning", "management.base"):
+        assert "logging.getLogger(" not in path.read_text(), "use pubsubcache.cleaning.get_logger"
 
 
 def public_definitions(path: Path) -> Iterator[tuple[str, ast.AST]]:

@@ -30,7 +30,7 @@ http_ports = { }
 https_ports = { }
 modules_disabled = { "s2s" }
 modules_enabled = {
-  "roster"; "saslauth"; "tls"; "disco"; "pep"; "smacks"; "ping"; "carbons"; "private"; "blocklist"; "posix";
+  "roster"; "saslauth"; "tls"; "disco"; "pep"; "smacks"; "ping"; "carbons"; "private"; "blocklist"; "offline"; "posix";
 }
 log = { { levels = { min = "$log_level" }, to = "console" } }
 ssl = { key = "$folder/certificates/server.key"; certificate = "$folder/certificates/server.pem"; }

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -10,11 +9,12 @@ from xml.etree.ElementTree import Element
 from pubsubcache import xmlform
 from pubsubcache.analysers.base import Analyser, Analysis
 from pubsubcache.analysers.registry import registry
+from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext
 from pubsubcache.types import Item, NodeAddress
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Sample = Callable[[], Awaitable[Element | None]]
 
@@ -91,7 +91,7 @@ def reason(error: Exception) -> str:
         text = ""
     if not isinstance(error, ParseError) or not text:
         text = f"{type(error).__name__}: {text}"
-    return _storable(text[:1000])  # type: ignore[no-any-return]
+    return one_line(text)
 
 
 def _storable(value: Any) -> Any:

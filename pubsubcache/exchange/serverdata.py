@@ -19,6 +19,7 @@ from pubsubcache.conf import settings
 from pubsubcache.exceptions import DamagedFile, TooLarge
 from pubsubcache.exchange.jsonlines import LARGEST_LINE, decode, encode
 from pubsubcache.exchange.records import Located, Record
+from pubsubcache.xmlparse import MAX_HELD, Names
 
 SERVER_DATA = "urn:xmpp:pie:0"
 JSON = "urn:xmpp:json:0"
@@ -155,7 +156,8 @@ class _Reader:
     """Follows a parser through the file; what it finds waits in `_records` until it is taken."""
 
     def __init__(self) -> None:
-        self._parser = expat.ParserCreate("utf-8", "}")
+        self._parser = expat.ParserCreate("utf-8")
+        self._names = Names()
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._on_start
         self._parser.EndElementHandler = self._on_end
@@ -186,6 +188,10 @@ class _Reader:
         if self.waiting > LARGEST_LINE * settings.MAX_ITEM_SIZE:
             raise DamagedFile(f"Line {self._parser.CurrentLineNumber}: a tag is too long.")
 
+    @property
+    def _depth(self) -> int:
+        return len(self._path) + self._inside
+
     def taken(self) -> Iterator[Located]:
         """Yield, once, the records that were complete by now."""
         records, self._records = self._records, []
@@ -195,7 +201,7 @@ class _Reader:
         raise ValueError("a document type definition is refused.")
 
     def _on_start(self, name: str, attributes: dict[str, str]) -> None:
-        tag = _tag(name)
+        tag, attributes = self._names.start(name, attributes, self._depth)
         if self._inside:
             self._go_into(tag, attributes)
             return
@@ -219,7 +225,7 @@ class _Reader:
         self._inside += 1
         self._limit(self._inside)
         if self._builder is not None:
-            self._builder.start(tag, {_tag(name): value for name, value in attributes.items()})
+            self._builder.start(tag, attributes)
         elif self._json is not None and self._inside > 1:
             raise ValueError("there is an element within JSON.")
 
@@ -240,13 +246,15 @@ class _Reader:
             raise ValueError("there is text where none belongs.")
 
     def _on_end(self, name: str) -> None:
+        if self._names.scope == self._depth - 1:
+            self._names.leave_scope()
         if not self._inside:
             self._path.pop()
             self._in_node = False
             return
         self._inside -= 1
         if self._builder is not None:
-            self._builder.end(_tag(name))
+            self._builder.end(name)
         if self._inside == 0:
             self._complete()
 
@@ -275,6 +283,8 @@ class _Reader:
         if (kind in ("header", "end")) is self._in_node:
             raise ValueError("a record stands in the wrong place.")
         self._records.append((self._line, record))
+        if self._names.size > MAX_HELD:
+            self._names.forget()
 
     def _check_place(self, record: Record) -> None:
         """Raise `ValueError` when a node's record does not say what the elements around it say."""
@@ -289,7 +299,3 @@ class _Reader:
             or around[f"{PUBSUB}items"].get("node") != _attribute(name)
         ):
             raise ValueError("the record of a node and the elements around it name different nodes.")
-
-
-def _tag(name: str) -> str:
-    return f"{{{name}" if "}" in name else name

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from pubsubcache import clock
+from pubsubcache.cleaning import one_line
 from pubsubcache.exceptions import LeaseLost
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store.leases import Lease
@@ -104,7 +105,7 @@ def save_status(lease: Lease, status: str, detail: str = "") -> None:
     Raises:
         LeaseLost: Another worker has taken the account over.
     """
-    if not _leased(lease).update(status=status, status_detail=detail, heartbeat=clock.now()):
+    if not _leased(lease).update(status=status, status_detail=one_line(detail), heartbeat=clock.now()):
         raise LeaseLost("Another worker has taken the account over.")
 
 

@@ -1,6 +1,5 @@
 """Nodes that are in the cache only because somebody read them: noted when they are read, forgotten when nobody does."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,11 +7,12 @@ from datetime import timedelta
 from django.db import DatabaseError, connections, transaction
 
 from pubsubcache import clock
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.models import PubsubNode
 from pubsubcache.store.nodes import forget_nodes
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NOTED_EVERY = timedelta(hours=1)
 BATCH = 100  # nodes forgotten in one transaction

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from pubsubcache import clock
 from pubsubcache.analysers import Analysis, registry
+from pubsubcache.cleaning import one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
@@ -200,7 +201,7 @@ def set_state(node: PubsubNode, state: str | None, error: str = "") -> None:
     if node.sync_state != state:
         node.sync_state = state
         node.sync_state_updated = clock.now()
-    node.sync_error = error
+    node.sync_error = one_line(error)
 
 
 def _learn_from_neighbours(node: PubsubNode) -> None:

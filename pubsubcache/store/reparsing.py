@@ -74,7 +74,7 @@ async def _parse(row: PubsubItem, outcome: Reparsing) -> bool:
         row.text = xmlform.words(item.element)
         row.parsed = await matching.parse(registry.get(row.node.analyser), item, row.node.address)
     except ParseError as error:
-        row.parse_error = str(error)[:1000]
+        row.parse_error = str(error)
         outcome.errors += 1
     return before != (row.parse_error, _canonical(row.parsed), row.text)
 

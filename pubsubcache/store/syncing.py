@@ -17,6 +17,7 @@ from django.db.models import Max, Model, Q
 
 from pubsubcache import clock
 from pubsubcache.bounds import max_listed
+from pubsubcache.cleaning import one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
@@ -425,7 +426,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -
         error = f"The service has answered {condition} {node.unavailable_count} times in a row."
         hide(node, error)
     if node.sync_state == SyncState.COMPLETED:
-        node.sync_error = error
+        node.sync_error = one_line(error)
         node.checked_at = None
     else:
         set_state(node, SyncState.ERROR, error)

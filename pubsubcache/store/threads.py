@@ -1,14 +1,15 @@
 """Calls of the store from asynchronous code."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from channels.db import database_sync_to_async
 
+from pubsubcache.cleaning import get_logger
+
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 in_thread = database_sync_to_async
 

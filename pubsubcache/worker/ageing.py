@@ -1,13 +1,13 @@
 """Forgets the nodes of an account that nobody reads, now and then."""
 
-import logging
 import random
 import time
 
+from pubsubcache.cleaning import get_logger
 from pubsubcache.store import in_thread
 from pubsubcache.store.ageing import forget_unread
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 INTERVAL = 600.0  # seconds between two runs
 PAUSE = 1.0  # between two batches of a run, so that others get the database

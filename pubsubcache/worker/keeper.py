@@ -1,7 +1,6 @@
 """Keeps one account: its session open, its status true, its nodes synchronised and followed."""
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Coroutine
@@ -11,6 +10,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 
 from pubsubcache import jid
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import AuthenticationFailed, LeaseLost, PubsubCacheError, ServiceError, SyncInProgress
@@ -25,7 +25,7 @@ from pubsubcache.worker.ageing import Ageing
 from pubsubcache.worker.slots import Slots
 from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DRAIN_TIMEOUT = 5.0
 QUIET = 0.1  # seconds without news of a node before its ids are compared

@@ -5,7 +5,6 @@ message comes, a bad message stops nothing, and a signal ends everything in orde
 """
 
 import asyncio
-import logging
 import os
 import re
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 
 from channels.worker import Worker
 
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.models import Account
 from pubsubcache.rpc import WORKERS_GROUP, worker_channel
@@ -25,7 +25,7 @@ from pubsubcache.service import wakers
 from pubsubcache.store import accounts, in_thread, uninterrupted
 from pubsubcache.worker.keeper import Keeper
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GROUP_RENEWAL = 3600.0
 STOP_TIMEOUT = 15.0

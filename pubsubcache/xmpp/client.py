@@ -6,7 +6,6 @@ elsewhere before TLS, and accepts every contact request. Here a login is tried o
 
 import asyncio
 import base64
-import logging
 import os
 import re
 import ssl
@@ -16,6 +15,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.plugins.xep_0198.stream_management import MAX_SEQ
 from slixmpp.stanza import Presence, StreamFeatures
 from slixmpp.util.sasl.client import MECHANISMS, saslprep
 from slixmpp.util.stringprep_profiles import StringPrepError
@@ -23,13 +23,14 @@ from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
+from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
 from pubsubcache.xmpp import tls
 from pubsubcache.xmpp.requests import Requests
 from pubsubcache.xmpp.stream import GuardedStream
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
@@ -119,6 +120,7 @@ class Client(GuardedStream):
         self.del_event_handler("session_start", self._start_keepalive)
         for plugin in ("xep_0030", "xep_0198", "xep_0199"):
             self.register_plugin(plugin)
+        self.del_filter("in", self._management._handle_incoming)  # it misses stanzas that slixmpp fails to build
         self._prepare_to_resume()
         self._handle("Stream error", f"{{{self.stream_ns}}}error", self._stream_error)
         self._handle("SASL failure", f"{{{SASL}}}failure", self._refused)
@@ -291,8 +293,23 @@ class Client(GuardedStream):
             words = f"TLS with {name} at {self.place} failed: {tls.reason(error)}."
         self.end(UntrustedServer(words))
 
+    def stanza_received(self) -> None:
+        """Count a stanza as handled (XEP-0198, 4), once stream management is on."""
+        manager = self._management
+        if manager.enabled_in:
+            manager.handled = (manager.handled + 1) % MAX_SEQ
+
+    def stanza_skipped(self, stanza: Element, reason: str) -> None:
+        """Fail the request that a skipped stanza answers."""
+        self.requests.skipped(stanza, reason)
+
     def stream_refused(self, condition: str, reason: str) -> None:
-        """End the stream with a stream error, never to be resumed: the same would come again."""
+        """End the stream with a stream error, never to be resumed: the same would come again.
+
+        What has come is acknowledged first, so that the server does not deliver it to the next session either.
+        """
+        if self._management.enabled_in:
+            self._management.send_ack()
         self.send_raw(f"<stream:error><{condition} xmlns='{STREAMS}'/></stream:error>{self.stream_footer}")
         self._may_resume = False
         self.end(ServiceUnreachable(f"The stream of {self.login.jid} was ended: {reason}."))
@@ -374,13 +391,20 @@ class Client(GuardedStream):
         self._on_online(resumed)
         early, self._early = self._early, []
         for message in early:
-            self._on_message(message)
+            self._pass_on(message)
 
     def _message(self, stanza: StanzaBase) -> None:
         if self.online:
-            self._on_message(stanza.xml)
+            self._pass_on(stanza.xml)
         elif self.bound and self._encrypted:
             self._early.append(stanza.xml)
+
+    def _pass_on(self, message: Element) -> None:
+        try:
+            self._on_message(message)
+        except Exception:  # slixmpp would answer the sender
+            sender = one_line(message.get("from", ""), 200)
+            logger.exception("A message from %s to %s was skipped, as handling it failed.", sender, self.login.jid)
 
 
 def _mechanisms() -> set[str]:

@@ -5,7 +5,6 @@ The plug-in `xep_0060` keeps its methods and their signatures, and returns stanz
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -21,13 +20,14 @@ from slixmpp.plugins.xep_0060.stanza import Pubsub
 from slixmpp.xmlstream import register_stanza_plugin
 
 from pubsubcache import jid
+from pubsubcache.cleaning import get_logger
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceError, ServiceUnreachable
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 from pubsubcache.xmlform import PUBSUB
 from pubsubcache.xmpp.plugin_service import ClientService, request_timeout
 from pubsubcache.xmpp.plugin_stanzas import Pages, iq_error, items_result
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 READS = ("get_items", "get_item")
 #: Methods that change a node. Of the first two it is known which items; after the others the node is compared.

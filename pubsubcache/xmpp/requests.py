@@ -12,11 +12,13 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher.base import MatcherBase
 
 from pubsubcache.conf import settings
-from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, service_error
+from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, TooLarge, service_error
 from pubsubcache.xmlform import split_tag
+from pubsubcache.xmlparse import XML, XMLNS
 from pubsubcache.xmpp.turns import Turns
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
+_NOT_IN_NAMESPACE = re.compile('["&<}]')  # slixmpp writes namespaces as they are
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -24,7 +26,7 @@ class _Answer(MatcherBase):
     """Matches the answers to the requests of `criteria`."""
 
     def match(self, xml: StanzaBase) -> bool:
-        return xml.name == "iq" and xml["type"] in ("result", "error") and self._criteria.awaits(xml)
+        return bool(self._criteria.awaits(xml.xml))
 
 
 class _NoAnswer(ServiceUnreachable):
@@ -70,9 +72,9 @@ class Requests:
     async def send(self, kind: str, to: str, payload: Element) -> Element:
         """Send an IQ of the type `kind` and return the `<iq/>` that answers it.
 
-        Raises `ServiceError` when it is an error, `ServiceUnreachable` when there is no turn or no answer within
-        `IQ_TIMEOUT`, when the connection is lost meanwhile and at once for a silent service, and `InvalidRequest`
-        when it cannot be said in XML or `to` is not a JID.
+        Raises `ServiceError` when it is an error, `TooLarge` when it is over `MAX_STANZA_SIZE`, `ServiceUnreachable`
+        when there is no turn or no answer within `IQ_TIMEOUT`, when the connection is lost meanwhile and at once for a
+        silent service, and `InvalidRequest` when it cannot be said in XML or `to` is not a JID.
         """
         _check(payload)
         try:
@@ -123,13 +125,22 @@ class Requests:
             return frozenset({to.full, "", own.bare, own.domain, own.full})
         return frozenset({to.full})
 
-    def awaits(self, stanza: StanzaBase) -> bool:
+    def awaits(self, stanza: Element) -> bool:
         """Whether `stanza` answers one of our requests, and comes from whom it was sent to."""
-        request = self._pending.get(stanza["id"])
+        if stanza.tag != f"{{{self._client.default_ns}}}iq" or stanza.get("type") not in ("result", "error"):
+            return False
+        request = self._pending.get(stanza.get("id", ""))
         try:
-            return request is not None and JID(stanza.xml.get("from", "")).full in request.senders
+            return request is not None and JID(stanza.get("from", "")).full in request.senders
         except InvalidJID:
             return False
+
+    def skipped(self, stanza: Element, reason: str) -> None:
+        """Fail the request that `stanza` answers, if there is one, with `TooLarge`."""
+        if self.awaits(stanza):
+            request = self._pending.pop(stanza.get("id", ""))
+            if not request.answer.done():
+                request.answer.set_exception(TooLarge(reason))
 
     def _answered(self, stanza: StanzaBase) -> None:
         request = self._pending.pop(stanza["id"])
@@ -139,8 +150,11 @@ class Requests:
 
 
 def _check(payload: Element) -> None:
-    """Raise `InvalidRequest` when `payload` holds a character that XML has not: it would end the stream."""
+    """Raise `InvalidRequest` for what would end the stream, as XML or slixmpp has no way to write it."""
     for element in payload.iter():
+        namespace = split_tag(element.tag)[0]
+        if namespace in (XML, XMLNS) or _NOT_IN_NAMESPACE.search(namespace):
+            raise InvalidRequest(f"The namespace {namespace!r} cannot be sent.")
         for text in (element.text, element.tail, *element.attrib.values()):
             if text and (found := _NOT_XML.search(text)):
                 raise InvalidRequest(f"The character U+{ord(found[0]):04X} cannot be sent in XML.")
@@ -158,7 +172,7 @@ def stanza_error(stanza: Element) -> ServiceError:
         if namespace != STANZAS:
             own = f"{name} {child.get('feature', '')}".strip()
         elif name == "text":
-            words = (child.text or "").strip()[:500]
+            words = (child.text or "").strip()
         else:
             condition = name
     return service_error(condition, ": ".join(part for part in (own, words) if part))

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 
 from slixmpp import InvalidJID
 
+from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
 from pubsubcache.jid import account
@@ -26,7 +27,7 @@ from pubsubcache.xmpp.notifications import parse_message
 
 __all__ = ["Login", "Session", "SessionStatus", "open_session"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 State = Literal["offline", "connecting", "online", "auth_failed", "error"]
 STOP_TIMEOUT = 5.0

@@ -1,33 +1,41 @@
-"""The XML stream with bounds on what the other side may send (RFC 6120, 11 and 13)."""
+"""The XML stream with bounds on what the other side may send (RFC 6120, 11 and 13).
+
+What a server relays of strangers never ends the stream: a stanza is skipped when it is too large or when handling it
+fails. What the server itself gets wrong does end it.
+"""
 
 import re
-import xml.etree.ElementTree as ET
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from slixmpp import ClientXMPP
 
+from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
+from pubsubcache.xmlform import XML, split_tag
+from pubsubcache.xmlparse import Event, Refused, StanzaParser, XmlError
+
+logger = get_logger(__name__)
 
 _PROLOG = re.compile(rb"^(?:\s+|<\?[^>]*\?>)*")
 _TAG = re.compile(rb"<[A-Za-z_]")
 MAX_PROLOG = 4096
+STANZAS = ("message", "presence", "iq")
+WRAPPING = 16  # elements that an item may be nested in within its stanza
 
 
 class GuardedStream(ClientXMPP):
     """A client stream that ends when the server sends what no server may.
 
-    A document type definition, XML that is not well-formed, or a stanza longer than `MAX_STANZA_SIZE` while it is
-    still being received. `stream_refused` is called with the reason.
+    That is a document type definition, XML that is not well-formed, or a stanza that goes on far beyond
+    `MAX_STANZA_SIZE`. `stream_refused` is then called with the reason.
     """
 
     def init_parser(self) -> None:
         """Begin a new XML document, as after TLS and after authentication."""
-        self.xml_depth = 0
-        self.xml_root = None
-        self.parser = ET.XMLPullParser(("start", "end"))
+        # An item that is cut at this depth is still deeper than items may be, and so refused by itself.
+        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, settings.MAX_ITEM_DEPTH + WRAPPING)
         self._prolog: bytes | None = b""
-        self._unfinished = 0
 
     def data_received(self, data: bytes | str) -> None:
         """Parse what has come from the socket and dispatch each stanza that it completes."""
@@ -35,16 +43,18 @@ class GuardedStream(ClientXMPP):
             return
         octets = data.encode() if isinstance(data, str) else data
         self.received_at = self.loop.time()
-        self._unfinished += len(octets)
         if self._prolog is not None and not (octets := self._without_dtd(octets)):
             return
+        parser = self.parser
+        parser.limit = settings.MAX_STANZA_SIZE
         try:
-            self._parse(octets)
-        except ET.ParseError as error:
-            self.stream_refused("not-well-formed", f"the server sent XML that is not well-formed ({error})")
-            return
-        if self._unfinished > (limit := settings.MAX_STANZA_SIZE):
-            self.stream_refused("policy-violation", f"the server sent a stanza longer than {limit} bytes")
+            for event in parser.feed(octets):
+                if self._handle_event(event) or self.parser is not parser:
+                    return
+        except XmlError as error:
+            self._refuse("not-well-formed", f"the server sent XML that is not well-formed ({error})")
+        except Refused as error:
+            self._refuse("policy-violation", f"the server sent {error}")
 
     def _without_dtd(self, octets: bytes) -> bytes:
         """Return what may be parsed of the beginning of a document: nothing before its first tag is in sight.
@@ -62,34 +72,69 @@ class GuardedStream(ClientXMPP):
             self.stream_refused("invalid-xml", "the server does not speak XMPP")
         return b""
 
-    def _parse(self, octets: bytes) -> None:
-        parser: Any = self.parser
-        parser.feed(octets)
-        for event, element in parser.read_events():
-            if event == "start":
-                self._element_started(element)
-            elif self._element_ended(element) or self.parser is not parser:
-                return
-
-    def _element_started(self, element: Element) -> None:
-        if self.xml_depth == 0:
-            self.xml_root = element
-            self.start_stream_handler(element)  # type: ignore[no-untyped-call]
-        self.xml_depth += 1
-
-    def _element_ended(self, element: Element) -> bool:
-        """Dispatch the element when it is a stanza. Returns whether the stream has ended."""
-        self.xml_depth -= 1
-        if self.xml_depth == 0:
-            self.disconnect_reason = "End of stream"
-            self.abort()
-            return True
-        if self.xml_depth == 1:
-            self._unfinished = 0
-            self._spawn_event(element)
-            if self.xml_root is not None:
-                self.xml_root.clear()
+    def _handle_event(self, event: Event) -> bool:
+        """Act on what the parser found. Returns whether the stream has ended."""
+        kind, element = event
+        match kind:
+            case "open":
+                self.start_stream_handler(element)  # type: ignore[no-untyped-call]
+            case "stanza":
+                self._dispatch(element)
+            case "skipped":
+                return self._skip(element)
+            case "close":
+                self.disconnect_reason = "End of stream"
+                self.abort()
+                return True
         return False
+
+    def _dispatch(self, stanza: Element) -> None:
+        if self._is_stanza(stanza):
+            self.stanza_received()
+        # slixmpp writes the attributes of a request back in its answer, and namespaces without escaping them.
+        for key in [key for key in stanza.attrib if split_tag(key)[0] not in ("", XML)]:
+            del stanza.attrib[key]
+        try:
+            self._spawn_event(stanza)
+        except Exception:
+            logger.exception("A stanza from %s was skipped, as handling it failed.", _sender(stanza))
+            self._answer_error(stanza, "internal-server-error")
+
+    def _skip(self, stanza: Element) -> bool:
+        """Skip a stanza over the limit. Returns whether that ended the stream."""
+        limit = f"{settings.MAX_STANZA_SIZE} bytes"
+        if not self._is_stanza(stanza):
+            self.stream_refused("policy-violation", f"the server sent an element longer than {limit}")
+            return True
+        self.stanza_received()
+        logger.warning("A stanza from %s was skipped: it is longer than %s.", _sender(stanza), limit)
+        self._answer_error(stanza, "not-acceptable")
+        self.stanza_skipped(stanza, f"The answer is longer than {limit}.")
+        return False
+
+    def _refuse(self, condition: str, reason: str) -> None:
+        """End the stream, with the stanza that is the reason counted as handled: it must not come again."""
+        stanza = self.parser.unfinished
+        if not self.parser.skipping and (stanza is None or self._is_stanza(stanza)):
+            self.stanza_received()
+        self.stream_refused(condition, reason)
+
+    def _answer_error(self, stanza: Element, condition: str) -> None:
+        if split_tag(stanza.tag) == (self.default_ns, "iq") and stanza.get("type") in ("get", "set") and self.bound:
+            make: Any = self.make_iq_error
+            make(stanza.get("id", ""), "cancel", condition, ito=stanza.get("from", "")).send()
+
+    def _is_stanza(self, element: Element) -> bool:
+        namespace, name = split_tag(element.tag)
+        return namespace == self.default_ns and name in STANZAS
+
+    def stanza_received(self) -> None:
+        """Count a message, presence or IQ as handled (XEP-0198), be it handled, skipped or refused."""
+        raise NotImplementedError
+
+    def stanza_skipped(self, stanza: Element, reason: str) -> None:
+        """Take note of a stanza of which only the start tag was kept. `reason` is a sentence for people."""
+        raise NotImplementedError
 
     def stream_refused(self, condition: str, reason: str) -> None:
         """End the stream with a stream error. `reason` is a clause for people."""
@@ -99,3 +144,7 @@ class GuardedStream(ClientXMPP):
         """Write to the socket; once the connection is lost there is nobody to write to, and nobody to tell."""
         if self.transport is not None:
             super().send_raw(data)
+
+
+def _sender(stanza: Element) -> str:
+    return one_line(stanza.get("from") or "the server", 200)

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
+from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, TooLarge, UntrustedServer
 from pubsubcache.types import ItemsRequest, NodeAddress, Publish, PubsubEvent
 from pubsubcache.xmpp.session import Login, Session, SessionStatus, open_session
 from tests.servers.xmpp import XmppServer
@@ -306,7 +306,7 @@ async def test_a_silent_connection_is_noticed(xmpp_server: XmppServer, proxy: Pr
         await run.until_online(2)
 
 
-async def test_a_stanza_over_the_bound_ends_the_stream(
+async def test_an_answer_over_the_bound_is_refused_and_the_session_stays(
     xmpp_server: XmppServer, node: NodeAddress, settings: Any
 ) -> None:
     async with open_session(xmpp_server.login("bob")) as bob:
@@ -315,10 +315,11 @@ async def test_a_stanza_over_the_bound_ends_the_stream(
         await bob.publish(node, entry("x"), "last")  # which ejabberd sends at a login
     async with watched(xmpp_server.login("alice")) as run:
         await run.until_online(1)
-        settings.PUBSUBCACHE_MAX_STANZA_SIZE = 100_000
-        with pytest.raises(ServiceUnreachable, match="longer than 100000 bytes"):
+        settings.PUBSUBCACHE_MAX_STANZA_SIZE = 150_000
+        with pytest.raises(TooLarge, match="longer than 150000 bytes"):
             await run.session.get_items(node, ItemsRequest())
-        assert not (await run.until_online(2)).resumed
+        assert (await run.session.get_items(node, ItemsRequest(item_ids=("last",)))).items
+        assert [status.state for status in run.statuses] == ["connecting", "online"]
 
 
 async def test_stopping_is_safe_at_any_point(xmpp_server: XmppServer) -> None:

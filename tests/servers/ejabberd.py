@@ -49,6 +49,7 @@ modules:
   mod_carboncopy: {}
   mod_disco: {}
   mod_http_api: {}
+  mod_offline: {}
   mod_ping: {}
   mod_privacy: {}
   mod_private: {}

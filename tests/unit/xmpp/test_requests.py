@@ -19,6 +19,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.boundjid = JID("alice@example.org/x")
+        self.default_ns = "jabber:client"
         self.silent: set[str] = set()
         self.sent: list[str] = []
         self._number = 0

@@ -1,0 +1,293 @@
+"""What strangers send through real servers: no stanza ends the session of who receives it."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+
+from pubsubcache.exceptions import ServiceError, ServiceUnreachable
+from pubsubcache.types import NodeAddress
+from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT
+from pubsubcache.xmpp import session as session_module
+from pubsubcache.xmpp.session import Login, Session, open_session
+from tests.acceptance.site import Site, entry, make_node
+from tests.acceptance.test_xmpp_session import HEADER, Proxy, Watched, bad_server, refusal, watched
+from tests.servers.xmpp import XmppServer
+
+ODD = {
+    "brace": '<x xmlns="urn:a}b"/>',
+    "brace in a prefix": '<p:x xmlns:p="urn:a}b" p:y="1"/>',
+    "braces alone": '<x xmlns="}{"><y xmlns="}"/></x>',
+    "xml prefix": "<xml:x/>",
+    "xml namespace": '<x xmlns="http://www.w3.org/XML/1998/namespace"/>',
+    "xmlns namespace": '<x xmlns="http://www.w3.org/2000/xmlns/"/>',
+    "undeclared prefix": "<p:x p:y='1'/>",
+    "two colons": "<a:b:c/>",
+    "same attribute twice": '<x xmlns:p="urn:1" xmlns:q="urn:1" p:y="1" q:y="2"/>',
+    "forged end tag": "<x xmlns='urn:a\"/>&lt;/message>'/>",
+}
+
+
+# Prosody's SQL storage writes these so that it cannot read them again, and fails each time that it tries.
+UNREADABLE = {"prosody": {"xml prefix", "xml namespace"}}
+
+
+def storable(server: XmppServer) -> dict[str, str]:
+    """Return the odd elements without those that break the server itself once they are stored."""
+    return {name: odd for name, odd in ODD.items() if name not in UNREADABLE.get(server.name, set())}
+
+
+@pytest.fixture(autouse=True)
+def impatient(settings: Any) -> None:
+    settings.PUBSUBCACHE_RECONNECT_DELAY = 0.05
+    settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.2
+
+
+def message(to: str, name: str, inner: str = "") -> str:
+    """Return a chat message that the session reports as an event of the node `name`."""
+    event = f"<event xmlns='{PUBSUB_EVENT}'><items node='{name}'><item id='1'>{inner}</item></items></event>"
+    return f"<message to='{to}' type='chat'><body>hi</body>{event}</message>"
+
+
+async def is_relayed(server: XmppServer, xml: str) -> bool:
+    """Send `xml` as it is from a session of bob's own; return whether the server took it."""
+    async with open_session(server.login("bob")) as bob:
+        write(bob, xml)
+        try:
+            await bob.get_features(server.domain)
+        except ServiceUnreachable:
+            return False
+    return True
+
+
+def write(session: Session, xml: str) -> None:
+    assert session._client is not None
+    session._client.send_raw(xml)
+
+
+async def relayed(server: XmppServer, unique: str, elements: dict[str, str]) -> set[str]:
+    """Send alice odd messages; return the names of the nodes in those that the server took."""
+    names = {f"{unique} {name}": odd for name, odd in elements.items()}
+    return {name for name, odd in names.items() if await is_relayed(server, message(server.jid("alice"), name, odd))}
+
+
+def seen(run: Watched) -> list[str]:
+    return [event.node for event in run.events]
+
+
+def onlines(run: Watched) -> int:
+    return sum(status.state == "online" for status in run.statuses)
+
+
+async def still_up(run: Watched, server: XmppServer) -> None:
+    """Assert that the session answers, and take in what the server sent it before."""
+    assert await run.session.get_features(server.pubsub)
+
+
+async def test_odd_messages_leave_the_session_up(xmpp_server: XmppServer) -> None:
+    unique = uuid.uuid4().hex
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until_online(1)
+        names = await relayed(xmpp_server, unique, ODD)
+        assert f"{unique} brace" in names
+        await run.until(lambda: names <= set(seen(run)))
+        await still_up(run, xmpp_server)
+        assert onlines(run) == 1
+
+
+async def test_odd_messages_kept_for_later_are_delivered_once(xmpp_server: XmppServer) -> None:
+    unique = uuid.uuid4().hex
+    names = await relayed(xmpp_server, unique, storable(xmpp_server))
+    assert f"{unique} brace" in names
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until(lambda: names <= set(seen(run)))
+        await still_up(run, xmpp_server)
+        assert onlines(run) == 1
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until_online(1)
+        await still_up(run, xmpp_server)
+        assert not names & set(seen(run))
+
+
+async def test_odd_items_are_kept_as_the_service_has_them(site: Site, client: Any) -> None:
+    bob = await client(site.server)
+    address = await make_node(bob, site.server)
+    await bob.publish(address, entry("First"), "first")
+    assert await is_relayed(site.server, publishing(address, "listed", ODD["brace"]))
+    await site.cached(address)
+    for number, odd in enumerate(storable(site.server).values()):
+        await is_relayed(site.server, publishing(address, f"notified-{number}", odd))
+    await bob.publish(address, entry("Last"), "last")
+    await site.converged(address)
+    names = await site.names(address)
+    assert {"first", "listed", "notified-0", "last"} <= set(names)
+    [item] = (await site.read(address, item_ids=["notified-0"])).items
+    assert item.payload is not None
+    assert item.payload.tag == "{urn:a}b}x"
+
+
+def publishing(address: NodeAddress, item_id: str, payload: str) -> str:
+    items = f"<publish node='{address.name}'><item id='{item_id}'>{payload}</item></publish>"
+    return f"<iq type='set' id='p' to='{address.service}'><pubsub xmlns='{PUBSUB}'>{items}</pubsub></iq>"
+
+
+@pytest.fixture
+def small(settings: Any) -> Iterator[int]:
+    """A bound on stanzas that servers' own stay below."""
+    settings.PUBSUBCACHE_MAX_STANZA_SIZE = 30_000
+    return settings.PUBSUBCACHE_MAX_STANZA_SIZE
+
+
+async def test_a_message_over_the_bound_is_skipped(
+    xmpp_server: XmppServer, small: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    unique = uuid.uuid4().hex
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until_online(1)
+        assert await is_relayed(xmpp_server, message(xmpp_server.jid("alice"), f"{unique} big", "x" * 2 * small))
+        assert await is_relayed(xmpp_server, message(xmpp_server.jid("alice"), f"{unique} small"))
+        await run.until(lambda: f"{unique} small" in seen(run))
+        assert f"{unique} big" not in seen(run)
+        assert onlines(run) == 1
+    [line] = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
+    assert f"A stanza from {xmpp_server.jid('bob')}" in line
+
+
+@pytest.mark.parametrize("is_online", [True, False], ids=["online", "offline"])
+async def test_a_message_that_ends_the_stream_does_so_once(
+    xmpp_server: XmppServer, small: int, is_online: bool
+) -> None:
+    """Far over the bound it ends the stream, and the server does not deliver it again."""
+    poison = message(xmpp_server.jid("alice"), "poison", "x" * 6 * small)
+    if not is_online:
+        assert await is_relayed(xmpp_server, poison)
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until_online(1)
+        if is_online:
+            assert await is_relayed(xmpp_server, poison)
+        await run.until_online(2)
+        assert any("stanza longer than" in status.detail for status in run.statuses)
+        unique = uuid.uuid4().hex
+        assert await is_relayed(xmpp_server, message(xmpp_server.jid("alice"), unique))
+        await run.until(lambda: unique in seen(run))
+        await still_up(run, xmpp_server)
+        assert onlines(run) == 2
+
+
+async def test_a_request_that_is_skipped_is_answered(xmpp_server: XmppServer, small: int) -> None:
+    async with watched(xmpp_server.login("alice")) as run, open_session(xmpp_server.login("bob")) as bob:
+        await run.until_online(1)
+        assert run.session._client is not None
+        alice = run.session._client.boundjid.full
+        question = Element("{urn:example}question")
+        question.text = "x" * 2 * small
+        with pytest.raises(ServiceError, match="not-acceptable"):
+            await bob.ask("get", alice, question)
+        question.text = "short"
+        with pytest.raises(ServiceError, match="feature-not-implemented"):
+            await bob.ask("get", alice, question)
+        assert onlines(run) == 1
+
+
+async def test_a_request_cannot_write_into_our_answer(xmpp_server: XmppServer) -> None:
+    namespace = "http://www.w3.org/XML/1998/namespace}x=&quot;&quot;/>&lt;/stream:stream>"
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until_online(1)
+        assert run.session._client is not None
+        alice = run.session._client.boundjid.full
+        question = f"<iq type='get' id='1' to='{alice}' xmlns:p='{namespace}' p:y='1'><q xmlns='urn:q'/></iq>"
+        await is_relayed(xmpp_server, question)
+        await still_up(run, xmpp_server)
+        assert onlines(run) == 1
+
+
+async def test_a_message_whose_handling_fails_is_skipped_and_not_delivered_again(
+    xmpp_server: XmppServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unique = uuid.uuid4().hex
+    failed = []
+    parse = session_module.parse_message
+
+    def fail(stanza: Element, own: str) -> Any:
+        events = parse(stanza, own)
+        if any(event.node == f"{unique} bad" for event in events):
+            failed.append(stanza.get("from"))
+            raise ValueError("what a\nbug says")
+        return events
+
+    monkeypatch.setattr(session_module, "parse_message", fail)
+    async with (
+        Proxy(xmpp_server.host, xmpp_server.port) as proxy,
+        watched(xmpp_server.login("alice", port=proxy.port)) as run,
+    ):
+        await run.until_online(1)
+        assert await is_relayed(xmpp_server, message(xmpp_server.jid("alice"), f"{unique} bad"))
+        assert await is_relayed(xmpp_server, message(xmpp_server.jid("alice"), f"{unique} good"))
+        await run.until(lambda: f"{unique} good" in seen(run))
+        assert onlines(run) == 1
+        proxy.cut()
+        assert (await run.until_online(2)).resumed
+        await still_up(run, xmpp_server)
+        assert seen(run).count(f"{unique} good") == 1
+    assert len(failed) == 1
+    [record] = [record for record in caplog.records if "handling it failed" in record.getMessage()]
+    assert record.levelno == logging.ERROR
+    assert all(line.startswith("  ") for line in (record.exc_text or "").splitlines())
+
+
+NASTY = "refused&#10;2026-01-01 00:00:00 INFO forged&#13;&#x85;&#x202e;\u2028" + "x" * 6_000_000
+
+
+def assert_clean(text: str) -> None:
+    assert len(text) <= 1000
+    assert text.isprintable()
+    assert "refused 2026" in text
+
+
+async def test_an_error_text_is_one_bounded_line(xmpp_server: XmppServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with open_session(xmpp_server.login("alice")) as alice, open_session(xmpp_server.login("bob")) as bob:
+        assert bob._client is not None
+        own = bob._client.boundjid.full
+
+        def answer(stanza: Any) -> None:
+            condition = "<forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+            text = f"<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>{NASTY}</text>"
+            error = f"<error type='auth'>{condition}{text}</error>"
+            write(bob, f"<iq type='error' id='{stanza['id']}' to='{stanza['from']}'>{error}</iq>")
+
+        bob._client.register_handler(Callback("Evil", MatchXPath("{jabber:client}iq/{urn:evil}q"), answer))
+        with pytest.raises(ServiceError) as caught:
+            await alice.ask("get", own, Element("{urn:evil}q"))
+    assert caught.value.condition == "forbidden"
+    assert_clean(caught.value.text)
+    assert_clean(str(caught.value))
+
+
+async def test_a_stream_error_is_one_bounded_line(caplog: pytest.LogCaptureFixture) -> None:
+    namespace = "urn:ietf:params:xml:ns:xmpp-streams"
+    inner = f"<policy-violation xmlns='{namespace}'/><text xmlns='{namespace}'>{NASTY}</text>"
+    error = f"<stream:error>{inner}</stream:error></stream:stream>".encode()
+    async with bad_server(HEADER + error) as (port, _):
+        login = Login("alice@bad.test", "secret", host="127.0.0.1", port=port)
+        assert_clean(str(await refusal(login)))
+        async with watched(login) as run:
+            await run.until(lambda: any("policy-violation" in status.detail for status in run.statuses))
+        assert_clean(next(status.detail for status in run.statuses if status.detail))
+    for record in caplog.records:
+        if record.name.startswith("pubsubcache"):
+            assert len(record.getMessage()) <= 2000
+            assert record.getMessage().isprintable()
+
+
+async def test_waiting_requests_survive_odd_messages(xmpp_server: XmppServer) -> None:
+    async with watched(xmpp_server.login("alice")) as run:
+        await run.until_online(1)
+        asked = [asyncio.create_task(run.session.get_features(xmpp_server.pubsub)) for _ in range(20)]
+        await is_relayed(xmpp_server, message(xmpp_server.jid("alice"), "any", ODD["brace"]))
+        assert all(await asyncio.gather(*asked))
