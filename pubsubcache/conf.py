@@ -55,6 +55,7 @@ class Defaults:
     LEASE_TIMEOUT: float = 12.0  # an account whose worker was silent for so long is taken by another
     RPC_TIMEOUT: float = 60.0  # how long a web process waits for a worker's answer
     # Safety
+    CA_FOLDER: str = ""  # where staff may choose CA files of accounts; empty: only commands set any
     ENCRYPTION_KEY: str = ""  # for the accounts' passwords; empty: derived from SECRET_KEY
 
 
