@@ -6,6 +6,7 @@ import environ
 
 from project.secret_key import local_secret_key
 from pubsubcache import conf
+from pubsubcache.keys import channel_layer_keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
@@ -85,7 +86,12 @@ CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         # The layer waits 5 seconds for a message, which is also how long the client waits for any answer by default.
-        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 30}], "capacity": 1000},
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 30}],
+            "capacity": 1000,
+            # Whoever reaches Redis can then neither read items nor forge answers.
+            "symmetric_encryption_keys": channel_layer_keys(SECRET_KEY, SECRET_KEY_FALLBACKS),
+        },
     }
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}

@@ -1,16 +1,14 @@
 """A text field that is encrypted at rest."""
 
-import base64
 from functools import lru_cache
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings as django_settings
 from django.db import models
 
 from pubsubcache.conf import settings
+from pubsubcache.keys import derive
 
 
 class Undecryptable(str):
@@ -26,16 +24,7 @@ class Undecryptable(str):
 
 @lru_cache(maxsize=8)
 def _cipher(secrets: tuple[str, ...]) -> MultiFernet:
-    return MultiFernet(
-        [
-            Fernet(
-                base64.urlsafe_b64encode(
-                    HKDF(SHA256(), 32, salt=None, info=b"pubsubcache passwords").derive(secret.encode())
-                )
-            )
-            for secret in secrets
-        ]
-    )
+    return MultiFernet([Fernet(derive(secret, b"pubsubcache passwords")) for secret in secrets])
 
 
 def cipher() -> MultiFernet:

@@ -106,7 +106,7 @@ class Account(models.Model):
             elif not self.host:
                 errors["port"] = ValidationError(_("A port needs a host."))
         if errors:
-            raise ValidationError(errors)  # type: ignore[arg-type]
+            raise ValidationError(errors)
 
     def is_held(self, now: datetime | None = None) -> bool:
         """Whether a worker that is alive holds this account."""
