@@ -4,6 +4,7 @@ from pathlib import Path
 
 import environ
 
+from project.private import make_private
 from project.secret_key import local_secret_key
 from pubsubcache import conf
 from pubsubcache.keys import channel_layer_keys
@@ -17,6 +18,7 @@ env = environ.Env()
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var")))
 
 DEBUG = env.bool("DEBUG", default=False)
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.reports.UrlFilter"
 SECRET_KEY = env.str("SECRET_KEY", default="") or local_secret_key(DATA_DIR)
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=LOOPBACK_HOSTS)
@@ -80,6 +82,11 @@ elif not DATABASES["default"].get("CONN_MAX_AGE"):  # which DATABASE_URL may ask
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
         "pool", {"min_size": 1, "max_size": 20, "timeout": 5, "reconnect_timeout": 5}
     )
+
+SQLITE = Path(DATABASES["default"]["NAME"]) if DATABASES["default"]["ENGINE"].endswith("sqlite3") else None
+make_private(
+    DATA_DIR, ours=DATA_DIR == BASE_DIR / "var", database=SQLITE if SQLITE and SQLITE.parent == DATA_DIR else None
+)
 
 REDIS_URL = env.str("REDIS_URL", default="")
 CHANNEL_LAYERS = {

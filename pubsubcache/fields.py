@@ -5,9 +5,10 @@ from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-from pubsubcache.conf import settings
+from pubsubcache.conf import SHORT_KEY, is_too_short, settings
 from pubsubcache.keys import derive
 
 
@@ -28,11 +29,15 @@ def _cipher(secrets: tuple[str, ...]) -> MultiFernet:
 
 
 def cipher() -> MultiFernet:
-    """Return the cipher: encrypts with the first key, decrypts with any of the keys in use."""
-    secrets = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-    if settings.ENCRYPTION_KEY:
-        secrets = (settings.ENCRYPTION_KEY, *secrets)
-    return _cipher(secrets)
+    """Return the cipher: encrypts with the first key, decrypts with any of the keys in use.
+
+    Raises `ImproperlyConfigured` when the encryption key of the settings is too short.
+    """
+    if is_too_short(settings.ENCRYPTION_KEY):
+        raise ImproperlyConfigured(SHORT_KEY)
+    own = (settings.ENCRYPTION_KEY,) if settings.ENCRYPTION_KEY else ()
+    secret_keys = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    return _cipher((*own, *secret_keys, *settings.ENCRYPTION_KEY_FALLBACKS))
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
