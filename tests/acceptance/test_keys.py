@@ -6,18 +6,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.test import override_settings
 from redis.asyncio import Redis as Client
 
-from pubsubcache.keys import channel_layer_keys
 from pubsubcache.models import Account
 from pubsubcache.store import in_thread
 from tests.acceptance.site import Site, entry, make_node, new_name, publish_many
 from tests.servers.redis import Redis
 from tests.servers.xmpp import TestProsody
 
-NEW = "the key of from now on, which is as long as keys should be"
+OLD = "the key until now. It is as long as keys should be."
+NEW = "the key from now on. It is as long as keys should be."
 WORDS = "a-very-private-word"
 
 
@@ -27,9 +26,15 @@ async def site(prosody: TestProsody, redis_server: Redis, live_database: None) -
     prosody.start()
     redis_server.start()
     site = Site(prosody)
-    await site.add_account()
-    with override_settings(CHANNEL_LAYERS=redis_server.channel_layers):
+    with override_settings(SECRET_KEY=OLD, CHANNEL_LAYERS=layers_with(redis_server, OLD)):
+        await site.add_account()
         yield site
+
+
+def layers_with(server: Redis, *secret_keys: str) -> Any:
+    """The `CHANNEL_LAYERS` of a site with these secret keys, the first in use and the rest as fallbacks."""
+    with override_settings(SECRET_KEY=secret_keys[0], SECRET_KEY_FALLBACKS=secret_keys[1:]):
+        return server.channel_layers
 
 
 @pytest.fixture
@@ -40,7 +45,8 @@ def worker(start_manage: Callable[..., Any], redis_server: Redis) -> Callable[..
         def is_held() -> bool:
             return Account.objects.get().is_online()
 
-        return await in_thread(start_manage)("pubsub_worker", env={"REDIS_URL": redis_server.url, **env}, ready=is_held)
+        given = {"REDIS_URL": redis_server.url, "SECRET_KEY": OLD, **env}
+        return await in_thread(start_manage)("pubsub_worker", env=given, ready=is_held)
 
     return start
 
@@ -78,46 +84,35 @@ async def test_nothing_private_can_be_read_in_redis(site: Site, redis_server: Re
 
 
 async def test_password_under_the_old_key_is_used_by_a_worker_with_the_new_one(
-    site: Site, client: Any, worker: Any
+    site: Site, redis_server: Redis, client: Any, worker: Any
 ) -> None:
     """First all processes learn the new key as a fallback, then each changes over, in any order."""
-    old = settings.SECRET_KEY
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 3)
-    await worker(SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=old)
-    layers = site_layers(old, [NEW], settings.CHANNEL_LAYERS)
-    with override_settings(SECRET_KEY_FALLBACKS=[NEW], CHANNEL_LAYERS=layers):
+    await worker(SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=OLD)
+    with override_settings(SECRET_KEY_FALLBACKS=[NEW], CHANNEL_LAYERS=layers_with(redis_server, OLD, NEW)):
         assert len((await site.read(address, use_cache=False)).items) == 3
 
 
-async def test_password_under_the_new_key_is_used_by_a_worker_with_the_old_one(
-    site: Site, client: Any, worker: Any
+async def test_password_under_the_new_key_is_used_by_a_running_worker_with_the_old_one(
+    site: Site, redis_server: Redis, client: Any, worker: Any
 ) -> None:
     """The password is stored anew by a process that has changed over, while a worker runs that has not."""
-    old = settings.SECRET_KEY
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 3)
-    layers = site_layers(NEW, [old], settings.CHANNEL_LAYERS)
-    running = await worker(SECRET_KEY=old, SECRET_KEY_FALLBACKS=NEW)
-    with override_settings(SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=[old], CHANNEL_LAYERS=layers):
+    await worker(SECRET_KEY_FALLBACKS=NEW)
+    layers = layers_with(redis_server, NEW, OLD)
+    with override_settings(SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=[OLD], CHANNEL_LAYERS=layers):
         account = await site.account()
         await in_thread(account.save)(update_fields=["password"])
         await in_thread(Account.objects.update)(enabled=False)
         await site.until(is_free)
         await in_thread(Account.objects.update)(enabled=True)
         await site.until(site.is_online)
-        assert running.running
         assert len((await site.read(address, use_cache=False)).items) == 3
 
 
 async def is_free() -> bool:
     return not (await in_thread(Account.objects.get)()).worker
-
-
-def site_layers(first: str, fallbacks: list[str], layers: Any) -> Any:
-    """`layers` with the keys that these secrets give."""
-    layer = layers["default"]
-    config = {**layer["CONFIG"], "symmetric_encryption_keys": channel_layer_keys(first, fallbacks)}
-    return {"default": {**layer, "CONFIG": config}}

@@ -145,3 +145,19 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     for model in ("account", "pubsubnode", "pubsubitem"):
         visitor.browser.get(f"{visitor.address}/admin/pubsubcache/{model}/")
         assert visitor.browser.execute_script(TOO_WIDE) <= 1
+
+
+def test_staff_who_change_the_host_are_asked_for_the_password(visitor: Visitor) -> None:
+    of = account(password="stored")
+    visitor.log_in("admin")
+    visitor.browser.get(f"{visitor.address}/admin/pubsubcache/account/{of.pk}/change/")
+    assert "A changed connection needs it." in visitor.text(".field-new_password .help")
+    assert "can only be set by commands" in visitor.text(".field-ca_file .help")
+    visitor.browser.find_element(By.NAME, "host").send_keys("xmpp.example.org")
+    visitor.press("[name=_save]")
+    assert "Enter the password again" in visitor.text(".field-new_password .errorlist")
+    assert visitor.browser.find_element(By.NAME, "host").get_attribute("value") == "xmpp.example.org"
+    visitor.browser.find_element(By.NAME, "new_password").send_keys("entered")
+    visitor.press("[name=_save]")
+    of.refresh_from_db()
+    assert (of.host, of.password) == ("xmpp.example.org", "entered")

@@ -13,7 +13,23 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[3] / "project/setup/packages.sh"
-TOOLS = ("cat", "chmod", "cp", "flock", "grep", "mkdir", "mv", "readlink", "rm", "rmdir", "sed", "sh", "tr", "touch", "true")
+TOOLS = (
+    "cat",
+    "chmod",
+    "cp",
+    "flock",
+    "grep",
+    "mkdir",
+    "mv",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "sh",
+    "tr",
+    "touch",
+    "true",
+)
 APT_GET = """\
 for word in "$@"; do
     case $word in
