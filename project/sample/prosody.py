@@ -115,10 +115,10 @@ class Prosody(PrivateServer):
         self.user = None
         if os.geteuid() == 0:
             give(self.folder, "root")
-        user = user_for(self.folder, "prosody", "nobody")
+        runs_as = user_for(self.folder, "prosody", "nobody")
         settings = CONFIG.substitute(
             folder=self.folder,
-            run_as_root="false" if user else "true",
+            run_as_root="false" if runs_as else "true",
             port=self.port,
             domain=self.domain,
             component=self.pubsub,
@@ -131,9 +131,9 @@ class Prosody(PrivateServer):
         # The mode stays with the file; without it every published item would wait for the disk several times.
         with closing(sqlite3.connect(self.folder / "prosody.sqlite")) as database:
             database.execute("PRAGMA journal_mode=WAL")
-        if user:
-            give(self.folder, user)
-            self.user = user
+        if runs_as:
+            give(self.folder, runs_as)
+            self.user = runs_as
 
 
 def _encoded(name: str) -> str:
