@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from project.sample.prosody import Prosody
@@ -224,7 +225,7 @@ def main() -> int:
     try:
         django.setup()
         run()
-    except CannotRun as error:
+    except (CannotRun, ImproperlyConfigured) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import environ
 
+from project.private import make_private
 from project.secret_key import local_secret_key
 from pubsubcache import conf
+from pubsubcache.keys import channel_layer_keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
@@ -16,6 +18,7 @@ env = environ.Env()
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var")))
 
 DEBUG = env.bool("DEBUG", default=False)
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.reports.UrlFilter"
 SECRET_KEY = env.str("SECRET_KEY", default="") or local_secret_key(DATA_DIR)
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=LOOPBACK_HOSTS)
@@ -80,12 +83,22 @@ elif not DATABASES["default"].get("CONN_MAX_AGE"):  # which DATABASE_URL may ask
         "pool", {"min_size": 1, "max_size": 20, "timeout": 5, "reconnect_timeout": 5}
     )
 
+SQLITE = Path(DATABASES["default"]["NAME"]) if DATABASES["default"]["ENGINE"].endswith("sqlite3") else None
+make_private(
+    DATA_DIR, ours=DATA_DIR == BASE_DIR / "var", database=SQLITE if SQLITE and SQLITE.parent == DATA_DIR else None
+)
+
 REDIS_URL = env.str("REDIS_URL", default="")
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         # The layer waits 5 seconds for a message, which is also how long the client waits for any answer by default.
-        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 30}], "capacity": 1000},
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 30}],
+            "capacity": 1000,
+            # Whoever reaches Redis can then neither read items nor forge answers.
+            "symmetric_encryption_keys": channel_layer_keys(SECRET_KEY, SECRET_KEY_FALLBACKS),
+        },
     }
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}

@@ -2,6 +2,7 @@
 
 - `pubsubcache.E001`: a PUBSUBCACHE_* setting is of the wrong type, or too small.
 - `pubsubcache.E002`: SQLite without FTS5.
+- `pubsubcache.E003`: the encryption key is too short.
 - `pubsubcache.W001`: SQLite without IMMEDIATE transactions.
 - `pubsubcache.W002`: nodes refer to an analyser that no app registers (only with `--database`).
 - `pubsubcache.W003`: the full text index is of another language than the settings say (only with `--database`).
@@ -14,7 +15,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 from pubsubcache.analysers import registry
-from pubsubcache.conf import LEAST, PREFIX, Defaults, names, settings
+from pubsubcache.conf import LEAST, PREFIX, SHORT_KEY, Defaults, is_too_short, names, settings
 from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
 from pubsubcache.models import PubsubNode
 
@@ -30,10 +31,22 @@ def check_settings(app_configs: Sequence[Any] | None, **options: Any) -> list[Ch
             reason = f"is to be of the type {type(default).__name__}, not {type(value).__name__}."
         elif _is_number(value) and value < (least := LEAST.get(name, 1 if isinstance(default, int) else 0)):
             reason = f"is to be at least {least}, not {value!r}."
+        elif isinstance(value, list) and not all(isinstance(member, str) for member in value):
+            reason = "is to be a list of texts."
         else:
             continue
         messages.append(Error(f"{PREFIX}{name} {reason}", hint=f"Its default is {default!r}.", id="pubsubcache.E001"))
     return messages
+
+
+@register("pubsubcache")
+def check_encryption_key(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
+    """Check that the passwords' key cannot be guessed."""
+    key = settings.ENCRYPTION_KEY
+    if not isinstance(key, str) or not is_too_short(key):
+        return []
+    hint = "Then encrypt the passwords anew, as the README says under Accounts and security."
+    return [Error(SHORT_KEY, hint=hint, id="pubsubcache.E003")]
 
 
 def _is_number(value: Any) -> bool:

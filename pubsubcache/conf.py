@@ -14,6 +14,11 @@ PREFIX = "PUBSUBCACHE_"
 YES = ("1", "true", "yes", "on", "y", "t", "ok")
 NO = ("0", "false", "no", "off", "n", "f")
 LEAST = {"MIGRATE_BACKUPS": 0}  # other whole numbers are at least 1
+MIN_KEY_LENGTH = 32  # characters of the encryption key
+SHORT_KEY = (
+    f"{PREFIX}ENCRYPTION_KEY has fewer than {MIN_KEY_LENGTH} characters. Move it to "
+    f"{PREFIX}ENCRYPTION_KEY_FALLBACKS, which still decrypts, and set a longer one."
+)
 
 
 class Defaults:
@@ -63,7 +68,9 @@ class Defaults:
     LEASE_TIMEOUT: float = 12.0  # an account whose worker was silent for so long is taken by another
     RPC_TIMEOUT: float = 60.0  # how long a web process waits for a worker's answer
     # Safety
+    CA_FOLDER: str = ""  # where staff may choose CA files of accounts; empty: only commands set any
     ENCRYPTION_KEY: str = ""  # for the accounts' passwords; empty: derived from SECRET_KEY
+    ENCRYPTION_KEY_FALLBACKS: list[str] = []  # keys of before, which only decrypt
 
 
 class Settings(Defaults):
@@ -114,6 +121,15 @@ def _bool(text: str) -> bool:
     return word in YES
 
 
+def _list(text: str) -> list[str]:
+    return [member for member in text.split(",") if member]
+
+
+def is_too_short(key: str) -> bool:
+    """Whether `key` is too short for an encryption key; an empty one is none."""
+    return 0 < len(key) < MIN_KEY_LENGTH
+
+
 # environ's own casts take any word for False, and find a number in any text.
-_CASTS: dict[type, Callable[[str], Any]] = {bool: _bool, int: int, float: float, str: str}
+_CASTS: dict[type, Callable[[str], Any]] = {bool: _bool, int: int, float: float, str: str, list: _list}
 _KINDS = {bool: "true or false", int: "a whole number, large enough", float: "a number of at least 0", str: "a text"}

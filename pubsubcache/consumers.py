@@ -5,9 +5,8 @@ answered by tasks of their own, whose number is bounded in all and for each serv
 """
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
@@ -76,7 +75,25 @@ _desk = _Desk()
 
 
 class PubsubConsumer(AsyncConsumer):  # type: ignore[misc]
-    """Answers for the sessions of this process."""
+    """Answers for the sessions of this process. No message ends it: those that wait in its queue would be lost."""
+
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[dict[str, Any]]], send: Any) -> None:
+        """Handle messages until cancelled; only the workers' channels lead here, no channel of its own."""
+        while True:
+            await self.dispatch(await receive())
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Handle a message; drop one of an unknown type or of another shape."""
+        match message:
+            case {"type": "pubsub.wake"}:
+                await self.pubsub_wake(message)
+            case {
+                "type": "pubsub.request", "reply": str(), "account": str(), "method": str(), "service": str(),
+                "node": str(), "argument": str(),
+            }:  # fmt: skip
+                await self.pubsub_request(message)
+            case _:
+                rpc.dropped.add("its type or its fields are unknown")
 
     async def pubsub_request(self, message: dict[str, Any]) -> None:
         """Start to answer a request of `rpc.RemoteService`."""
@@ -120,13 +137,12 @@ async def _perform(message: dict[str, Any]) -> Any:
     if method not in rpc.METHODS:
         raise InvalidRequest(f"There is no request {method!r}.")
     address = NodeAddress(message["service"], message["node"])
-    argument = json.loads(message["argument"])
     if method == "get_items":
-        return _encode(await service.get_items(address, rpc.decode_request(argument)))
+        return _encode(await service.get_items(address, rpc.decode_request(message["argument"])))
     if method == "get_subscriptions":
         return _encode(await service.get_subscriptions(address.service, address.name or None))
     if method == "unsubscribe":
-        return await service.unsubscribe(address, argument or "")
+        return await service.unsubscribe(address, rpc.decode_subid(message["argument"]))
     return _encode(await getattr(service, method)(address))
 
 

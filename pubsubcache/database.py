@@ -47,7 +47,7 @@ def prepare(alias: str = DEFAULT_DB_ALIAS) -> list[str]:
     Raises `MigrationsPending` when that is needed and `AUTO_MIGRATE` forbids it, or when the database
     belongs to a newer version of the application.
     """
-    _make_folder(alias)
+    _make_private(alias)
     if newer := unknown(alias):
         raise MigrationsPending(f"The database is of a newer version, which applied {', '.join(newer)}.")
     if not unapplied(alias):
@@ -74,9 +74,11 @@ def _sqlite_path(alias: str) -> Path | None:
     return Path(name)
 
 
-def _make_folder(alias: str) -> None:
-    if (path := _sqlite_path(alias)) is not None:
+def _make_private(alias: str) -> None:
+    """Make a SQLite database that is not there, for its owner alone; SQLite gives the files beside it the same mode."""
+    if (path := _sqlite_path(alias)) is not None and not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
 
 
 @contextmanager
@@ -91,7 +93,9 @@ def _lock(alias: str) -> Iterator[None]:
             finally:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK_NUMBER])
     elif (path := _sqlite_path(alias)) is not None:
-        with path.with_name(path.name + ".lock").open("w") as file:
+        lock = path.with_name(path.name + ".lock")
+        lock.touch(mode=0o600)
+        with lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     else:

@@ -1,16 +1,15 @@
 """A text field that is encrypted at rest."""
 
-import base64
 from functools import lru_cache
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-from pubsubcache.conf import settings
+from pubsubcache.conf import SHORT_KEY, is_too_short, settings
+from pubsubcache.keys import derive
 
 
 class Undecryptable(str):
@@ -26,24 +25,19 @@ class Undecryptable(str):
 
 @lru_cache(maxsize=8)
 def _cipher(secrets: tuple[str, ...]) -> MultiFernet:
-    return MultiFernet(
-        [
-            Fernet(
-                base64.urlsafe_b64encode(
-                    HKDF(SHA256(), 32, salt=None, info=b"pubsubcache passwords").derive(secret.encode())
-                )
-            )
-            for secret in secrets
-        ]
-    )
+    return MultiFernet([Fernet(derive(secret, b"pubsubcache passwords")) for secret in secrets])
 
 
 def cipher() -> MultiFernet:
-    """Return the cipher: encrypts with the first key, decrypts with any of the keys in use."""
-    secrets = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-    if settings.ENCRYPTION_KEY:
-        secrets = (settings.ENCRYPTION_KEY, *secrets)
-    return _cipher(secrets)
+    """Return the cipher: encrypts with the first key, decrypts with any of the keys in use.
+
+    Raises `ImproperlyConfigured` when the encryption key of the settings is too short.
+    """
+    if is_too_short(settings.ENCRYPTION_KEY):
+        raise ImproperlyConfigured(SHORT_KEY)
+    own = (settings.ENCRYPTION_KEY,) if settings.ENCRYPTION_KEY else ()
+    secret_keys = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    return _cipher((*own, *secret_keys, *settings.ENCRYPTION_KEY_FALLBACKS))
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]

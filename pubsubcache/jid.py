@@ -12,6 +12,7 @@ from pubsubcache import texts
 from pubsubcache.exceptions import InvalidRequest
 
 MAX_LABEL = 63
+MAX_HOST = 253
 _NOT_IN_LOCALPART = set("\"&'/:<>@ ")
 MAX_PART_BYTES = 1023
 MAX_LENGTH = 4 * 3 * MAX_PART_BYTES  # characters before normalisation, which makes one of four at most
@@ -72,3 +73,15 @@ def account(text: str) -> str:
     if "/" in jid or "@" not in jid:
         raise InvalidRequest(f"{text!r} is not the bare JID of an account, such as alice@example.org.")
     return jid
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` is a host name (RFC 1123, internationalised too) or an IP address without brackets.
+
+    A name that ends in a number is neither: resolvers read some of them as addresses.
+    """
+    try:
+        return getattr(ipaddress.ip_address(text), "scope_id", None) is None
+    except ValueError:
+        labels = text.removesuffix(".").split(".")
+    return len(text) <= MAX_HOST and all(map(_label_is_valid, labels)) and not labels[-1].isnumeric()

@@ -19,6 +19,8 @@ from pubsubcache.lookups.hotkeys import KEYS, hot_key, hot_key_index
 from pubsubcache.querysets import AccountQuerySet, PubsubItemManager, PubsubNodeQuerySet
 from pubsubcache.types import Item, NodeAddress
 
+MAX_PORT = 65535
+
 
 def validate_account_jid(value: str) -> None:
     """Raise `ValidationError` when `value` is not the bare JID of an account."""
@@ -91,9 +93,22 @@ class Account(models.Model):
         return self.jid
 
     def clean(self) -> None:
-        """Bring the JID to the spelling under which it is kept."""
-        with suppress(InvalidRequest):  # the field's validator says it, by its own message
+        """Normalise the JID. Raises `ValidationError` unless host and port name a place to connect to."""
+        with suppress(InvalidRequest):  # the field's validator reports it
             self.jid = jid.account(self.jid)
+        errors: dict[str, ValidationError] = {}
+        if self.host and not jid.is_host(self.host):
+            errors["host"] = ValidationError(
+                _("%(host)s is neither a host name nor an IP address."), params={"host": repr(self.host[:100])}
+            )
+        if isinstance(self.port, int):  # another value is reported by the field
+            if not 1 <= self.port <= MAX_PORT:
+                text = _("A port is a number from 1 to %(most)d.")
+                errors["port"] = ValidationError(text, params={"most": MAX_PORT})
+            elif not self.host:
+                errors["port"] = ValidationError(_("A port needs a host."))
+        if errors:
+            raise ValidationError(errors)
 
     def is_held(self, now: datetime | None = None) -> bool:
         """Whether a worker that is alive holds this account at `now`, by the database's clock (`as_of`, or now)."""

@@ -13,7 +13,7 @@ MAX_LINES = 500
 
 # From the lowest; a module imports its own layer and those below. Packages stand for all their modules.
 LAYERS: list[set[str]] = [
-    {"exceptions", "conf", "bounds", "cleaning", "texts", "xmlparse", "xmlform", "jid", "types"},
+    {"exceptions", "conf", "bounds", "cleaning", "keys", "texts", "xmlparse", "xmlform", "jid", "types"},
     {"parsers"},
     {"lookups"},
     {"clock", "fields", "querysets", "models", "analysers", "signals", "service"},

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -79,6 +80,49 @@ def _as_user(command: list[str], user: str | None) -> list[str]:
 
 def _group_of(user: str) -> str:
     return str(pwd.getpwnam(user).pw_gid)
+
+
+def user_for(folder: Path, *names: str) -> str | None:
+    """Return the first of the users `names` that root can run a server with its data in `folder` as.
+
+    None: we are not root, there is no such user, or it cannot get to `folder`. Others may then pass through the
+    folder that `folder` is in, but not list it.
+    """
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return None
+    above = folder.absolute().parent
+    for name in names:
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if _can_enter(above.parent, user):
+            above.chmod(stat.S_IMODE(above.stat().st_mode) | stat.S_IXOTH)
+            return name
+    return None
+
+
+def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
+    test = [find_program("test", "coreutils"), "-x", str(folder)]
+    asked = subprocess.run(test, user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # noqa: S603 (our own words)
+    return asked.returncode == 0
+
+
+def give(folder: Path, user: str) -> None:
+    """Give `folder` with all that is in it to `user` alone, as only root can.
+
+    Links in it are removed: its owner until now may have made them to be given what they lead to.
+    """
+    owner = pwd.getpwnam(user)
+    os.chown(folder, owner.pw_uid, owner.pw_gid)
+    folder.chmod(0o700)
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+                os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+            else:
+                path.unlink()
 
 
 class PrivateServer(ABC):

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,13 +13,13 @@ from string import Template
 from urllib.parse import quote
 
 from project.sample.certificates import Certificates
-from project.sample.process import PrivateServer, find_program
+from project.sample.process import PrivateServer, find_program, give, user_for
 
 ITERATIONS = 10_000
 USERS = {"alice": "wonderland-1865", "bob": "builder-of-bridges", "carol": "a christmas one"}
 
 CONFIG = Template("""\
-run_as_root = true
+run_as_root = $run_as_root
 pidfile = "$folder/prosody.pid"
 data_path = "$folder/data"
 certificates = "$folder/certificates"
@@ -97,6 +98,8 @@ class Prosody(PrivateServer):
         draft = path.with_suffix(".new")
         draft.touch(mode=0o600)
         draft.write_text(_scram_credentials(password))
+        if self.user:
+            shutil.chown(draft, self.user)
         draft.replace(path)
 
     def command(self) -> list[str]:
@@ -108,9 +111,14 @@ class Prosody(PrivateServer):
         return {name: value for name, value in os.environ.items() if not name.startswith("PROSODY_")}
 
     def prepare(self) -> None:
-        """Write the configuration and the accounts."""
+        """Write the configuration and the accounts; root runs the server as another user where it can."""
+        self.user = None
+        if os.geteuid() == 0:
+            give(self.folder, "root")
+        runs_as = user_for(self.folder, "prosody", "nobody")
         settings = CONFIG.substitute(
             folder=self.folder,
+            run_as_root="false" if runs_as else "true",
             port=self.port,
             domain=self.domain,
             component=self.pubsub,
@@ -123,6 +131,9 @@ class Prosody(PrivateServer):
         # The mode stays with the file; without it every published item would wait for the disk several times.
         with closing(sqlite3.connect(self.folder / "prosody.sqlite")) as database:
             database.execute("PRAGMA journal_mode=WAL")
+        if runs_as:
+            give(self.folder, runs_as)
+            self.user = runs_as
 
 
 def _encoded(name: str) -> str:

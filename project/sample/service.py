@@ -2,13 +2,14 @@
 
 import fcntl
 import json
+import os
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from project.sample.process import ServerError, free_port
+from project.sample.process import ServerError, free_port, give
 from project.sample.prosody import USERS, Prosody
 
 DOMAIN = "sample.test"
@@ -46,7 +47,9 @@ def _port(folder: Path) -> int:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
+    # The folder may belong to the user whom root runs the server as: no link of theirs is followed.
+    descriptor = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -59,6 +62,8 @@ def sample_service(folder: Path) -> Iterator[Prosody]:
     """Run the sample's Prosody with its data in `folder`. Raises `ServerError`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(folder):
+        if os.geteuid() == 0:
+            give(folder, "root")
         prosody = Prosody(folder, _port(folder), domain=DOMAIN, users=_passwords(folder), log_level="warn")
         prosody.log_file.unlink(missing_ok=True)
         with prosody:

@@ -9,10 +9,12 @@ set -eu
 PURPOSE=${1:-}
 PYTHON=${PYTHON:-python3}
 PATH=$PATH:/usr/sbin:/sbin
-POLICY=/usr/sbin/policy-rc.d
+ROOT=${DPKG_ROOT:-} # as for the scripts of packages; tests have a root of their own
+POLICY=$ROOT/usr/sbin/policy-rc.d
 POLICY_SAVED=$POLICY.pubsubcache-saved
+POLICY_NEW=$POLICY.pubsubcache-new
 POLICY_MARK="# Put here by packages.sh while it installs, and removed after."
-NO_CLUSTER=/etc/postgresql-common/createcluster.d/pubsubcache-no-main.conf
+NO_CLUSTER=$ROOT/etc/postgresql-common/createcluster.d/pubsubcache-no-main.conf
 SERVICES="prosody ejabberd epmd postgresql redis-server"
 
 say() {
@@ -63,15 +65,25 @@ missing() {
 # Services that the machine knows, one per line.
 known_services() {
     for service in $SERVICES; do
-        for file in "/etc/init.d/$service" "/lib/systemd/system/$service.service" "/lib/systemd/system/$service.socket"; do
+        for file in "$ROOT/etc/init.d/$service" "$ROOT/lib/systemd/system/$service.service" \
+            "$ROOT/lib/systemd/system/$service.socket"; do
             [ ! -e "$file" ] || echo "${file##*/}"
         done
     done
 }
 
-# An earlier run that was killed is tidied up after by the same steps.
+is_our_policy() {
+    [ -e "$POLICY" ] && grep -qxF "$POLICY_MARK" "$POLICY"
+}
+
+# Whether an earlier run was killed; one that goes on has the lock.
+is_left_over() {
+    is_our_policy || [ -e "$POLICY_SAVED" ] || [ -L "$POLICY_SAVED" ] || [ -e "$NO_CLUSTER" ]
+}
+
 restore() {
-    if [ -e "$POLICY" ] && grep -qxF "$POLICY_MARK" "$POLICY"; then
+    rm -f "$POLICY_NEW"
+    if is_our_policy; then
         rm -f "$POLICY"
     fi
     if [ -e "$POLICY_SAVED" ] || [ -L "$POLICY_SAVED" ]; then
@@ -83,12 +95,40 @@ restore() {
     fi
 }
 
+lock() {
+    exec 9<"$0"
+    flock 9
+}
+
+# A word of a shell's command line.
+quoted() {
+    printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
+}
+
+# The policy forbids services while the lock is held: by this script, or by apt-get if only the script was killed.
+# After that it removes itself, and what was there before decides.
 forbid_services() {
     if [ -e "$POLICY" ] || [ -L "$POLICY" ]; then
-        mv "$POLICY" "$POLICY_SAVED"
+        cp -Pp "$POLICY" "$POLICY_NEW"
+        mv -f "$POLICY_NEW" "$POLICY_SAVED"
     fi
-    printf '#!/bin/sh\n%s\nexit 101\n' "$POLICY_MARK" >"$POLICY"
-    chmod 755 "$POLICY"
+    cat >"$POLICY_NEW" <<END
+#!/bin/sh
+$POLICY_MARK
+policy=$(quoted "$POLICY") saved=$(quoted "$POLICY_SAVED") lock=$(quoted "$(readlink -f "$0")")
+[ ! -e "\$lock" ] || flock -n -E 101 "\$lock" true
+if [ \$? -eq 101 ]; then
+    exit 101
+elif [ -e "\$saved" ] || [ -L "\$saved" ]; then
+    mv -f "\$saved" "\$policy"
+    exec "\$policy" "\$@"
+else
+    rm -f "\$policy"
+    exit 0
+fi
+END
+    chmod 755 "$POLICY_NEW"
+    mv -f "$POLICY_NEW" "$POLICY"
 }
 
 forbid_main_cluster() {
@@ -128,6 +168,7 @@ apt() {
 }
 
 tidy_up() {
+    trap '' HUP INT QUIT TERM
     disable_new_services
     restore
 }
@@ -155,7 +196,13 @@ esac
 
 packages=$(missing | tr '\n' ' ')
 packages=${packages% }
-[ -n "$packages" ] || exit 0
+if [ -z "$packages" ]; then
+    if [ "$(id -u)" -eq 0 ] && is_left_over; then
+        lock
+        restore
+    fi
+    exit 0
+fi
 
 if ! has apt-get; then
     say "Please install what Debian's packages $packages contain, and try again."
@@ -170,13 +217,14 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 say "Installing $packages ..."
-exec 9<"$0"
-flock 9
+lock
 restore
 services_before=$(known_services | tr '\n' ' ')
 trap tidy_up EXIT
 trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+trap 'exit 131' QUIT
+trap 'exit 129' HUP
+trap 'exit 143' TERM
 forbid_services
 has_postgresql || forbid_main_cluster
 status=0

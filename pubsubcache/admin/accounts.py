@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
-from pubsubcache.admin import display
+from pubsubcache.admin import cafiles, display
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
 from pubsubcache.fields import Undecryptable
@@ -22,6 +22,8 @@ from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store import remove_accounts
 
 NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)
+# Where the password goes, and who can read it on the way.
+CONNECTION = ("host", "port", "tls_verify", "ca_file")
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -44,7 +46,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Account
-        fields = ("jid", "host", "port", "tls_verify", "ca_file", "enabled", "owner")
+        fields = ("jid", *CONNECTION, "enabled", "owner")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,7 +55,25 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
             field.required = self.instance._state.adding
             field.help_text = _("Kept encrypted and never shown.")
             if stored:
-                field.help_text = _("Leave it empty to keep the stored password, which is never shown.")
+                field.help_text = _(
+                    "Leave it empty to keep the stored password, which is never shown. A changed connection needs it."
+                )
+        if (field := self.fields.get("ca_file")) is not None:
+            field.help_text = cafiles.help_text()
+
+    def clean_ca_file(self) -> str:
+        """Check a new CA file; the one that is stored may be anywhere."""
+        name: str = self.cleaned_data["ca_file"]
+        return cafiles.usable(name) if name and "ca_file" in self.changed_data else name
+
+    def clean(self) -> dict[str, Any] | None:
+        """Ask for the password when the connection changes: nobody may send a stored one elsewhere."""
+        cleaned = super().clean()
+        changed = not self.instance._state.adding and not set(CONNECTION).isdisjoint(self.changed_data)
+        if changed and not self.cleaned_data.get(NEW_PASSWORD) and NEW_PASSWORD not in self.errors:
+            text = _("Enter the password again to change the host, the port, the verification of TLS or the CA file.")
+            self.add_error(NEW_PASSWORD, text)
+        return cleaned
 
     def save(self, commit: bool = True) -> Any:
         """Take over the password if one was entered."""
@@ -86,7 +106,7 @@ class AccountAdmin(CacheAdmin[Account]):
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         secret = [NEW_PASSWORD] if self._may_write(request, obj) else []
         login = ["jid", *(["password_state"] if obj else []), *secret, "enabled", "owner"]
-        connection = (gettext_lazy("Connection"), {"fields": ["host", "port", "tls_verify", "ca_file"]})
+        connection = (gettext_lazy("Connection"), {"fields": list(CONNECTION)})
         if obj is None:
             return [(None, {"fields": login}), connection]
         live = ["session", "status_detail", "session_started", "heartbeat", "worker", "node_link"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import Model, QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.db.transaction import on_commit
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
@@ -16,6 +17,7 @@ from pubsubcache.models import PubsubItem, PubsubNode
 
 M = TypeVar("M", bound=Model)
 STYLES = "pubsubcache/admin.css"
+SECRETS = frozenset({"password"})  # fields of whichever model a list reaches
 MAX_NAMES = 50  # names spelled out on a page that asks for confirmation
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ class CacheAdmin(_ModelAdmin[M]):
 
     class Media:
         css = {"all": [STYLES]}
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Refuse filters on what is kept secret: bit by bit, their results would tell it."""
+        if not SECRETS.isdisjoint(lookup.split(LOOKUP_SEP)):
+            return False
+        return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def empty_note(self, request: HttpRequest) -> str:
         """Return a sentence (or HTML) for a list in which there can't be anything yet, else an empty text."""

@@ -12,8 +12,6 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.management.network import AccountService, run
 from pubsubcache.models import Account
 
-MAX_PORT = 65535
-
 
 def password(account_jid: str, variable: str | None) -> str:
     """Return the password: from the environment variable, else asked for, or read from a pipe's first line.
@@ -52,13 +50,9 @@ def ca_file(path: str) -> str:
 
 
 def check_address(account: Account) -> None:
-    """Raise `InvalidRequest` when host and port of an account have no meaning."""
-    if account.port is not None and not 1 <= account.port <= MAX_PORT:
-        raise InvalidRequest(f"A port is a number from 1 to {MAX_PORT}, not {account.port}.")
-    if account.port is not None and not account.host:
-        raise InvalidRequest("--port needs --host.")
+    """Raise `InvalidRequest` unless the fields of a new account are valid."""
     try:
-        account.clean_fields()
+        account.full_clean(validate_unique=False)
     except ValidationError as error:
         raise InvalidRequest(" ".join(error.messages)) from error
 

@@ -35,6 +35,7 @@ logger = get_logger(__name__)
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
 DIRECT_TLS_PORTS = (5223, 443)
+MIN_SCRAM_ITERATIONS = 4096  # RFC 7677, section 4
 MAX_SCRAM_ITERATIONS = 1_000_000  # slixmpp's own loop takes 2 seconds for so many
 CLOSE_TIMEOUT = 4.0
 
@@ -345,11 +346,9 @@ class Client(GuardedStream):
         return self.transport is not None and self.transport.get_extra_info("ssl_object") is not None
 
     def _challenged(self, stanza: StanzaBase) -> None:
-        """Answer a challenge of SASL, unless the work that it asks for would stop the process."""
+        """Answer a challenge of SASL, unless its iteration count stops the process or gives the password away."""
         try:
-            text = base64.b64decode(stanza.xml.text or "").decode()
-            if (found := re.search(r"(?:^|,)i=(\d+)", text)) and int(found[1]) > MAX_SCRAM_ITERATIONS:
-                raise ValueError("too many iterations")
+            _check_iterations(base64.b64decode(stanza.xml.text or "").decode())
             sasl: Any = self.plugin["feature_mechanisms"]
             sasl._handle_challenge(stanza)
         except (ValueError, KeyError) as error:
@@ -405,6 +404,21 @@ class Client(GuardedStream):
         except Exception:  # slixmpp would answer the sender
             sender = one_line(message.get("from", ""), 200)
             logger.exception("A message from %s to %s was skipped, as handling it failed.", sender, self.login.jid)
+
+
+def _check_iterations(challenge: str) -> None:
+    """Raise `ValueError` unless the iteration count of a SCRAM challenge, if it has one, is within our bounds.
+
+    With few iterations, whoever poses as the server soon finds the password from the proof (RFC 5802, section 9).
+    """
+    counts = re.findall(r"(?:^|,)i=([^,]*)", challenge)
+    if len(counts) > 1 or not all(re.fullmatch(r"[0-9]{1,20}", count) for count in counts):
+        raise ValueError("no usable iteration count")
+    for count in map(int, counts):
+        if count < MIN_SCRAM_ITERATIONS:
+            raise ValueError(f"too few iterations ({count}, at least {MIN_SCRAM_ITERATIONS} are safe)")
+        if count > MAX_SCRAM_ITERATIONS:
+            raise ValueError("too many iterations")
 
 
 def _mechanisms() -> set[str]:

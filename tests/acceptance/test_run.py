@@ -1,12 +1,15 @@
 """`make run`, from its Python on: the admin is served, the sample's nodes come into the cache, and it ends cleanly."""
 
 import os
+import pwd
 import re
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from project.sample.process import PrivateServer, free_port
+from project.sample.process import PrivateServer, free_port, give
 from project.sample.texts import ARTICLES, JOURNAL_LENGTH, journal_entry
 from tests.servers.xmpp import TestProsody
 
@@ -182,3 +185,54 @@ def test_an_account_of_the_environment_is_used_instead_of_the_sample(prosody: Te
 
 def test_the_words_of_the_journal_are_the_same_at_every_run() -> None:
     assert journal_entry(7) == journal_entry(7) != journal_entry(8)
+
+
+def readable_by(user: str, path: Path) -> bool:
+    found = pwd.getpwnam(user)
+    reading = subprocess.run(
+        ["cat", str(path)], user=found.pw_uid, group=found.pw_gid, extra_groups=[], stdout=subprocess.DEVNULL
+    )
+    return reading.returncode == 0
+
+
+def test_root_runs_the_server_of_the_sample_as_another_user() -> None:
+    """Somebody without root's rights runs everything, who then reads everything."""
+    folder = Path(tempfile.mkdtemp(prefix="pubsubcache-run-"))
+    folder.chmod(0o755)  # others may pass, as through a folder below /srv
+    data = folder / "var"
+    try:
+        for _ in range(2):  # the second run finds files of the other user
+            with Site(folder) as site:
+                (prosody,) = psutil.Process(site.pid).children()
+                sample = data / "sample"
+                if os.geteuid() != 0:
+                    assert prosody.uids().real == os.geteuid()
+                    continue
+                assert prosody.username() == "prosody"
+                assert {path.owner() for path in (sample, *sample.rglob("*"))} <= {"prosody", "root"}
+                assert readable_by("prosody", sample / "prosody.sqlite")
+                for path in (sample / "prosody.sqlite", sample / "passwords.json", data / "db.sqlite3"):
+                    assert not readable_by("nobody", path)
+                for path in (data / "db.sqlite3", data / "secret_key", data / "admin_password"):
+                    assert not readable_by("prosody", path)
+                site.await_rows(NODES, whole)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_links_that_the_server_leaves_lead_root_nowhere(tmp_path: Path) -> None:
+    me, other = (
+        pwd.getpwuid(os.geteuid()).pw_name,
+        "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name,
+    )
+    target = tmp_path / "target"
+    target.write_text("root's")
+    folder = tmp_path / "sample"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "soft").symlink_to(target)
+    (folder / "hard").hardlink_to(target)
+    (folder / "loop").symlink_to(folder)
+    (folder / "data" / "file").touch()
+    give(folder, other)
+    assert target.owner() == me
+    assert {path.name: path.owner() for path in folder.rglob("*")} == {"data": other, "file": other}

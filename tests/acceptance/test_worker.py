@@ -26,11 +26,7 @@ async def site(xmpp_server, live_database: None) -> Site:
 @pytest.fixture
 def on_redis(redis_server):
     redis_server.start()
-    layer = {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [redis_server.url], "capacity": 1000},
-    }
-    with override_settings(CHANNEL_LAYERS={"default": layer}):
+    with override_settings(CHANNEL_LAYERS=redis_server.channel_layers):
         yield {"REDIS_URL": redis_server.url}
 
 

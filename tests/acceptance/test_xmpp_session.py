@@ -476,15 +476,29 @@ async def test_a_password_is_not_sent_as_it_is(prosody: Any, bundle: Path, setti
         assert b"PLAIN" in received
 
 
-async def test_endless_work_is_not_begun_for_a_challenge(prosody: Any, bundle: Path) -> None:
-    challenge = base64.b64encode(b"r=x,s=QSXCR+Q6sek8bf92,i=2000000000").decode()
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (b"i=2000000000", "too many iterations"),
+        (b"i=4095", "too few iterations (4095, at least 4096 are safe)"),
+        (b"i=0", "too few iterations"),
+        (b"i=-1", "no usable iteration count"),
+        (b"i=+2000000000", "no usable iteration count"),
+        (b"i=4096,i=1", "no usable iteration count"),
+    ],
+)
+async def test_login_challenge_with_a_dangerous_iteration_count_is_refused(
+    prosody: Any, bundle: Path, count: bytes, words: str
+) -> None:
+    challenge = base64.b64encode(b"r=x,s=QSXCR+Q6sek8bf92," + count).decode()
     answers = (
         HEADER + mechanisms("SCRAM-SHA-1"),
         f"<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{challenge}</challenge>".encode(),
     )
-    async with bad_server(*answers, certificates=bundle) as (port, _):
+    async with bad_server(*answers, certificates=bundle) as (port, received):
         error = await refusal(prosody.login("alice", port=port))
-    assert "too many iterations" in str(error)
+    assert words in str(error)
+    assert b"<response" not in received
 
 
 async def test_a_refusal_for_the_time_being_is_no_wrong_password(prosody: Any, bundle: Path) -> None:

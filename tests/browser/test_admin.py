@@ -160,3 +160,19 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     for model in ("account", "pubsubnode", "pubsubitem"):
         visitor.open(f"/admin/pubsubcache/{model}/")
         assert visitor.overflow(RESULTS) <= 1
+
+
+def test_staff_who_change_the_host_are_asked_for_the_password(visitor: Visitor) -> None:
+    of = account(password="stored")
+    visitor.log_in("admin")
+    visitor.open(f"/admin/pubsubcache/account/{of.pk}/change/")
+    assert "A changed connection needs it." in visitor.text(".field-new_password .help")
+    assert "can only be set by commands" in visitor.text(".field-ca_file .help")
+    visitor.find("[name=host]").send_keys("xmpp.example.org")
+    visitor.press("[name=_save]")
+    assert "Enter the password again" in visitor.text(".field-new_password .errorlist")
+    assert visitor.find("[name=host]").get_attribute("value") == "xmpp.example.org"
+    visitor.find("[name=new_password]").send_keys("entered")
+    visitor.press("[name=_save]")
+    of.refresh_from_db()
+    assert (of.host, of.password) == ("xmpp.example.org", "entered")

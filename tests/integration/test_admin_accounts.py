@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import RequestFactory
 from django.urls import reverse
@@ -44,9 +45,9 @@ def test_an_account_is_not_added_without_a_password() -> None:
 
 def test_a_blank_password_keeps_the_one_there_is() -> None:
     made = account(password=SECRET)
-    superuser().post(url("account", "change", made.pk), form(new_password="", host="xmpp.example.org"))
+    superuser().post(url("account", "change", made.pk), form(new_password="", enabled=""))
     made.refresh_from_db()
-    assert (made.password, made.host) == (SECRET, "xmpp.example.org")
+    assert (made.password, made.enabled) == (SECRET, False)
 
 
 def test_a_new_password_replaces_the_old() -> None:
@@ -88,21 +89,111 @@ def test_the_password_is_hidden_from_error_reports() -> None:
 
 def test_a_password_that_cannot_be_decrypted_is_said_to_be_so_and_survives(settings: Any) -> None:
     client = superuser()
-    settings.PUBSUBCACHE_ENCRYPTION_KEY = "the key before"
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = before = "the key before " * 3
     made = account(password=SECRET)
-    settings.PUBSUBCACHE_ENCRYPTION_KEY = "another key"
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = "another key " * 3
     assert "password unreadable" in client.get(url("account", "changelist")).content.decode()
     assert "be decrypted" in client.get(url("account", "change", made.pk)).content.decode()
-    client.post(url("account", "change", made.pk), form(host="xmpp.example.org"))
-    settings.PUBSUBCACHE_ENCRYPTION_KEY = "the key before"
+    client.post(url("account", "change", made.pk), form(enabled=""))
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = before
     made.refresh_from_db()
-    assert (made.password, made.host) == (SECRET, "xmpp.example.org")
+    assert (made.password, made.enabled) == (SECRET, False)
+
+
+@pytest.mark.parametrize("stored", [SECRET, ""])
+@pytest.mark.parametrize(
+    "change",
+    [{"host": "evil.example.org"}, {"host": "xmpp.example.org", "port": "5223"}, {"tls_verify": ""}, {"host": ""}],
+)
+def test_changed_connection_needs_the_password_anew(change: dict[str, Any], stored: str) -> None:
+    """Staff who may change accounts must not learn a stored password by sending it to a host of theirs."""
+    made = account(password=stored, host="xmpp.example.org")
+    client = person("view_account", "change_account")
+    posted = form(**{"host": "xmpp.example.org", **change})
+    response = client.post(url("account", "change", made.pk), posted)
+    errors = response.context["adminform"].form.errors
+    assert list(errors) == ["new_password"]
+    assert errors["new_password"][0].startswith("Enter the password again to change the host")
+    made.refresh_from_db()
+    assert (made.host, made.port, made.tls_verify) == ("xmpp.example.org", None, True)
+    assert client.post(url("account", "change", made.pk), {**posted, "new_password": "entered"}).status_code == 302
+    made.refresh_from_db()
+    assert made.password == "entered"
+
+
+def test_changed_connection_needs_a_password_even_if_the_stored_one_is_unreadable(settings: Any) -> None:
+    made = account(password=SECRET)
+    settings.PUBSUBCACHE_ENCRYPTION_KEY = "another key " * 3
+    response = superuser().post(url("account", "change", made.pk), form(tls_verify=""))
+    assert list(response.context["adminform"].form.errors) == ["new_password"]
+
+
+def test_owner_and_enabled_change_without_a_password() -> None:
+    made = account(password=SECRET, host="xmpp.example.org", port=5222, tls_verify=False, ca_file="/etc/private-ca.pem")
+    kept = {"host": "xmpp.example.org", "port": "5222", "tls_verify": "", "ca_file": "/etc/private-ca.pem"}
+    owner = User.objects.create_user("owner")
+    response = superuser().post(url("account", "change", made.pk), form(**kept, enabled="", owner=owner.pk))
+    assert response.status_code == 302
+    made.refresh_from_db()
+    assert (made.owner, made.enabled, made.password) == (owner, False, SECRET)
+    assert (made.host, made.port) == ("xmpp.example.org", 5222)
+    assert (made.tls_verify, made.ca_file) == (False, "/etc/private-ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"port": "5222"}, "port"),
+        ({"host": "xmpp.example.org", "port": "0"}, "port"),
+        ({"host": "xmpp.example.org", "port": "65536"}, "port"),
+        ({"host": "not a host"}, "host"),
+        ({"host": "xmpp.example.org:5222"}, "host"),
+        ({"host": "https://xmpp.example.org"}, "host"),
+        ({"host": "user@xmpp.example.org"}, "host"),
+        ({"host": "[::1]"}, "host"),
+        ({"host": "2130706433"}, "host"),
+        ({"host": "10.0.0.256"}, "host"),
+        ({"host": "-a.example.org"}, "host"),
+        ({"host": "a..example.org"}, "host"),
+    ],
+)
+def test_place_that_cannot_exist_is_a_form_error(fields: dict[str, Any], wrong: str) -> None:
+    response = superuser().post(url("account", "add"), form(new_password=SECRET, **fields))
+    assert list(response.context["adminform"].form.errors) == [wrong]
+    assert not Account.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "host", ["xmpp.example.org", "xmpp.example.org.", "192.0.2.1", "2001:db8::1", "bücher.example"]
+)
+def test_host_names_and_addresses_are_accepted(host: str) -> None:
+    response = superuser().post(url("account", "add"), form(new_password=SECRET, host=host, port="5222"))
+    assert response.status_code == 302
+    assert Account.objects.get().host == host
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("account", {"password__startswith": "gAAAA"}),
+        ("account", {"password__gte": "g"}),
+        ("account", {"password": ""}),
+        ("account", {"password__isnull": "0"}),
+        ("account", {"owner__password__startswith": "pbkdf2"}),
+        ("pubsubnode", {"account__password__startswith": "gAAAA"}),
+        ("pubsubnode", {"account__owner__password__gte": "p"}),
+        ("pubsubitem", {"node__account__password__regex": "^g"}),
+    ],
+)
+def test_lists_cannot_be_filtered_by_what_is_secret(page: str, query: dict[str, str]) -> None:
+    item(node(account()))
+    assert superuser().get(url(page, "changelist", **query)).status_code == 400
 
 
 def test_saving_leaves_alone_what_a_worker_writes_meanwhile() -> None:
     """The form was loaded when the account was offline; its save must not take the session's state back."""
     made = account()
-    loaded = AccountForm(form(host="xmpp.example.org"), instance=Account.objects.get())
+    loaded = AccountForm(form(host="xmpp.example.org", new_password=SECRET), instance=Account.objects.get())
     assert loaded.is_valid()
     Account.objects.update(**online())
     AccountAdmin(Account, admin.site).save_model(None, loaded.save(commit=False), loaded, True)  # type: ignore[arg-type]

@@ -36,6 +36,10 @@ def path(alias: str) -> Path:
     return Path(str(connections[alias].settings_dict["NAME"]))
 
 
+def mode(of: Path) -> int:
+    return stat.S_IMODE(of.stat().st_mode)
+
+
 def copies(alias: str) -> list[Path]:
     return sorted(path(alias).parent.glob("*.before-*")) if is_sqlite(alias) else []
 
@@ -55,8 +59,26 @@ def test_a_missing_one_is_made(fresh: str) -> None:
     assert database.unapplied(fresh) == []
     Account.objects.using(fresh).create(jid="alice@example.org")
     if is_sqlite(fresh):
-        assert stat.S_IMODE(path(fresh).parent.stat().st_mode) == 0o700
+        assert mode(path(fresh).parent) == 0o700
     assert copies(fresh) == []
+
+
+def test_what_is_made_is_for_its_owner_alone_whatever_the_folder_and_the_umask(fresh: str) -> None:
+    if not is_sqlite(fresh):
+        return
+    path(fresh).parent.mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        database.prepare(fresh)
+        call_command("migrate", "pubsubcache", "zero", database=fresh, verbosity=0, interactive=False)
+        database.prepare(fresh)
+        Account.objects.using(fresh).create(jid="alice@example.org")
+        made = {file.name.partition(".before-")[0]: mode(file) for file in path(fresh).parent.iterdir()}
+    finally:
+        os.umask(before)
+    name = path(fresh).name
+    assert made == dict.fromkeys((name, f"{name}-wal", f"{name}-shm", f"{name}.lock"), 0o600)
+    assert [mode(copy) for copy in copies(fresh)] == [0o600]
 
 
 def test_an_empty_one_is_made(fresh: str) -> None:
@@ -83,7 +105,7 @@ def test_an_older_one_is_copied_aside_and_migrated(fresh: str) -> None:
     assert User.objects.using(fresh).get().username == "old timer"
     if is_sqlite(fresh):
         (copy,) = copies(fresh)
-        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        assert mode(copy) == 0o600
         kept = sqlite3.connect(copy)
         assert kept.execute("SELECT username FROM auth_user").fetchall() == [("old timer",)]
         assert kept.execute("SELECT name FROM sqlite_master WHERE name = 'pubsubcache_account'").fetchall() == []

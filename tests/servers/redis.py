@@ -1,8 +1,12 @@
 """A private Redis that keeps nothing on disk."""
 
 import socket
+from typing import Any
+
+from django.conf import settings
 
 from project.sample.process import PrivateServer, find_program
+from pubsubcache.keys import channel_layer_keys
 
 
 class Redis(PrivateServer):
@@ -14,6 +18,13 @@ class Redis(PrivateServer):
     def url(self) -> str:
         """The server as a REDIS_URL."""
         return f"redis://{self.host}:{self.port}/0"
+
+    @property
+    def channel_layers(self) -> dict[str, Any]:
+        """The `CHANNEL_LAYERS` of a site on this server, with the keys of the tests' site."""
+        keys = channel_layer_keys(settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS)
+        config = {"hosts": [self.url], "capacity": 1000, "symmetric_encryption_keys": keys}
+        return {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
 
     def command(self) -> list[str]:
         """Return the command line of the process, which stays in the foreground."""

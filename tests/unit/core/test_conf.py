@@ -26,7 +26,13 @@ def test_defaults_and_settings() -> None:
 
 
 def test_every_setting_is_read_from_the_environment_in_its_type() -> None:
-    examples = {bool: ("no", False), int: ("7", 7), float: ("2.5", 2.5), str: ("text", "text")}
+    examples = {
+        bool: ("no", False),
+        int: ("7", 7),
+        float: ("2.5", 2.5),
+        str: ("text", "text"),
+        list: ("a,b", ["a", "b"]),
+    }
     for name in conf.names():
         text, value = examples[type(getattr(conf.Defaults, name))]
         assert read(**{name: text}) == {name: value}

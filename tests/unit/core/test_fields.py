@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import override_settings
 
-from pubsubcache.fields import EncryptedTextField, Undecryptable
+from pubsubcache.checks import check_encryption_key
+from pubsubcache.fields import EncryptedTextField, Undecryptable, _cipher
 from pubsubcache.models import Account
 
 SECRET = "correct horse \0 battery é"
@@ -74,14 +76,40 @@ def test_keys_rotate(field: EncryptedTextField) -> None:
         assert load(field, token) == ""
 
 
+OWN = "an encryption key of 32 letters!"
+
+
 def test_a_key_of_its_own(field: EncryptedTextField) -> None:
     token = store(field, SECRET)
-    with override_settings(PUBSUBCACHE_ENCRYPTION_KEY="own"):
+    with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=OWN):
         assert load(field, token) == SECRET
         own = store(field, SECRET)
     assert load(field, own) == ""
-    with override_settings(PUBSUBCACHE_ENCRYPTION_KEY="own", SECRET_KEY="changed"):
+    with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=OWN, SECRET_KEY="changed"):
         assert load(field, own) == SECRET
+
+
+def test_short_encryption_key_is_refused(field: EncryptedTextField) -> None:
+    token = store(field, SECRET)
+    with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=OWN[:-1]):
+        for use in (lambda: store(field, SECRET), lambda: load(field, token)):
+            with pytest.raises(ImproperlyConfigured, match="fewer than 32 characters"):
+                use()
+        assert [message.id for message in check_encryption_key(None)] == ["pubsubcache.E003"]
+    for key in ("", OWN):
+        with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=key):
+            assert check_encryption_key(None) == []
+
+
+def test_short_encryption_key_still_decrypts_as_a_fallback(field: EncryptedTextField) -> None:
+    token = _cipher(("short",)).encrypt(SECRET.encode()).decode()
+    for key in ("", OWN):
+        with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=key, PUBSUBCACHE_ENCRYPTION_KEY_FALLBACKS=["short"]):
+            assert load(field, token) == SECRET
+            newer = store(field, SECRET)
+        with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=key):
+            assert load(field, newer) == SECRET
+            assert load(field, token) == ""
 
 
 @pytest.mark.django_db

@@ -1,0 +1,240 @@
+"""Requests over Redis, to which somebody else can write too: what cannot be read costs no request."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgpack
+import pytest
+from channels.layers import get_channel_layer
+from channels.routing import get_default_application
+from channels_redis.core import RedisChannelLayer
+from django.test import override_settings
+from redis.asyncio import Redis as Client
+
+from pubsubcache import rpc
+from pubsubcache.exceptions import ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
+from pubsubcache.keys import channel_layer_keys
+from pubsubcache.service import sessions
+from pubsubcache.types import ItemsRequest, NodeAddress
+from pubsubcache.worker import PubsubWorker
+from tests.fakes import ADDRESS, FakeService
+from tests.servers.redis import Redis
+
+ALICE = "alice@example.org"
+ASK = {"type": "pubsub.request", "reply": "x", "account": ALICE, "method": "get_items", "service": "s", "node": "n"}
+SHAPES: list[Any] = [
+    {"type": "pubsub.unknown"},
+    {"type": "http.request", "body": b"x"},
+    {"type": "_private"},
+    {"type": "dispatch", "message": {}},
+    {"type": "pubsub.answer"},
+    {"type": 7},
+    {"type": ["pubsub.wake"]},
+    {"no": "type"},
+    {},
+    {"type": "pubsub.request"},
+    {**ASK, "argument": None},
+    {**ASK, "argument": "{"},
+    {**ASK, "argument": "[" * 100_000},
+    {**ASK, "argument": json.dumps({"item_ids": "abc", "max_items": "7", "order_by": 1, "rsm": []})},
+    {**ASK, "argument": json.dumps({"item_ids": [{}], "max_items": None, "order_by": None, "rsm": {}})},
+    {**ASK, "method": "__class__", "argument": "null"},
+    {**ASK, "account": {}, "argument": "null"},
+]
+GARBAGE = [b"", b"x", b"gAAAAABnonsense", b"\xc1", b"\x93", msgpack.packb(7), msgpack.packb([1]), os.urandom(500)]
+
+
+@pytest.fixture
+def redis(redis_server: Redis) -> Iterator[Redis]:
+    redis_server.start()
+    yield redis_server
+
+
+@asynccontextmanager
+async def working(service: FakeService) -> AsyncIterator[rpc.RemoteService]:
+    """A worker on the channel layer that has a session of alice's; the way to ask it."""
+    worker = PubsubWorker(application=get_default_application(), channel_layer=get_channel_layer())
+    with sessions.offered(ALICE, service):
+        task = asyncio.create_task(worker.work())
+        try:
+            yield rpc.RemoteService(ALICE, worker.name)
+        finally:
+            worker.stop()
+            await task
+
+
+async def put(server: Redis, key: str, *messages: bytes) -> None:
+    """Put messages into a channel before all others, as whoever reaches Redis can."""
+    async with Client.from_url(server.url) as client:
+        now = time.time() - 5
+        await client.zadd(key, {os.urandom(12) + message: now for message in messages})
+
+
+async def names(service: rpc.RemoteService) -> list[str]:
+    async with asyncio.timeout(20):
+        return [item.id for item in (await service.get_items(ADDRESS, ItemsRequest())).items]
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+async def test_unreadable_messages_cost_no_request(redis: Redis, live_database: None, encrypted: bool) -> None:
+    layers = redis.channel_layers
+    if not encrypted:
+        del layers["default"]["CONFIG"]["symmetric_encryption_keys"]
+    service = FakeService()
+    wanted = service.fill(3)
+    with override_settings(CHANNEL_LAYERS=layers):
+        prefix = get_channel_layer().client_prefix
+
+        async def into_the_answer(*_: Any) -> None:
+            await put(redis, f"asgispecific.{prefix}!", *GARBAGE)
+
+        service.hook = into_the_answer
+        async with working(service) as remote:
+            for channel in ("pubsubcache", rpc.worker_channel(remote.worker)):
+                await put(redis, f"asgi{channel}", *GARBAGE, *map(msgpack.packb, SHAPES))
+            for _ in range(3):
+                assert await names(remote) == wanted
+            for shape in SHAPES:
+                await put(redis, f"asgi{rpc.worker_channel(remote.worker)}", msgpack.packb(shape))
+                assert await names(remote) == wanted
+
+
+async def test_plain_messages_are_ignored_where_messages_are_encrypted(
+    redis: Redis, live_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forged request is not carried out, and a forged answer not believed."""
+    service = FakeService()
+    wanted = service.fill(3)
+    with override_settings(CHANNEL_LAYERS=redis.channel_layers):
+        prefix = get_channel_layer().client_prefix
+        forged = json.dumps({"result": {"items": [["forged", "<item/>", None]], "rsm": None}})
+        replies: list[str] = []
+
+        async def forge(*_: Any) -> None:
+            piece = {"type": "pubsub.answer", "number": 0, "of": 1, "body": forged}
+            message = {**piece, "__asgi_channel__": replies[-1]}
+            await put(redis, f"asgispecific.{prefix}!", msgpack.packb(message))
+
+        async def new_channel(*_: Any) -> str:
+            replies.append(f"specific.{prefix}!{len(replies)}")
+            return replies[-1]
+
+        monkeypatch.setattr(get_channel_layer(), "new_channel", new_channel)
+
+        service.hook = forge
+        async with working(service) as remote:
+            request = {
+                **ASK,
+                "method": "subscribe",
+                "service": ADDRESS.service,
+                "node": ADDRESS.name,
+                "argument": "null",
+            }
+            await put(redis, f"asgi{rpc.worker_channel(remote.worker)}", msgpack.packb(request))
+            assert await names(remote) == wanted
+    assert [method for method, _ in service.requests] == ["get_items"]
+
+
+async def test_keys_rotate_between_processes_that_know_both(redis: Redis) -> None:
+    """Each encrypts with its own first key: the new one already, or still the old one."""
+    old, new = "the secret key of before " * 2, "the secret key of now " * 2
+    config = redis.channel_layers["default"]["CONFIG"]
+    layers = [
+        RedisChannelLayer(**{**config, "symmetric_encryption_keys": channel_layer_keys(*keys)})
+        for keys in [(new, [old]), (old, [new]), (old, [])]
+    ]
+    rotated, rotating, behind = layers
+    for number, (sender, reader) in enumerate([(rotated, rotating), (rotating, rotated), (behind, rotated)]):
+        await sender.send(f"rotation-{number}", {"type": "x"})
+        async with asyncio.timeout(20):
+            assert await rpc.receive(reader, f"rotation-{number}") == {"type": "x"}
+    await rotated.send("rotation", {"type": "not for who has the old key alone"})
+    await rotating.send("rotation", {"type": "for all"})
+    async with asyncio.timeout(20):
+        assert await rpc.receive(behind, "rotation") == {"type": "for all"}
+    for layer in layers:
+        await layer.close_pools()
+
+
+def pieces(text: str, size: int = 3) -> list[dict[str, Any]]:
+    cut = [text[start : start + size] for start in range(0, len(text), size)]
+    return [{"type": "pubsub.answer", "number": n, "of": len(cut), "body": body} for n, body in enumerate(cut)]
+
+
+class Scripted:
+    """A layer that gives out messages one after the other."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self.messages = messages
+
+    async def receive(self, channel: str) -> Any:
+        return self.messages.pop(0)
+
+
+async def test_pieces_of_an_answer_may_arrive_in_any_order_and_twice() -> None:
+    text = json.dumps({"result": ["one", "two"]})
+    shuffled = [*reversed(pieces(text)), *pieces(text)]
+    shuffled.insert(1, shuffled[0])
+    shuffled.insert(1, {"type": "pubsub.answer", "number": 9, "of": 3, "body": "x"})
+    shuffled.insert(1, {"type": "pubsub.answer", "body": text, "last": True})
+    assert await rpc.RemoteService._receive(Scripted(shuffled), "reply") == text
+
+
+async def test_answer_without_end_is_refused() -> None:
+    endless = [{"type": "pubsub.answer", "number": n, "of": 10**9, "body": "x" * 100} for n in range(100)]
+    with override_settings(PUBSUBCACHE_MAX_STANZA_SIZE=1000), pytest.raises(TooLarge):
+        await rpc.RemoteService._receive(Scripted(endless), "reply")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "7", "[]", "{}", "[" * 100_000,
+        '{"result": null}', '{"result": []}', '{"result": {"items": {}, "rsm": null}}',
+        '{"result": {"items": [["a", "b"]], "rsm": null}}',
+        '{"result": {"items": [[1, "b", null]], "rsm": null}}',
+        '{"result": {"items": [["a", null, null]], "rsm": null}}',
+        '{"result": {"items": ["abc", "def"], "rsm": 5}}',
+        '{"result": {"items": [], "rsm": {"max": 3}}}',
+        '{"result": {"items": [], "rsm": {"first": 1, "last": 2, "after": 0, "before": 0, "index": "x"}}}',
+        '{"error": "service_error", "arguments": ["item-not-found", ""]}',
+        '{"error": "__builtins__", "arguments": ["x"]}',
+        '{"error": "annotations", "arguments": []}',
+        '{"error": ["ItemNotFound"], "arguments": []}',
+        '{"error": "ItemNotFound"}', '{"error": "ItemNotFound", "arguments": [1]}',
+        '{"error": "ItemNotFound", "arguments": "ab", "result": null}',
+        '{"error": "ServiceError", "arguments": ["a", "b", "c"]}', '{"error": "ServiceError", "arguments": []}',
+    ],
+)  # fmt: skip
+def test_answer_of_another_shape_means_that_the_worker_cannot_be_asked(answer: str) -> None:
+    with pytest.raises(ServiceUnreachable):
+        rpc.decode_answer(answer, rpc.decode_page)
+
+
+@pytest.mark.parametrize("error", [ItemNotFound("gone", "away"), ServiceError("x", "y"), ServiceUnreachable("no")])
+def test_errors_come_back_as_they_were(error: Any) -> None:
+    with pytest.raises(type(error)) as caught:
+        rpc.decode_answer(json.dumps(rpc.encode_error(error)), rpc.decode_page)
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+
+
+async def test_every_request_and_its_answer_pass(redis: Redis, live_database: None) -> None:
+    service = FakeService(paging="ids")
+    wanted = service.fill(3)
+    with override_settings(CHANNEL_LAYERS=redis.channel_layers):
+        async with working(service) as remote:
+            assert await remote.get_item_ids(ADDRESS) == wanted
+            assert (await remote.subscribe(ADDRESS)).state == "subscribed"
+            assert [one.node for one in await remote.get_subscriptions(ADDRESS.service)] == [ADDRESS.name]
+            await remote.unsubscribe(ADDRESS, "subid")
+            assert await remote.get_node_metadata(ADDRESS) == service.metadata
+            page = await remote.get_items(ADDRESS, ItemsRequest(rsm={"max": 2}))  # type: ignore[arg-type]
+            assert ([item.id for item in page.items], page.rsm and page.rsm.count) == (wanted[:2], 3)
+            with pytest.raises(ItemNotFound):
+                await remote.get_items(NodeAddress("s", "nothing"), ItemsRequest())
