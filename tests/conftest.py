@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from selenium.webdriver import Chrome
 
 from tests.database import folder_key, server_key
@@ -68,6 +69,18 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A private Redis, running; a test that stops it starts it again."""
     with Redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def on_redis(redis_server: Redis) -> Iterator[dict[str, str]]:
+    """Have the test's process reach workers by Redis; the environment with which they do."""
+    redis_server.start()
+    layer = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [redis_server.url], "capacity": 1000},
+    }
+    with override_settings(CHANNEL_LAYERS={"default": layer}):
+        yield {"REDIS_URL": redis_server.url}
 
 
 @pytest.fixture(scope="session")

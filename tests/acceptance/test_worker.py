@@ -23,17 +23,6 @@ async def site(xmpp_server, live_database: None) -> Site:
     return site
 
 
-@pytest.fixture
-def on_redis(redis_server):
-    redis_server.start()
-    layer = {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [redis_server.url], "capacity": 1000},
-    }
-    with override_settings(CHANNEL_LAYERS={"default": layer}):
-        yield {"REDIS_URL": redis_server.url}
-
-
 async def test_a_web_process_is_served_by_the_worker(site: Site, client, start_manage, on_redis) -> None:
     await in_thread(start_manage)("pubsub_worker", env=on_redis, ready=lambda: True)
     await site.until(site.is_online)

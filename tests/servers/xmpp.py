@@ -1,9 +1,12 @@
-"""What tests want of an XMPP server beyond running it: logins."""
+"""What tests want of an XMPP server beyond running it: logins, and external components (XEP-0114)."""
 
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from project.sample.process import free_port
 from project.sample.prosody import Prosody
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ class XmppServer(Protocol):
     port: int
     pubsub: str
     users: dict[str, str]
+    component_port: int
+    components: tuple[str, ...]
 
     @property
     def ca_file(self) -> Path:
@@ -53,6 +58,10 @@ class XmppServer(Protocol):
         """Stop and start the server."""
         ...
 
+    def present_certificate(self, pem: bytes) -> None:
+        """Use another key and certificate for new connections; those that are open stay."""
+        ...
+
 
 class Logins:
     """Adds logins to an XMPP server."""
@@ -83,7 +92,37 @@ class Logins:
         return Login(**{**self.account_fields(user), **changes})
 
 
+#: The first parts of the domains that external components may have, and the password of each.
+COMPONENTS = ("evil", "worse", "good")
+COMPONENT_SECRET = "of components of tests"
+
+
 class TestProsody(Prosody, Logins):
-    """A Prosody for tests."""
+    """A Prosody for tests, which external components can join (XEP-0114).
+
+    Without `stream_management` no session can be resumed (XEP-0198).
+    """
 
     __test__ = False
+
+    def __init__(self, folder: Path, port: int = 0, *, stream_management: bool = True, **options: Any) -> None:
+        super().__init__(folder, port, **options)
+        self.component_port = free_port()
+        self.components = tuple(f"{name}.{self.domain}" for name in COMPONENTS)
+        self.stream_management = stream_management
+
+    def prepare(self) -> None:
+        """Write the configuration and the accounts."""
+        super().prepare()
+        path = self.folder / "prosody.cfg.lua"
+        first = [f"component_ports = {{ {self.component_port} }}", "component_stanza_size_limit = 10485760"]
+        last = [f'Component "{name}"\n  component_secret = "{COMPONENT_SECRET}"' for name in self.components]
+        if not self.stream_management:
+            last.append(f'VirtualHost "{self.domain}"\n  modules_disabled = {{ "smacks" }}')
+        path.write_text("\n".join([*first, path.read_text(), *last, ""]))
+
+    def present_certificate(self, pem: bytes) -> None:
+        """Use another key and certificate for new connections; those that are open stay."""
+        self.certificates.key.write_bytes(pem)
+        self.certificates.certificate.write_bytes(pem)
+        os.kill(self.pid, signal.SIGHUP)
