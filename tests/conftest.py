@@ -1,7 +1,7 @@
 """Servers and a database for all tests. A server is started when the first test asks for it, and never twice."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,31 @@ def xmpp_server(request: pytest.FixtureRequest) -> XmppServer:
     return server
 
 
+@pytest.fixture(scope="session")
+def _without_resumption(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], XmppServer]]:
+    with ExitStack() as stack:
+        started: dict[str, Any] = {}
+
+        def start(name: str) -> XmppServer:
+            if name not in started:
+                kind = {"prosody": TestProsody, "ejabberd": Ejabberd}[name]
+                folder = tmp_path_factory.mktemp(f"{name}-without-resumption")
+                started[name] = stack.enter_context(kind(folder, stream_management=False))
+            started[name].start()
+            server: XmppServer = started[name]
+            return server
+
+        yield start
+
+
+@pytest.fixture(params=["prosody", "ejabberd"])
+def server_without_resumption(
+    request: pytest.FixtureRequest, _without_resumption: Callable[[str], XmppServer]
+) -> XmppServer:
+    """One XMPP server after the other, whose sessions cannot be resumed (XEP-0198)."""
+    return _without_resumption(request.param)
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
     """Another client: `await client(server, "bob")` is a session of bob's, open until the test ends."""
@@ -77,7 +102,7 @@ def on_redis(redis_server: Redis) -> Iterator[dict[str, str]]:
     redis_server.start()
     layer = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [redis_server.url], "capacity": 1000},
+        "CONFIG": {"hosts": [{"address": redis_server.url, "socket_timeout": 30}], "capacity": 1000},
     }
     with override_settings(CHANNEL_LAYERS={"default": layer}):
         yield {"REDIS_URL": redis_server.url}

@@ -116,7 +116,7 @@ class HostileService:
         self.endless_ids = ""
         self.endless_items = ""
         self.requests: list[Request] = []
-        self._stanzas = 0
+        self._pings: dict[str, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -170,6 +170,10 @@ class HostileService:
         """Return how often a method was asked for, of one node or of all."""
         return sum(request.method == method and node in (None, request.node) for request in self.requests)
 
+    def session_of(self, user_jid: str) -> str:
+        """Return the full JID from which an account asked last."""
+        return next(request.sender for request in reversed(self.requests) if _bare(request.sender) == user_jid)
+
     def counts(self) -> Counter[str]:
         """Return how often each method was asked for."""
         return Counter(request.method for request in self.requests)
@@ -208,18 +212,34 @@ class HostileService:
             self.send(f"<message type='headline' from='{sender or self.jid}' to={quoteattr(jid)}>{content}</message>")
 
     async def flood(
-        self, nodes: Iterable[str], count: int, *, to: Iterable[str] | None = None, payload: str | None = None
+        self,
+        nodes: Iterable[str],
+        count: int,
+        *,
+        to: Iterable[str] | None = None,
+        payload: str | None = None,
+        ids: int = 50,
     ) -> None:
         """Notify `count` times of an item of each of `nodes` in turn, as fast as the server takes it.
 
-        Each has the same id and another content: `payload`, which may hold `{number}`, or an entry; "" for none.
+        There are so many different `ids`; the content is another each time: `payload`, which may hold `{number}`, or
+        an entry; "" for none.
         """
         template = entry("Flood {number}") if payload is None else payload
-        recipients = None if to is None else list(to)
+        nodes, recipients = list(nodes), None if to is None else list(to)
         for number in range(count):
             for node in nodes:
-                self.notify(node, {"flood": template.replace("{number}", str(number))}, to=recipients)
+                content = template.replace("{number}", str(number))
+                self.notify(node, {f"flood-{number % ids}": content}, to=recipients)
             await self.drained()
+
+    async def ping(self, jid: str) -> None:
+        """Wait until the session `jid` (a full JID) has got all that was sent to it before, or is gone."""
+        name = f"ping-{len(self._pings)}"
+        self._pings[name] = asyncio.get_running_loop().create_future()
+        self.send(f"<iq type='get' from='{self.jid}' to='{jid}' id='{name}'><ping xmlns='urn:xmpp:ping'/></iq>")
+        await self.drained()
+        await self._pings[name]
 
     # What it answers
 
@@ -310,6 +330,9 @@ class HostileService:
             accepted.set_result(None)
         elif kind == "error":
             raise ConnectionError(f"The server says: {[child.tag for child in stanza]}")
+        elif kind == "iq" and (pinged := self._pings.get(stanza.get("id", ""))) is not None:
+            if not pinged.done():
+                pinged.set_result(None)
         elif kind == "iq" and stanza.get("type") in ("get", "set"):
             request = _request(stanza)
             self.requests.append(request)

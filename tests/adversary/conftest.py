@@ -1,6 +1,5 @@
 """The attackers, and what they attack."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from pubsubcache.store import in_thread
 from tests.acceptance.conftest import site
 from tests.acceptance.site import Site
 from tests.adversary.component import HostileService
-from tests.adversary.process import QUICK
+from tests.adversary.process import QUICK, resume
 from tests.adversary.stranger import Stranger, open_stranger
 from tests.servers.manage import ManagedProcess
 from tests.servers.xmpp import XmppServer
@@ -62,25 +61,33 @@ async def idle_site(xmpp_server: XmppServer, live_database: None) -> Site:
 
 
 @pytest.fixture
-async def worker(start_manage: Any, on_redis: dict[str, str], tmp_path: Path) -> AsyncIterator[StartWorker]:
+async def worker(live_database: None, on_redis: dict[str, str], tmp_path: Path) -> AsyncIterator[StartWorker]:
     """`await worker(site, PUBSUBCACHE_PAGE_SIZE="10")` starts a worker with that environment.
 
     It is a process of its own, which web processes reach by Redis. Given `site`, it is waited for until it holds the
-    site's session.
+    site's session. `log_file`: where it writes, instead of a file of its own.
     """
+    started: list[ManagedProcess] = []
 
-    async def start(site: Site | None = None, **environment: str) -> ManagedProcess:
+    async def start(site: Site | None = None, log_file: Path | None = None, **environment: str) -> ManagedProcess:
         env = {**QUICK, **on_redis, **environment}
-        started: ManagedProcess = await in_thread(start_manage)("pubsub_worker", env=env, ready=lambda: True)
+        folder = tmp_path / f"worker-{len(started)}"
+        process = ManagedProcess(folder, "pubsub_worker", env=env, ready=lambda: True)
+        process.log_file = log_file or process.log_file
+        started.append(process)
+        await in_thread(process.start)()
 
         async def holds() -> bool:
-            assert started.running, started.log_tail()
+            assert process.running, process.log_file
             account = await site.account()
-            return account.is_online() and f"-{started.pid}-" in account.worker
+            return account.is_online() and f"-{process.pid}-" in account.worker
 
         if site is not None:
             await site.until(holds)
-        return started
+        return process
 
     yield start
-    await asyncio.sleep(0)
+    for process in started:
+        if process.running:
+            resume(process)
+        await in_thread(process.stop)()

@@ -37,7 +37,8 @@ def resume(process: PrivateServer) -> None:
 def kill(process: PrivateServer) -> None:
     """End a process without giving it a chance to say anything (SIGKILL); return when it is gone."""
     os.kill(process.pid, signal.SIGKILL)
-    process.stop()
+    while process.running:
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class Stranger(ClientXMPP):
 
     def __init__(self, server: XmppServer, user: str) -> None:
         super().__init__(f"{server.jid(user)}/{uuid4().hex}", server.users[user])
-        self.server = server
+        self.home = server.domain
         self.ca_certs = server.ca_file
         self.register_plugin("xep_0199")
 
@@ -24,7 +24,7 @@ class Stranger(ClientXMPP):
         """Send stanzas, and return when the server has taken them."""
         for stanza in stanzas:
             self.send_raw(stanza)
-        await self.plugin["xep_0199"].send_ping(self.server.domain)
+        await self.plugin["xep_0199"].send_ping(self.home)
 
     async def chat(self, to: str, extension: str) -> None:
         """Send `to` a chat message with `extension`, any XML."""

@@ -14,7 +14,6 @@ import pytest
 from cryptography import x509
 
 from pubsubcache.exceptions import ServiceError
-from pubsubcache.store import in_thread
 from tests.acceptance.site import Site
 from tests.adversary import process
 from tests.adversary.clock import Clock
@@ -134,7 +133,7 @@ async def test_another_certificate_is_presented_without_a_restart(xmpp_server: A
         xmpp_server.present_certificate(xmpp_server.certificates.issue([xmpp_server.domain], timedelta(days=-1)))
 
         async def expired() -> bool:
-            shown = await in_thread(_presented)(xmpp_server)
+            shown = await asyncio.to_thread(_presented, xmpp_server)
             return bool(shown.not_valid_after_utc < old.not_valid_before_utc)
 
         await Site(xmpp_server).until(expired, timeout=20)
