@@ -12,7 +12,7 @@ from typing import Any
 from project.sample.certificates import Certificates
 from project.sample.process import PrivateServer, ServerError, find_program, free_port
 from project.sample.prosody import USERS
-from tests.servers.xmpp import COMPONENT_SECRET, COMPONENTS, Logins
+from tests.servers.xmpp import COMPONENT_SECRET, COMPONENTS, Logins, is_listening
 
 CONFLICT = 409
 
@@ -145,7 +145,7 @@ class Ejabberd(PrivateServer, Logins):
 
     def is_ready(self) -> bool:
         """Whether the server takes clients and commands."""
-        if not super().is_ready():
+        if not super().is_ready() or not is_listening(self.host, self.component_port):
             return False
         try:
             self.api("status")

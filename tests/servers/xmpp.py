@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -92,6 +93,12 @@ class Logins:
         return Login(**{**self.account_fields(user), **changes})
 
 
+def is_listening(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
 #: The first parts of the domains that external components may have, and the password of each.
 COMPONENTS = ("evil", "worse", "good")
 COMPONENT_SECRET = "of components of tests"
@@ -120,6 +127,10 @@ class TestProsody(Prosody, Logins):
         if not self.stream_management:
             last.append(f'VirtualHost "{self.domain}"\n  modules_disabled = {{ "smacks" }}')
         path.write_text("\n".join([*first, path.read_text(), *last, ""]))
+
+    def is_ready(self) -> bool:
+        """Whether the server takes clients and components."""
+        return super().is_ready() and is_listening(self.host, self.component_port)
 
     def present_certificate(self, pem: bytes) -> None:
         """Use another key and certificate for new connections; those that are open stay."""
