@@ -1,11 +1,12 @@
 """Servers and a database for all tests. A server is started when the first test asks for it, and never twice."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from selenium.webdriver import Chrome
 
 from tests.database import folder_key, server_key
@@ -40,6 +41,31 @@ def xmpp_server(request: pytest.FixtureRequest) -> XmppServer:
     return server
 
 
+@pytest.fixture(scope="session")
+def _without_resumption(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], XmppServer]]:
+    with ExitStack() as stack:
+        started: dict[str, Any] = {}
+
+        def start(name: str) -> XmppServer:
+            if name not in started:
+                kind = {"prosody": TestProsody, "ejabberd": Ejabberd}[name]
+                folder = tmp_path_factory.mktemp(f"{name}-without-resumption")
+                started[name] = stack.enter_context(kind(folder, stream_management=False))
+            started[name].start()
+            server: XmppServer = started[name]
+            return server
+
+        yield start
+
+
+@pytest.fixture(params=["prosody", "ejabberd"])
+def server_without_resumption(
+    request: pytest.FixtureRequest, _without_resumption: Callable[[str], XmppServer]
+) -> XmppServer:
+    """One XMPP server after the other, whose sessions cannot be resumed (XEP-0198)."""
+    return _without_resumption(request.param)
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
     """Another client: `await client(server, "bob")` is a session of bob's, open until the test ends."""
@@ -68,6 +94,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A private Redis, running; a test that stops it starts it again."""
     with Redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def on_redis(redis_server: Redis) -> Iterator[dict[str, str]]:
+    """Have the test's process reach workers by Redis; the environment with which they do."""
+    redis_server.start()
+    with override_settings(CHANNEL_LAYERS=redis_server.channel_layers):
+        yield {"REDIS_URL": redis_server.url}
 
 
 @pytest.fixture(scope="session")

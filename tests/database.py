@@ -63,6 +63,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     return (yield)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark of tests that one database alone can pass."""
+    config.addinivalue_line("markers", "postgresql_only: about a database with a clock of its own")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which database the run is on."""
     return f"database: {config.getoption('database')}"
@@ -74,9 +79,15 @@ def _touches_database(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was asked to be left out."""
+    """Leave out what was asked to be left out, and what is about databases that have a clock of their own."""
+    if config.getoption("database") != "postgresql":
+        _leave_out(config, items, [item for item in items if item.get_closest_marker("postgresql_only")])
     if not config.getoption("only_database_tests"):
         return
-    if left_out := [item for item in items if not _touches_database(item)]:
+    _leave_out(config, items, [item for item in items if not _touches_database(item)])
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if _touches_database(item)]
+        items[:] = [item for item in items if item not in left_out]

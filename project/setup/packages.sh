@@ -47,6 +47,11 @@ has_ejabberd() {
     has erl && { found /usr/lib/*/ejabberd-*/ebin || found /usr/lib/erlang/lib/ejabberd-*/ebin; }
 }
 
+# The library that gives a process a clock of its own.
+has_libfaketime() {
+    found /usr/lib/*/faketime/libfaketimeMT.so.1 || found /usr/lib/faketime/libfaketimeMT.so.1
+}
+
 # The names of the packages whose programs are missing.
 missing() {
     has_venv || echo python3 python3-venv
@@ -59,6 +64,7 @@ missing() {
     has redis-server || echo redis-server
     has chromium || echo chromium
     has chromedriver || echo chromium-driver
+    has_libfaketime || echo faketime
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 

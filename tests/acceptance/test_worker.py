@@ -23,13 +23,6 @@ async def site(xmpp_server, live_database: None) -> Site:
     return site
 
 
-@pytest.fixture
-def on_redis(redis_server):
-    redis_server.start()
-    with override_settings(CHANNEL_LAYERS=redis_server.channel_layers):
-        yield {"REDIS_URL": redis_server.url}
-
-
 async def test_a_web_process_is_served_by_the_worker(site: Site, client, start_manage, on_redis) -> None:
     await in_thread(start_manage)("pubsub_worker", env=on_redis, ready=lambda: True)
     await site.until(site.is_online)

@@ -14,7 +14,8 @@ class Proxy:
 
     `port` is where it listens. `delay` holds back each piece of the server's answers so many seconds, `piece` cuts
     them into pieces of so many bytes, `budget` breaks all connections after so many more bytes, in the middle of
-    whatever they were part of; `refusing` takes no new ones.
+    whatever they were part of; `refusing` takes no new ones; `holding` passes nothing on and keeps all connections
+    open, as a network does that drops packets: what came meanwhile follows when it ends.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -25,6 +26,8 @@ class Proxy:
         self.budget: int | None = None
         self.refusing = False
         self.passed = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,6 +51,15 @@ class Proxy:
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._writers) // 2
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing is passed on."""
+        return not self._flowing.is_set()
+
+    @holding.setter
+    def holding(self, holding: bool) -> None:
+        (self._flowing.clear if holding else self._flowing.set)()
 
     def cut(self) -> None:
         """Break all connections, now and without a word."""
@@ -90,6 +102,7 @@ class Proxy:
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
+                await self._flowing.wait()
                 if not is_answer:
                     writer.write(data)
                     await writer.drain()

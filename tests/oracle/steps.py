@@ -17,7 +17,7 @@ IDS = [
 ]  # fmt: skip
 PAYLOADS = ["plain", "plain", "other", "empty", "two", "none", "large", "odd"]
 
-node = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
+node = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4])
 number = st.integers(0, len(IDS) - 1)
 payload = st.sampled_from(PAYLOADS)
 seed = st.integers(0, 999)
@@ -55,6 +55,11 @@ step: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("cut")),
     st.tuples(st.just("cut_after"), st.integers(1, 4000)),
     st.tuples(st.just("slow"), st.sampled_from([0.0, 0.005, 0.02])),
+    st.tuples(st.just("stale"), node, seed),
+    st.tuples(st.just("clock"), st.sampled_from([0, -3600, -20, 20, 3600])),
+    st.tuples(st.just("silence"), node, st.integers(1, 10), seed),
+    st.tuples(st.just("mute"), st.booleans()),
+    st.tuples(st.just("endless"), st.sampled_from(["news", "circle", "empty"])),
     st.tuples(st.just("settle")),
     st.tuples(st.just("settle")),
     st.tuples(st.just("settle")),

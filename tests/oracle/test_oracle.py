@@ -6,7 +6,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.parsers import ParseContext
 from tests.oracle.steps import Step, final_forms, histories
-from tests.oracle.world import open_world
+from tests.oracle.world import LEASE, open_world
 from tests.servers.xmpp import XmppServer
 
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "10"))
@@ -39,6 +39,8 @@ def lively(settings: Any) -> Iterator[None]:
     settings.PUBSUBCACHE_POLL_INTERVAL = 0.2
     settings.PUBSUBCACHE_HEARTBEAT_INTERVAL = 0.3
     settings.PUBSUBCACHE_SYNC_CLAIM_TIMEOUT = 5.0
+    settings.PUBSUBCACHE_LEASE_TIMEOUT = LEASE
+    settings.PUBSUBCACHE_MAX_NODE_ITEMS = 300
     with registry.temporarily(slow_microblog(), replace=True):
         yield
 
@@ -55,6 +57,15 @@ def slow_microblog() -> Analyser:
     return replace(microblog, parser=parse)
 
 
+@pytest.fixture(params=[True, False], ids=["resumption", "without resumption"])
+def oracle_server(request: pytest.FixtureRequest, xmpp_server: XmppServer) -> XmppServer:
+    """One XMPP server after the other, first with sessions that can be resumed, then without."""
+    if request.param:
+        return xmpp_server
+    start: Callable[[str], XmppServer] = request.getfixturevalue("_without_resumption")
+    return start(xmpp_server.name)
+
+
 @pytest.fixture
 def replayed() -> dict[str, Any]:
     """The history that is to be played again, as a failing run printed it."""
@@ -65,10 +76,10 @@ def replayed() -> dict[str, Any]:
 if HISTORY:
 
     async def test_this_history(
-        xmpp_server: XmppServer, live_database: None, lively: None, replayed: dict[str, Any]
+        oracle_server: XmppServer, live_database: None, lively: None, tmp_path: Path, replayed: dict[str, Any]
     ) -> None:
         for _ in range(REPEAT):
-            async with open_world(xmpp_server) as world:
+            async with open_world(oracle_server, tmp_path) as world:
                 await world.play(**replayed)
 
 else:
@@ -77,15 +88,15 @@ else:
         "found", [pytest.param(path.read_text(), id=path.stem) for path in sorted(FOUND.glob("*"))]
     )
     async def test_histories_that_were_found(
-        xmpp_server: XmppServer, live_database: None, lively: None, found: str
+        oracle_server: XmppServer, live_database: None, lively: None, tmp_path: Path, found: str
     ) -> None:
         """Each ended in a divergence once, if not every time that it was played."""
-        async with open_world(xmpp_server) as world:
+        async with open_world(oracle_server, tmp_path) as world:
             await world.play(**json.loads(found))
 
     @seed(SEED)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=max(1, EXAMPLES // 2),  # for each server twice
         deadline=None,
         database=None,
         phases=(Phase.generate, *SHRINK),
@@ -93,7 +104,12 @@ else:
     )
     @given(history=histories, forms=final_forms)
     async def test_any_history(
-        xmpp_server: XmppServer, live_database: None, lively: None, history: list[Step], forms: list[dict[str, Any]]
+        oracle_server: XmppServer,
+        live_database: None,
+        lively: None,
+        tmp_path: Path,
+        history: list[Step],
+        forms: list[dict[str, Any]],
     ) -> None:
-        async with open_world(xmpp_server) as world:
+        async with open_world(oracle_server, tmp_path) as world:
             await world.play(history, forms)

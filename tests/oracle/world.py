@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from pubsubcache import cache, rpc
@@ -17,14 +18,28 @@ from pubsubcache.store import in_thread, nodes, purging
 from pubsubcache.types import ItemsPage, NodeAddress
 from pubsubcache.xmpp.session import Session, open_session
 from tests.acceptance.site import Site, new_name
+from tests.adversary.component import HostileService
+from tests.adversary.process import QUICK, paused
+from tests.oracle.clock import WallClock, wall_clock
 from tests.oracle.payloads import payloads, publish
 from tests.oracle.proxy import Proxy
 from tests.oracle.steps import IDS, Step, written
+from tests.servers.manage import ManagedProcess
 from tests.servers.xmpp import XmppServer
 
-#: What the nodes are: (writer, whether it is of the writer's PEP, how many items the service keeps).
-KINDS = [("bob", False, 1000), ("bob", False, 5), ("alice", True, 1000), ("bob", True, 1000)]
+#: What the nodes are: (writer, whether it is of the writer's PEP, how many items the service keeps, whether
+#: notifications have payloads).
+KINDS = [
+    ("bob", False, 1000, True),
+    ("bob", False, 5, True),
+    ("alice", True, 1000, True),
+    ("bob", True, 1000, True),
+    ("bob", False, 1000, False),
+]
+#: Steps that are about no node of `KINDS`.
+OF_NO_NODE = ("offline", "online", "cut", "cut_after", "slow", "clock", "mute", "endless", "settle")
 FIRST_ITEMS = 12
+LEASE = 3.0
 CONVERGENCE_TIMEOUT = 40.0
 READ_TIMEOUT = 20.0
 
@@ -41,6 +56,7 @@ class Node:
     writer: Session
     limit: int
     is_pep: bool
+    has_payloads: bool = True
     silent: bool = False  # something happened that no notification tells: reconciliation is to find it
     never_empty: bool = True  # the service had items at any time since the cache was last compared with it
     counter: int = 0
@@ -54,6 +70,9 @@ class World:
     proxy: Proxy
     site: Site
     writers: dict[str, Session]
+    clock: WallClock
+    hostile: HostileService
+    folder: Path
     nodes: dict[int, Node] = field(default_factory=dict)
     shaky: bool = False  # the session was disturbed since the cache was last compared
     _working: AsyncExitStack | None = None
@@ -78,7 +97,7 @@ class World:
             await self._clear()
 
     async def _clear(self) -> None:
-        self.proxy.delay, self.proxy.budget = 0.0, None
+        self.proxy.delay, self.proxy.budget, self.clock.offset = 0.0, None, 0.0
         for node in self.nodes.values():
             with suppress(ServiceError):  # deleted by the history
                 await node.writer.delete_node(node.address)
@@ -88,8 +107,8 @@ class World:
 
     async def _step(self, step: Step) -> None:
         kind, *arguments = step
-        method = getattr(self, kind)
-        if kind in ("offline", "online", "cut", "cut_after", "slow", "settle"):
+        method = getattr(self, "set_clock" if kind == "clock" else kind)
+        if kind in OF_NO_NODE:
             await method(*arguments)
         else:
             await method(await self._node(arguments[0]), *arguments[1:])
@@ -123,13 +142,62 @@ class World:
         """Have what the server says come late."""
         self.proxy.delay = delay
 
+    async def stale(self, node: Node, seed: int) -> None:
+        """Pause another worker past its lease, while notifications wait in its socket; go on after a takeover."""
+        await self.offline()
+        environment = {**QUICK, "PUBSUBCACHE_LEASE_TIMEOUT": str(LEASE), "PUBSUBCACHE_PAGE_SIZE": "3"}
+        other = ManagedProcess(self.folder, "pubsub_worker", env=environment, ready=lambda: True)
+        await in_thread(other.start)()
+        try:
+            await self.site.until(self.site.is_online)
+            with paused(other):
+                await self.burst(node, 10, seed)
+                await self.online()
+                await self.burst(node, 5, seed + 1)
+            await self.burst(node, 5, seed + 2)
+        finally:
+            await in_thread(other.stop)()
+
+    async def set_clock(self, offset: float) -> None:
+        """Set the wall clock that the site sees."""
+        self.clock.offset = offset
+        self.shaky = True  # until the next heartbeat nobody knows who holds the account
+
+    async def silence(self, node: Node, count: int, seed: int) -> None:
+        """Publish while nothing of the server gets through; the connection stays open."""
+        self.proxy.holding = True
+        reading = asyncio.create_task(self.read(node, {}))
+        try:
+            await self.burst(node, count, seed)
+        finally:
+            self.proxy.holding = False
+        await reading
+
+    async def mute(self, silent: bool) -> None:
+        """Have another service of the account answer nothing, or answer again."""
+        self.hostile.silent = silent
+        await self._hostile_node("")
+        self.hostile.payloads = not silent
+        for name in self.hostile.nodes:
+            self.hostile.publish(name, "new", "<x xmlns='urn:example:other'/>", to=[self.site.jid])
+
+    async def endless(self, kind: str) -> None:
+        """Have another service of the account page without end, and another node of it in the cache."""
+        await self._hostile_node(kind)
+
+    async def _hostile_node(self, kind: str) -> None:
+        address = self.hostile.add_node(items=3)
+        self.hostile.endless_items = self.hostile.endless_ids = kind
+        await in_thread(nodes.adopt_node)(self.site.jid, address, by_hand=True)
+        await rpc.awake()
+
     # What writers do
 
     async def _node(self, number: int) -> Node:
         if number not in self.nodes:
-            writer, is_pep, limit = KINDS[number]
+            writer, is_pep, limit, has_payloads = KINDS[number]
             service = self.server.jid(writer) if is_pep else self.server.pubsub
-            node = Node(NodeAddress(service, new_name()), self.writers[writer], limit, is_pep)
+            node = Node(NodeAddress(service, new_name()), self.writers[writer], limit, is_pep, has_payloads)
             self.nodes[number] = node
             await self._create(node)
             for name in range(FIRST_ITEMS):
@@ -145,6 +213,7 @@ class World:
             "pubsub#notify_retract": "1",
             "pubsub#notify_delete": "1",
             "pubsub#send_last_published_item": "never",
+            "pubsub#deliver_payloads": str(int(node.has_payloads)),
         }
         await node.writer.create_node(node.address, fields)
 
@@ -439,14 +508,16 @@ def _page_difference(live: ItemsPage, cached: ItemsPage) -> str | None:
 
 
 @asynccontextmanager
-async def open_world(server: XmppServer) -> AsyncIterator[World]:
-    """Open a world on a running server and the tests' database."""
+async def open_world(server: XmppServer, folder: Path) -> AsyncIterator[World]:
+    """Open a world on a running server and the tests' database; `folder` is for the processes of its workers."""
     async with AsyncExitStack() as stack:
+        clock = stack.enter_context(wall_clock())
         proxy = await stack.enter_async_context(Proxy(server.host, server.port))
+        hostile = await stack.enter_async_context(HostileService(server))
         writers = {user: await stack.enter_async_context(open_session(server.login(user))) for user in ("alice", "bob")}
         site = Site(server)
         await site.add_account(port=proxy.port)
-        world = World(server, proxy, site, writers)
+        world = World(server, proxy, site, writers, clock, hostile, folder)
         try:
             yield world
         finally:

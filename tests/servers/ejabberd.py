@@ -12,7 +12,7 @@ from typing import Any
 from project.sample.certificates import Certificates
 from project.sample.process import PrivateServer, ServerError, find_program, free_port
 from project.sample.prosody import USERS
-from tests.servers.xmpp import Logins
+from tests.servers.xmpp import COMPONENT_SECRET, COMPONENTS, Logins, is_listening
 
 CONFLICT = 409
 
@@ -30,6 +30,12 @@ listen:
     module: ejabberd_c2s
     max_stanza_size: 67108864
     starttls_required: true
+  - port: $component_port
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    max_stanza_size: 67108864
+    max_fsm_queue: 100000
+    hosts: $components
   - port: $http_port
     ip: "127.0.0.1"
     module: ejabberd_http
@@ -61,12 +67,16 @@ modules:
     max_items_node: 100000
     plugins: ["flat", "pep"]
   mod_roster: {versioning: true}
-  mod_stream_mgmt: {max_ack_queue: 50000, resend_on_timeout: false}
+  $stream_management
 """)
+STREAM_MANAGEMENT = "mod_stream_mgmt: {max_ack_queue: 50000, resend_on_timeout: false}"
 
 
 class Ejabberd(PrivateServer, Logins):
-    """An ejabberd with its data in `folder`, run without Erlang's distribution: no epmd stays behind."""
+    """An ejabberd with its data in `folder`, run without Erlang's distribution: no epmd stays behind.
+
+    External components can join it (XEP-0114). Without `stream_management` no session can be resumed (XEP-0198).
+    """
 
     name = "ejabberd"
 
@@ -78,9 +88,12 @@ class Ejabberd(PrivateServer, Logins):
         domain: str = "ejabberd.test",
         users: Mapping[str, str] = USERS,
         log_level: str = "info",
+        stream_management: bool = True,
     ) -> None:
         super().__init__(folder, port)
-        self.http_port = free_port()
+        self.http_port, self.component_port = free_port(), free_port()
+        self.components = tuple(f"{name}.{domain}" for name in COMPONENTS)
+        self.stream_management = stream_management
         self.domain = domain
         self.pubsub = f"pubsub.{domain}"
         self.users = dict(users)
@@ -130,9 +143,14 @@ class Ejabberd(PrivateServer, Logins):
                 self.register(user, password)
             self._registered = True
 
+    def present_certificate(self, pem: bytes) -> None:
+        """Use another key and certificate for new connections; those that are open stay."""
+        (self.folder / "server.pem").write_bytes(pem)
+        self.api("reload_config")
+
     def is_ready(self) -> bool:
         """Whether the server takes clients and commands."""
-        if not super().is_ready():
+        if not super().is_ready() or not is_listening(self.host, self.component_port):
             return False
         try:
             self.api("status")
@@ -169,6 +187,9 @@ class Ejabberd(PrivateServer, Logins):
             domain=self.domain,
             component=self.pubsub,
             log_level=self.log_level,
+            component_port=self.component_port,
+            components=json.dumps({name: {"password": COMPONENT_SECRET} for name in self.components}),
+            stream_management=STREAM_MANAGEMENT if self.stream_management else "",
         )
         (self.folder / "ejabberd.yml").write_text(settings)
 

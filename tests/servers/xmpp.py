@@ -1,9 +1,13 @@
-"""What tests want of an XMPP server beyond running it: logins."""
+"""What tests want of an XMPP server beyond running it: logins, and external components (XEP-0114)."""
 
+import os
+import signal
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from project.sample.process import free_port
 from project.sample.prosody import Prosody
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ class XmppServer(Protocol):
     port: int
     pubsub: str
     users: dict[str, str]
+    component_port: int
+    components: tuple[str, ...]
 
     @property
     def ca_file(self) -> Path:
@@ -53,6 +59,10 @@ class XmppServer(Protocol):
         """Stop and start the server."""
         ...
 
+    def present_certificate(self, pem: bytes) -> None:
+        """Use another key and certificate for new connections; those that are open stay."""
+        ...
+
 
 class Logins:
     """Adds logins to an XMPP server."""
@@ -83,7 +93,47 @@ class Logins:
         return Login(**{**self.account_fields(user), **changes})
 
 
+def is_listening(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+#: The first parts of the domains that external components may have, and the password of each.
+COMPONENTS = ("evil", "worse", "good")
+COMPONENT_SECRET = "of components of tests"
+
+
 class TestProsody(Prosody, Logins):
-    """A Prosody for tests."""
+    """A Prosody for tests, which external components can join (XEP-0114).
+
+    Without `stream_management` no session can be resumed (XEP-0198).
+    """
 
     __test__ = False
+
+    def __init__(self, folder: Path, port: int = 0, *, stream_management: bool = True, **options: Any) -> None:
+        super().__init__(folder, port, **options)
+        self.component_port = free_port()
+        self.components = tuple(f"{name}.{self.domain}" for name in COMPONENTS)
+        self.stream_management = stream_management
+
+    def prepare(self) -> None:
+        """Write the configuration and the accounts."""
+        super().prepare()
+        path = self.folder / "prosody.cfg.lua"
+        first = [f"component_ports = {{ {self.component_port} }}", "component_stanza_size_limit = 10485760"]
+        last = [f'Component "{name}"\n  component_secret = "{COMPONENT_SECRET}"' for name in self.components]
+        if not self.stream_management:
+            last.append(f'VirtualHost "{self.domain}"\n  modules_disabled = {{ "smacks" }}')
+        path.write_text("\n".join([*first, path.read_text(), *last, ""]))
+
+    def is_ready(self) -> bool:
+        """Whether the server takes clients and components."""
+        return super().is_ready() and is_listening(self.host, self.component_port)
+
+    def present_certificate(self, pem: bytes) -> None:
+        """Use another key and certificate for new connections; those that are open stay."""
+        self.certificates.key.write_bytes(pem)
+        self.certificates.certificate.write_bytes(pem)
+        os.kill(self.pid, signal.SIGHUP)

@@ -1,0 +1,93 @@
+"""The attackers, and what they attack."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pubsubcache.store import in_thread
+from tests.acceptance.conftest import site
+from tests.acceptance.site import Site
+from tests.adversary.component import HostileService
+from tests.adversary.process import QUICK, resume
+from tests.adversary.stranger import Stranger, open_stranger
+from tests.servers.manage import ManagedProcess
+from tests.servers.xmpp import XmppServer
+
+__all__ = ["site"]
+
+MakeHostile = Callable[..., Awaitable[HostileService]]
+MakeStranger = Callable[..., Awaitable[Stranger]]
+StartWorker = Callable[..., Awaitable[ManagedProcess]]
+
+
+@pytest.fixture(autouse=True)
+def quick(settings: Any) -> None:
+    """Have the test's process see time as the workers that `workers` starts do."""
+    for name, value in QUICK.items():
+        setattr(settings, name, float(value))
+
+
+@pytest.fixture
+async def hostile() -> AsyncIterator[MakeHostile]:
+    """`await hostile(server, "evil")` is a hostile service, connected until the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def connect(server: XmppServer, name: str = "evil") -> HostileService:
+            return await stack.enter_async_context(HostileService(server, name))
+
+        yield connect
+
+
+@pytest.fixture
+async def stranger() -> AsyncIterator[MakeStranger]:
+    """`await stranger(server)` is carol, logged in until the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def log_in(server: XmppServer, user: str = "carol") -> Stranger:
+            return await stack.enter_async_context(open_stranger(server, user))
+
+        yield log_in
+
+
+@pytest.fixture
+async def idle_site(xmpp_server: XmppServer, live_database: None) -> Site:
+    """A site with alice's account and nobody who holds its session."""
+    site = Site(xmpp_server)
+    await site.add_account()
+    return site
+
+
+@pytest.fixture
+async def worker(live_database: None, on_redis: dict[str, str], tmp_path: Path) -> AsyncIterator[StartWorker]:
+    """`await worker(site, PUBSUBCACHE_PAGE_SIZE="10")` starts a worker with that environment.
+
+    It is a process of its own, which web processes reach by Redis. Given `site`, it is waited for until it holds the
+    site's session. `log_file`: where it writes, instead of a file of its own.
+    """
+    started: list[ManagedProcess] = []
+
+    async def start(site: Site | None = None, log_file: Path | None = None, **environment: str) -> ManagedProcess:
+        env = {**QUICK, **on_redis, **environment}
+        folder = tmp_path / f"worker-{len(started)}"
+        process = ManagedProcess(folder, "pubsub_worker", env=env, ready=lambda: True)
+        process.log_file = log_file or process.log_file
+        started.append(process)
+        await in_thread(process.start)()
+
+        async def holds() -> bool:
+            assert process.running, process.log_file
+            account = await site.account()
+            return account.is_online() and f"-{process.pid}-" in account.worker
+
+        if site is not None:
+            await site.until(holds)
+        return process
+
+    yield start
+    for process in started:
+        if process.running:
+            resume(process)
+        await in_thread(process.stop)()

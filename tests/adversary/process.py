@@ -1,0 +1,61 @@
+"""Workers as processes: what signals do to them, what they take, what they say."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from project.sample.process import PrivateServer
+
+#: Short times, so that a lease expires and is taken over within a test.
+QUICK = {
+    "PUBSUBCACHE_HEARTBEAT_INTERVAL": "0.3",
+    "PUBSUBCACHE_LEASE_TIMEOUT": "2",
+    "PUBSUBCACHE_SYNC_CLAIM_TIMEOUT": "4",
+    "PUBSUBCACHE_POLL_INTERVAL": "0.3",
+    "PUBSUBCACHE_RETRY_DELAY": "0.2",
+    "PUBSUBCACHE_RECONNECT_DELAY": "0.1",
+    "PUBSUBCACHE_RECONNECT_MAX_DELAY": "0.5",
+}
+
+
+def pause(process: PrivateServer) -> None:
+    """Stop a process where it is (SIGSTOP); return when it stands still."""
+    os.kill(process.pid, signal.SIGSTOP)
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.005)
+
+
+def resume(process: PrivateServer) -> None:
+    """Let a paused process go on."""
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def kill(process: PrivateServer) -> None:
+    """End a process without giving it a chance to say anything (SIGKILL); return when it is gone."""
+    os.kill(process.pid, signal.SIGKILL)
+    while process.running:
+        time.sleep(0.005)
+
+
+@contextmanager
+def paused(process: PrivateServer) -> Iterator[None]:
+    """Have a process stand still meanwhile."""
+    pause(process)
+    try:
+        yield
+    finally:
+        resume(process)
+
+
+def memory(process: PrivateServer) -> float:
+    """Return how much memory a process holds, in megabytes."""
+    return float(psutil.Process(process.pid).memory_info().rss) / 1e6
+
+
+def log(process: PrivateServer) -> str:
+    """Return all that a process wrote."""
+    return process.log_file.read_text(errors="surrogateescape")

@@ -1,0 +1,67 @@
+"""Certificates that expire and change while sessions are open."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.oracle.proxy import Proxy
+
+
+@pytest.fixture
+async def proxied(xmpp_server: Any, live_database: None) -> AsyncIterator[tuple[Site, Proxy]]:
+    """A site whose worker reaches its server through a proxy; the server shows its own certificate again after."""
+    own = xmpp_server.certificates.key.read_bytes() + xmpp_server.certificates.certificate.read_bytes()
+    async with Proxy(xmpp_server.host, xmpp_server.port) as proxy:
+        site = Site(xmpp_server)
+        await site.add_account(port=proxy.port)
+        try:
+            async with site.working():
+                yield site, proxy
+        finally:
+            xmpp_server.present_certificate(own)
+
+
+async def test_certificate_is_rotated_under_a_live_session(proxied: tuple[Site, Proxy], client: Any) -> None:
+    site, proxy = proxied
+    server: Any = site.server
+    bob = await client(server)
+    address = await make_node(bob, server)
+    await publish_many(bob, address, 2)
+    await site.cached(address)
+    started = (await site.account()).session_started
+    server.present_certificate(server.certificates.issue([server.domain, server.pubsub]))
+    await bob.publish(address, entry("New"), "new")
+    await site.converged(address)
+    assert (await site.account()).session_started == started
+    proxy.cut()
+    await bob.publish(address, entry("Newer"), "newer")
+    await site.converged(address)
+
+
+async def test_expired_certificate_ends_no_session_and_begins_none(proxied: tuple[Site, Proxy], client: Any) -> None:
+    site, proxy = proxied
+    server: Any = site.server
+    bob = await client(server)
+    address = await make_node(bob, server)
+    await publish_many(bob, address, 2)
+    await site.cached(address)
+    server.present_certificate(server.certificates.issue([server.domain], timedelta(hours=-1)))
+    await bob.publish(address, entry("New"), "new")
+    await site.converged(address)
+
+    async def refused() -> bool:
+        account = await site.account()
+        if account.status != "error":
+            proxy.cut()  # until the server shows the certificate
+        return account.status == "error" and "expired" in account.status_detail
+
+    await site.until(refused, timeout=30)
+    page = await site.read(address)
+    assert page.stale
+    assert [item.id for item in page.items] == ["item-0", "item-1", "new"]
+    server.present_certificate(server.certificates.issue([server.domain, server.pubsub]))
+    await site.until(site.is_online, timeout=30)
+    await site.converged(address)

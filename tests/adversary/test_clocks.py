@@ -1,0 +1,105 @@
+"""Clocks that are wrong or jump."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from pubsubcache.models import Account
+from pubsubcache.store import in_thread
+from tests.acceptance.site import Site
+from tests.adversary import process
+from tests.adversary.clock import Clock
+from tests.adversary.component import entry
+from tests.adversary.conftest import MakeHostile, StartWorker
+
+
+async def test_heartbeat_of_a_dead_worker_in_the_future_holds_no_account(
+    idle_site: Site, hostile: MakeHostile, worker: StartWorker
+) -> None:
+    site, service = idle_site, await hostile(idle_site.server)
+    address = service.add_node(items=2)
+    dead = await worker(site)
+    await site.cached(address)
+    process.kill(dead)
+    future = timezone.now() + timedelta(hours=2)
+    await in_thread(Account.objects.filter(jid=site.jid).update)(heartbeat=future)
+    await worker()
+
+    async def taken_over() -> bool:
+        account = await site.account()
+        return account.is_online() and f"-{dead.pid}-" not in account.worker
+
+    await site.until(taken_over, timeout=30)
+    service.publish(address.name, "new", entry("New"))
+    await site.converged(address)
+
+
+async def test_worker_on_a_clock_ahead_that_died_holds_no_account(
+    idle_site: Site, worker: StartWorker, tmp_path: Path
+) -> None:
+    clock = Clock(tmp_path / "clock", 7200)
+    dead = await worker(**clock.environment)
+
+    async def held() -> bool:
+        return f"-{dead.pid}-" in (await idle_site.account()).worker
+
+    await idle_site.until(held)
+    process.kill(dead)
+    await worker()
+
+    async def taken_over() -> bool:
+        account = await idle_site.account()
+        return account.is_online() and f"-{dead.pid}-" not in account.worker
+
+    await idle_site.until(taken_over, timeout=30)
+
+
+async def test_clock_that_steps_back_causes_no_storm_of_synchronisations(
+    idle_site: Site, hostile: MakeHostile, worker: StartWorker, tmp_path: Path
+) -> None:
+    site, service, clock = idle_site, await hostile(idle_site.server), Clock(tmp_path / "clock")
+    address = service.add_node(items=3)
+    await worker(**clock.environment)
+    await worker(**clock.environment)
+    await site.until(site.is_online)
+    await site.cached(address)
+    clock.offset = -3600
+    beats: set[Any] = set()
+
+    async def many_beats() -> bool:
+        beats.add((await site.account()).heartbeat)
+        return len(beats) > 15
+
+    before = service.counts()
+    await site.until(many_beats)
+    asked = service.counts() - before
+    assert sum(asked.values()) <= 20, asked
+    service.publish(address.name, "new", entry("New"))
+
+    async def told() -> bool:
+        return "new" in await site.names(address)
+
+    await site.until(told, timeout=20)
+
+
+@pytest.mark.postgresql_only
+@pytest.mark.parametrize("offset", [20, -20])
+async def test_reader_with_another_clock_sees_the_worker(
+    idle_site: Site, hostile: MakeHostile, worker: StartWorker, manage: Any, tmp_path: Path, offset: int
+) -> None:
+    site, service = idle_site, await hostile(idle_site.server)
+    address, uncached = service.add_node(items=3), service.add_node("urn:example:plain", 2)
+    await worker(site)
+    await site.cached(address)
+    env = {**process.QUICK, **Clock(tmp_path / "clock", offset).environment, "REDIS_URL": ""}
+    target = ("-a", site.jid, "-s", service.jid, "-n")
+    cached = await in_thread(manage)("pubsub_get", *target, address.name, "-O", "json", env=env)
+    assert cached.returncode == 0, cached.stderr
+    assert '"origin": "cache"' in cached.stdout
+    assert '"stale": false' in cached.stdout
+    service.requests.clear()
+    live = await in_thread(manage)("pubsub_get", *target, uncached.name, "-O", "json", env=env)
+    assert live.returncode == 0, live.stderr

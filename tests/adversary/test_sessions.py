@@ -1,0 +1,54 @@
+"""Notifications of a session that is no more: they never win over what was listed later."""
+
+import asyncio
+
+import pytest
+
+from tests.acceptance.site import Site
+from tests.adversary.component import entry
+from tests.adversary.conftest import MakeHostile, StartWorker
+from tests.oracle.proxy import Proxy
+from tests.servers.xmpp import XmppServer
+
+QUEUED = 1500
+
+
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["behind another node", "behind its own node"])
+async def test_queue_of_a_lost_session_does_not_overwrite_a_later_listing(
+    server_without_resumption: XmppServer,
+    live_database: None,
+    hostile: MakeHostile,
+    worker: StartWorker,
+    elsewhere: bool,
+) -> None:
+    service = await hostile(server_without_resumption)
+    address, other = service.add_node(items={"x": entry("v0")}), service.add_node(items=1)
+    async with Proxy(server_without_resumption.host, server_without_resumption.port) as proxy:
+        site = Site(server_without_resumption)
+        await site.add_account(port=proxy.port)
+        # One at a time, so that they take long to apply.
+        await worker(site, PUBSUBCACHE_EVENT_BATCH_SIZE="1")
+        await worker()
+        await site.cached(address)
+        await site.cached(other)
+        await service.flood([other.name if elsewhere else address.name], QUEUED)
+        service.publish(address.name, "x", entry("v1"))
+        await service.ping(service.session_of(site.jid))
+        async with proxy.down():
+            service.nodes[address.name] = {"x": entry("v2")}
+        vouched = False
+        async with asyncio.timeout(90):
+            while True:
+                page = await site.read(address)
+                titles = [item.xml for item in page.items if item.id == "x"]
+                is_vouched = page.origin == "cache" and not page.stale
+                if vouched and is_vouched:
+                    assert "v2" in titles[0]
+                if is_vouched and not vouched and "v2" in titles[0]:
+                    vouched = True
+                    service.publish(address.name, "marker", entry("After all that was queued"))
+                if vouched and "marker" in await site.names(address):
+                    break
+                await asyncio.sleep(0.05)
+        await site.converged(address)
+        assert [item.xml for item in (await site.read(address)).items if "v2" in item.xml]

@@ -1,0 +1,127 @@
+"""A service that does not answer: the others of the account are as quick as ever."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from pubsubcache.exceptions import PubsubCacheError
+from pubsubcache.store import in_thread, nodes
+from tests.acceptance.site import Site
+from tests.adversary.component import HostileService, entry
+from tests.adversary.conftest import MakeHostile, StartWorker
+
+SOON = 10.0  # seconds: long for a busy machine, and short beside one time-out of a request
+
+
+@pytest.fixture(autouse=True)
+def patient(settings: Any) -> None:
+    settings.PUBSUBCACHE_IQ_TIMEOUT = 30.0
+
+
+async def _told(site: Site, service: HostileService, address: Any, name: str) -> None:
+    """Publish an item, and wait until it can be read."""
+    service.publish(address.name, name, entry(name))
+
+    async def readable() -> bool:
+        return name in await site.names(address)
+
+    await site.until(readable, timeout=SOON)
+
+
+async def test_notifications_without_payload_of_a_silent_service_delay_no_other(
+    idle_site: Site, hostile: MakeHostile, worker: StartWorker
+) -> None:
+    site = idle_site
+    evil, good = await hostile(site.server), await hostile(site.server, "good")
+    parked = [evil.add_node(items=2) for _ in range(5)]
+    address = good.add_node(items=2)
+    await worker(site)
+    await worker()
+    for node in (*parked, address):
+        await site.cached(node)
+    evil.silent, evil.payloads = True, False
+    for node in parked:
+        evil.publish(node.name, "new", entry("New"))
+    await evil.ping(evil.session_of(site.jid))
+    for number in range(3):
+        await _told(site, good, address, f"good-{number}")
+    for node in parked:  # the cache does not have what it was told of
+        with suppress(NotFresh):
+            await _fresh(site, node)
+            pytest.fail("The cache vouches for a node whose new item it has not got.")
+    evil.silent = False
+    for node in parked:
+        await site.converged(node)
+
+
+class NotFresh(Exception):
+    """The cache does not vouch for what it has."""
+
+
+async def _fresh(site: Site, node: Any) -> None:
+    try:
+        page = await site.read(node, cache_only=True)
+    except PubsubCacheError as error:
+        raise NotFresh from error
+    if page.stale or "new" in {item.id for item in page.items}:
+        raise NotFresh
+
+
+async def test_readers_of_a_silent_service_do_not_delay_those_of_others(site: Site, hostile: MakeHostile) -> None:
+    evil, good = await hostile(site.server), await hostile(site.server, "good")
+    address, silent = good.add_node(items=2), evil.add_node()
+    evil.silent = True
+    reading = [asyncio.create_task(site.read(silent)) for _ in range(40)]
+    try:
+        await site.until(lambda: asyncio.sleep(0, evil.asked() > 0))
+        async with asyncio.timeout(SOON):
+            page = await site.read(address, use_cache=False)
+        assert len(page.items) == 2
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def test_silent_nodes_do_not_delay_the_first_synchronisation_of_others(site: Site, hostile: MakeHostile) -> None:
+    evil, good = await hostile(site.server), await hostile(site.server, "good")
+    evil.silent = True
+    for _ in range(60):
+        await in_thread(nodes.adopt_node)(site.jid, evil.add_node(), by_hand=True)
+    await site.until(lambda: asyncio.sleep(0, len(evil.requests) > 0))
+    address = good.add_node(items=2)
+    async with asyncio.timeout(2 * SOON):
+        await site.cached(address)
+
+
+async def test_growing_nodes_of_a_silent_service_do_not_delay_reads_of_others(site: Site, hostile: MakeHostile) -> None:
+    evil, good = await hostile(site.server), await hostile(site.server, "good")
+    growing = [evil.add_node(items=1) for _ in range(64)]
+    address = good.add_node(items=2)
+    await site.cached(address)
+    for node in growing:
+        await in_thread(nodes.adopt_node)(site.jid, node, by_hand=True)
+    for node in growing:
+        await site.in_sync(node)
+    evil.silent = True
+    before = len(evil.requests)
+    for node in growing:
+        evil.publish(node.name, "new", entry("New"))
+    await site.until(lambda: asyncio.sleep(0, len(evil.requests) > before))
+    for _ in range(3):
+        async with asyncio.timeout(SOON):
+            assert len((await site.read(address, use_cache=False)).items) == 2
+
+
+async def test_a_thousand_nodes_of_a_slow_service_do_not_delay_others(site: Site, hostile: MakeHostile) -> None:
+    evil, good = await hostile(site.server), await hostile(site.server, "good")
+    evil.delay = 1.0
+    for _ in range(1000):
+        await in_thread(nodes.adopt_node)(site.jid, evil.add_node(items=1), by_hand=True)
+    await site.until(lambda: asyncio.sleep(0, len(evil.requests) > 0))
+    address = good.add_node(items=2)
+    async with asyncio.timeout(2 * SOON):
+        await site.cached(address)
+    await _told(site, good, address, "new")
