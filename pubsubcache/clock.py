@@ -4,23 +4,23 @@ Times that one process writes and another compares (heartbeats, checks, retries)
 proves nothing: the clock that wrote it was wrong, or this one is.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import connection
-from django.utils import timezone
 
 #: How far ahead a time may lie and still count as now: machines adjust their clocks in small steps.
 TOLERANCE = timedelta(seconds=5)
 
 
 def now() -> datetime:
-    """Return the time by the database's clock. With SQLite that is the clock of this machine."""
-    if connection.vendor != "postgresql":
-        return timezone.now()
+    """Return the time by the database's clock. SQLite's is that of the machine."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        moment: datetime = cursor.fetchone()[0]
-    return moment
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT clock_timestamp()")
+            moment: datetime = cursor.fetchone()[0]
+            return moment
+        cursor.execute("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
+        return datetime.fromisoformat(cursor.fetchone()[0]).replace(tzinfo=UTC)
 
 
 def is_recent(moment: datetime | None, now: datetime, seconds: float) -> bool:
