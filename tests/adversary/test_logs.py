@@ -12,7 +12,7 @@ from tests.adversary.component import HostileService, Refusal, Request, entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 
 FORGED = "2026-01-01 00:00:00,000 ERROR pubsubcache: all is lost"
-CONTROL = "\x85\x9b31m\u2028\u2029\u202e"  # what XML lets through, and terminals act on
+CONTROL = "\x85\x9b\u2028\u2029\u202e"  # what XML lets through, and terminals act on
 TEXTS = {"lines": f"no\n{FORGED}\r\n{CONTROL}{FORGED}\n", "megabyte": "x" * 1_000_000}
 METHODS = ("subscribe", "get_items", "get_item_ids", "unsubscribe")
 MAX_LOG = 100_000
@@ -64,11 +64,11 @@ async def test_names_in_notifications_forge_no_lines(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker
 ) -> None:
     site, service = idle_site, await hostile(idle_site.server)
-    address = service.add_node(f"urn:xmpp:microblog:0:tests/\n{FORGED}{CONTROL}", 2)
+    address = service.add_node(f"urn:xmpp:microblog:0:tests/{CONTROL}{FORGED}", 2)
     started = await worker(site, LOG_LEVEL="DEBUG")
     await in_thread(nodes.adopt_node)(site.jid, address, by_hand=True)
     await site.in_sync(address)
-    service.publish(address.name, f"id\n{FORGED}{CONTROL}", entry("New"))
+    service.publish(address.name, f"id{CONTROL}{FORGED}", entry("New"))
     await site.converged(address)
     await in_thread(started.stop)()
     written = process.log(started)
