@@ -87,21 +87,31 @@ async def test_clock_that_steps_back_causes_no_storm_of_synchronisations(
     await site.until(told, timeout=20)
 
 
+READ = """
+from pubsubcache import cache
+for use_cache in (True, False):
+    page = cache.get_items_sync({jid!r}, {service!r}, {node!r}, use_cache=use_cache)
+    print(page.origin, page.stale, len(page.items))
+"""
+
+
 @pytest.mark.postgresql_only
 @pytest.mark.parametrize("offset", [20, -20])
 async def test_reader_with_another_clock_sees_the_worker(
-    idle_site: Site, hostile: MakeHostile, worker: StartWorker, manage: Any, tmp_path: Path, offset: int
+    idle_site: Site,
+    hostile: MakeHostile,
+    worker: StartWorker,
+    manage: Any,
+    on_redis: dict[str, str],
+    tmp_path: Path,
+    offset: int,
 ) -> None:
     site, service = idle_site, await hostile(idle_site.server)
-    address, uncached = service.add_node(items=3), service.add_node("urn:example:plain", 2)
+    address = service.add_node(items=3)
     await worker(site)
     await site.cached(address)
-    env = {**process.QUICK, **Clock(tmp_path / "clock", offset).environment, "REDIS_URL": ""}
-    target = ("-a", site.jid, "-s", service.jid, "-n")
-    cached = await in_thread(manage)("pubsub_get", *target, address.name, "-O", "json", env=env)
-    assert cached.returncode == 0, cached.stderr
-    assert '"origin": "cache"' in cached.stdout
-    assert '"stale": false' in cached.stdout
-    service.requests.clear()
-    live = await in_thread(manage)("pubsub_get", *target, uncached.name, "-O", "json", env=env)
-    assert live.returncode == 0, live.stderr
+    env = {**process.QUICK, **on_redis, **Clock(tmp_path / "clock", offset).environment}
+    script = READ.format(jid=site.jid, service=address.service, node=address.name)
+    read = await in_thread(manage)("shell", "-c", script, env=env)
+    assert read.returncode == 0, read.stderr
+    assert read.stdout.split("\n")[-3:] == ["cache False 3", "service False 3", ""]

@@ -13,6 +13,7 @@ from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.adversary import process
 from tests.adversary.component import entry as entry_xml
 from tests.adversary.conftest import MakeHostile, StartWorker
+from tests.servers.redis import Redis
 
 
 async def test_worker_paused_past_its_lease_writes_nothing(
@@ -74,13 +75,14 @@ async def test_worker_lives_on_when_the_disk_of_its_log_is_full(
 
 
 async def test_secret_key_is_rotated_while_workers_run(
-    idle_site: Site, client: Any, worker: StartWorker, settings: Any
+    idle_site: Site, client: Any, worker: StartWorker, redis_server: Redis, settings: Any
 ) -> None:
     site, bob = idle_site, await client(idle_site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 3)
     old, new = "the old key of tests " * 3, "the new key of tests " * 3
-    settings.SECRET_KEY = old
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = old, [new]
+    settings.CHANNEL_LAYERS = redis_server.channel_layers
     await site.add_account()
     # First every process learns to read what the new key wrote, then they change over to it one by one.
     first = await worker(site, SECRET_KEY=old, SECRET_KEY_FALLBACKS=new)

@@ -35,7 +35,7 @@ listen:
     module: ejabberd_service
     max_stanza_size: 67108864
     max_fsm_queue: 100000
-    hosts: $components
+    password: "$component_secret"
   - port: $http_port
     ip: "127.0.0.1"
     module: ejabberd_http
@@ -145,7 +145,10 @@ class Ejabberd(PrivateServer, Logins):
 
     def present_certificate(self, pem: bytes) -> None:
         """Use another key and certificate for new connections; those that are open stay."""
-        (self.folder / "server.pem").write_bytes(pem)
+        path = self.folder / "server.pem"
+        changed = path.stat().st_mtime
+        path.write_bytes(pem)
+        os.utime(path, (changed + 2, changed + 2))  # a file of the same second counts as unchanged
         self.api("reload_config")
 
     def is_ready(self) -> bool:
@@ -188,7 +191,7 @@ class Ejabberd(PrivateServer, Logins):
             component=self.pubsub,
             log_level=self.log_level,
             component_port=self.component_port,
-            components=json.dumps({name: {"password": COMPONENT_SECRET} for name in self.components}),
+            component_secret=COMPONENT_SECRET,
             stream_management=STREAM_MANAGEMENT if self.stream_management else "",
         )
         (self.folder / "ejabberd.yml").write_text(settings)
