@@ -307,7 +307,8 @@ async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -
         if item.left_out:
             prepared[item.id] = syncing.PreparedItem(item=item)
             continue
-        entry = syncing.PreparedItem(item=item, text=xmlform.words(item.element))
+        text = await matching.aside_if_large(item, xmlform.words, item.element)
+        entry = syncing.PreparedItem(item=item, text=text)
         try:
             entry.parsed = await matching.parse(analyser, item, address)
         except ParseError as error:

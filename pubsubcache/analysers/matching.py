@@ -1,9 +1,10 @@
 """Which analyser decides over a node, and the calls of its functions."""
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from xml.etree.ElementTree import Element
 
 from pubsubcache import xmlform
@@ -16,7 +17,10 @@ from pubsubcache.types import Item, NodeAddress
 
 logger = get_logger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Sample = Callable[[], Awaitable[Element | None]]
+LARGE = 32 * 1024  # characters of an item: hostile markup of that size takes about 0.1 seconds
 
 
 async def analyse(address: NodeAddress, sample: Sample) -> Analysis | None:
@@ -62,6 +66,13 @@ async def _matched(analyser: Analyser, address: NodeAddress, item: Element | Non
     return analysis
 
 
+async def aside_if_large(item: Item, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return `function(...)`, called in a thread for a large item, so that the event loop goes on meanwhile."""
+    if len(item.xml) < LARGE:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
 async def parse(analyser: Analyser | None, item: Item, address: NodeAddress) -> Any:
     """Return what the analyser's parser makes of an item, None without a parser.
 
@@ -71,7 +82,7 @@ async def parse(analyser: Analyser | None, item: Item, address: NodeAddress) -> 
         return None
     context = ParseContext(service=address.service, node=address.name, publisher=item.publisher, sender=address.service)
     try:
-        parsed = analyser.parser(item.element, context)
+        parsed = await aside_if_large(item, analyser.parser, item.element, context)
         if inspect.isawaitable(parsed):
             parsed = await parsed
         text = json.dumps(parsed, allow_nan=False)

@@ -1,6 +1,8 @@
 """Analysers: registered or refused at once, asked in order, and never trusted not to fail."""
 
+import asyncio
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -313,3 +315,17 @@ async def test_what_is_no_json_is_a_parse_error(value: Any) -> None:
 async def test_what_databases_refuse_is_replaced() -> None:
     parsed = await parse(lambda item, context: {"a\0": ["b\0", "\ud800c", {"d": "\udfff"}], "t": (1, 2.5), "n": None})
     assert parsed == {"a\ufffd": ["b\ufffd", "?c", {"d": "?"}], "t": [1, 2.5], "n": None}
+
+
+async def test_large_item_is_parsed_beside_the_event_loop() -> None:
+    goes_on = threading.Event()
+
+    def parser(item: Element, context: ParseContext) -> bool:
+        return goes_on.wait(10)
+
+    async def go_on() -> None:
+        goes_on.set()
+
+    large = make_item("large", "x" * matching.LARGE)
+    parsed, _ = await asyncio.gather(parse(parser, large), go_on())
+    assert parsed is True
