@@ -107,6 +107,9 @@ class EventApplier:
         address = self._address(event)
         if address is None:
             return
+        if event.kind == "lost":
+            self._queue.doubt(address.service)
+            return
         for part in _parts(event, settings.EVENT_BATCH_SIZE):
             if dropped := self._queue.put(address, part):
                 self.dropped["overflow"] += dropped

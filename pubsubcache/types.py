@@ -238,7 +238,7 @@ class Subscription:
     subid: str = ""
 
 
-EventKind = Literal["items", "purge", "delete", "configuration", "subscription"]
+EventKind = Literal["items", "purge", "delete", "configuration", "subscription", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +259,8 @@ class Retract:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PubsubEvent:
     """One notification (XEP-0060, 7 and 12): what happened to a node, in the order of the message.
+
+    A "lost" one stands for a message that could not be read, so that any node of the sender may have changed.
 
     `sender` is the JID that the message came from, unchecked. `changes` belongs to the kind "items",
     `subscription` and `subscriber` to "subscription", `redirect` to "delete". `unreadable` says

@@ -26,6 +26,7 @@ from slixmpp.xmlstream.matcher import MatchXPath
 from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
+from pubsubcache.xmlform import split_tag
 from pubsubcache.xmpp import tls
 from pubsubcache.xmpp.requests import Requests
 from pubsubcache.xmpp.stream import GuardedStream
@@ -77,7 +78,8 @@ class Client(GuardedStream):
     """A client for one login of `login`, to be made inside the running event loop.
 
     `on_online` is called with whether the stream `previous` was resumed (XEP-0198), `on_message` with each message
-    after that, both synchronously and in the order of the stream.
+    after that, both synchronously and in the order of the stream. `on_lost` is called with the sender of each message
+    that was skipped: what it said is unknown.
     """
 
     _run_out_filters = None  # slixmpp looks at it even when the client could not be made
@@ -87,6 +89,7 @@ class Client(GuardedStream):
         login: Login,
         on_online: Callable[[bool], None],
         on_message: Callable[[Element], None],
+        on_lost: Callable[[str], None] = lambda sender: None,
         previous: StreamState | None = None,
     ) -> None:
         super().__init__(
@@ -100,6 +103,7 @@ class Client(GuardedStream):
         self.online = False
         self._on_online = on_online
         self._on_message = on_message
+        self._on_lost = on_lost
         self._early: list[Element] = []
         self._previous = previous
         self._opened: asyncio.Future[None] = self.loop.create_future()
@@ -301,7 +305,9 @@ class Client(GuardedStream):
             manager.handled = (manager.handled + 1) % MAX_SEQ
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:
-        """Fail the request that a skipped stanza answers."""
+        """Fail the request that a skipped stanza answers, or report the message."""
+        if split_tag(stanza.tag)[1] == "message":
+            self._on_lost(stanza.get("from", ""))
         self.requests.skipped(stanza, reason)
 
     def stream_refused(self, condition: str, reason: str) -> None:
@@ -404,6 +410,7 @@ class Client(GuardedStream):
         except Exception:  # slixmpp would answer the sender
             sender = one_line(message.get("from", ""), 200)
             logger.exception("A message from %s to %s was skipped, as handling it failed.", sender, self.login.jid)
+            self._on_lost(message.get("from", ""))
 
 
 def _check_iterations(challenge: str) -> None:

@@ -172,7 +172,9 @@ class Session:
     async def _connect(self) -> None:
         self._report("connecting")
         try:
-            self._client = Client(self.login, self._came_online, self._got_message, self._stream)
+            self._client = Client(
+                self.login, self._came_online, self._got_message, on_lost=self._lost_message, previous=self._stream
+            )
         except InvalidJID as error:
             raise AuthenticationFailed(f"{self.login.jid} cannot be the JID of an account.") from error
         await self._client.open()
@@ -217,6 +219,10 @@ class Session:
                 self._on_event(event)
             except Exception:
                 logger.exception("A notification for %s of node %s was lost.", self.login.jid, event.node)
+
+    def _lost_message(self, sender: str) -> None:
+        if self._on_event is not None:
+            self._on_event(PubsubEvent(sender=sender or self.login.jid, node="", kind="lost"))
 
     def _report(self, state: State, detail: str = "", *, resumed: bool = False) -> None:
         self.status = status = SessionStatus(state, detail, self.started_at, resumed)

@@ -99,6 +99,7 @@ class GuardedStream(ClientXMPP):
         except Exception:
             logger.exception("A stanza from %s was skipped, as handling it failed.", _sender(stanza))
             self._answer_error(stanza, "internal-server-error")
+            self.stanza_skipped(stanza, "Handling the answer failed.")
 
     def _skip(self, stanza: Element) -> bool:
         """Skip a stanza over the limit. Returns whether that ended the stream."""
@@ -133,7 +134,7 @@ class GuardedStream(ClientXMPP):
         raise NotImplementedError
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:
-        """Take note of a stanza of which only the start tag was kept. `reason` is a sentence for people."""
+        """Take note of a stanza that nobody has handled. `reason` is a sentence for people."""
         raise NotImplementedError
 
     def stream_refused(self, condition: str, reason: str) -> None:

@@ -75,3 +75,21 @@ async def test_a_burst_is_stored_in_order(site: Site, client) -> None:
 
 async def _has(site: Site, address, count: int) -> bool:
     return len(await site.names(address)) == count
+
+
+async def test_notification_that_is_skipped_invalidates_the_nodes_of_its_service(site: Site, client, settings) -> None:
+    bob = await client(site.server)
+    large, other = await make_node(bob, site.server), await make_node(bob, site.server)
+    for address in (large, other):
+        await publish_many(bob, address, 2)
+        await site.cached(address)
+    settings.PUBSUBCACHE_MAX_STANZA_SIZE = 20_000
+    await bob.publish(large, entry("x" * 40_000), "large")
+
+    async def invalidated() -> bool:
+        return (await site.read(large, cache_only=True)).stale
+
+    await site.until(invalidated)
+    settings.PUBSUBCACHE_MAX_STANZA_SIZE = 10_000_000
+    for address in (large, other):
+        await site.converged(address)
