@@ -12,7 +12,9 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from django.db import connection, transaction
+from django.db.models import Func, TextField, Value
 
+from pubsubcache.conf import settings
 from pubsubcache.exceptions import LeaseLost
 from pubsubcache.models import Account
 
@@ -65,9 +67,24 @@ def fenced(function: Callable[P, T]) -> Callable[P, T]:
 def _require(lease: Lease) -> None:
     """Raise `LeaseLost` unless `lease` is valid, and keep it valid until the transaction ends."""
     held = Account.objects.filter(pk=lease.account_pk, worker=lease.worker, fencing_token=lease.token)
-    sql, parameters = held.order_by().values_list("pk").query.sql_with_params()
-    with connection.cursor() as cursor:
-        # Shared: several transactions of the holder may run at once, a takeover waits for their end.
-        cursor.execute(sql + (" FOR SHARE" if connection.vendor == "postgresql" else ""), parameters)
-        if cursor.fetchone() is None:
-            raise LeaseLost("Another worker has taken the account over, or its session began anew.")
+    if connection.vendor == "postgresql":
+        # Locked in shared mode: transactions of the holder run side by side, a takeover waits for their end. A worker
+        # that is suspended within one would never end it, so PostgreSQL does.
+        patience = Value(f"{settings.LEASE_TIMEOUT:g}s")
+        columns = held.order_by().values_list(
+            Func(
+                Value("idle_in_transaction_session_timeout"),
+                patience,
+                Value(True),
+                function="set_config",
+                output_field=TextField(),
+            )
+        )
+        sql, parameters = columns.query.sql_with_params()
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} FOR SHARE", parameters)
+            is_held = cursor.fetchone() is not None
+    else:
+        is_held = held.exists()
+    if not is_held:
+        raise LeaseLost("Another worker has taken the account over, or its session began anew.")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from pubsubcache import clock
@@ -15,7 +16,7 @@ from pubsubcache.exceptions import LeaseLost, SyncInProgress
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import accounts, comparing, in_thread, nodes, scheduling, syncing, uninterrupted, written
 from pubsubcache.store.changes import PurgeAll, apply_changes
-from pubsubcache.store.leases import Lease, acting_under
+from pubsubcache.store.leases import Lease, acting_under, fenced
 from pubsubcache.sync import sync_node
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
@@ -90,6 +91,21 @@ def test_worker_that_lost_its_lease_changes_nothing(what: str) -> None:
     assert before == (list(PubsubNode.objects.values()), list(PubsubItem.objects.values()))
     with acting_under(new):
         write(node, prepared)
+
+
+@pytest.mark.postgresql_only
+def test_postgresql_ends_the_transaction_of_a_suspended_worker(settings: Any) -> None:
+    settings.PUBSUBCACHE_LEASE_TIMEOUT = 1.5
+    make_node()
+
+    @fenced
+    def patience() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            return str(cursor.fetchone()[0])
+
+    with acting_under(take("w")):
+        assert patience() == "1500ms"
 
 
 def test_new_session_voids_what_the_old_one_may_still_write() -> None:
