@@ -14,7 +14,7 @@ from pubsubcache.exceptions import InvalidRequest, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.plugin import CacheOfAccount
 from pubsubcache.service import sessions
-from pubsubcache.store import in_thread
+from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Removal, apply_changes
 from pubsubcache.sync import prepare, sync_node
 from pubsubcache.types import ItemsRequest, NodeAddress
@@ -84,7 +84,7 @@ async def test_writes_are_taken_in(moves: bool) -> None:
     service.retract("item-001")
     await client.written(ADDRESS, ["item-001"])
     await check_equal(service, pk)
-    assert cache.trust(await in_thread(PubsubNode.objects.select_related("account").get)(pk=pk)) is cache.Trust.VOUCHED
+    assert cache.trust(await in_thread(nodes.load_node)(pk)) is cache.Trust.VOUCHED
 
 
 @in_loop
