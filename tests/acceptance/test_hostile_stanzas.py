@@ -155,16 +155,20 @@ async def test_a_message_over_the_bound_is_skipped(
         await run.until(lambda: f"{unique} small" in seen(run))
         assert f"{unique} big" not in seen(run)
         assert onlines(run) == 1
-    [line] = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
-    assert f"A stanza from {xmpp_server.jid('bob')}" in line
+    # Servers may also deliver what other tests left for alice while she was offline.
+    lines = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
+    assert len([line for line in lines if f"A stanza from {xmpp_server.jid('bob')}" in line]) == 1
 
 
 @pytest.mark.parametrize("is_online", [True, False], ids=["online", "offline"])
 async def test_a_message_that_ends_the_stream_does_so_once(
     xmpp_server: XmppServer, small: int, is_online: bool
 ) -> None:
-    """Far over the bound it ends the stream, and the server does not deliver it again."""
-    poison = message(xmpp_server.jid("alice"), "poison", "x" * 6 * small)
+    """Far over the bound it ends the stream, and the server does not deliver it again.
+
+    It is larger than what is read from a socket at once: a stanza that is there as a whole is only skipped.
+    """
+    poison = message(xmpp_server.jid("alice"), "poison", "x" * 30 * small)
     if not is_online:
         assert await is_relayed(xmpp_server, poison)
     async with watched(xmpp_server.login("alice")) as run:

@@ -8,7 +8,7 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from pubsubcache import cache
+from pubsubcache import cache, clock
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.models import Account, PubsubItem, PubsubNode
@@ -75,7 +75,7 @@ async def test_an_error_is_told_and_tried_again() -> None:
         assert (node.sync_state, node.failures) == ("ERROR", 1)
         assert "too many requests" in node.sync_error
         assert node.next_attempt is not None
-        await in_thread(PubsubNode.objects.filter(pk=node.pk).update)(next_attempt=timezone.now())
+        await in_thread(PubsubNode.objects.filter(pk=node.pk).update)(next_attempt=await in_thread(clock.now)())
         assert await in_thread(scheduling.due)(node.account_id, 10, token=0) == [node.pk]
         service.errors.clear()
         await sync_node(service, node.pk)

@@ -5,6 +5,7 @@ import pytest
 from pubsubcache.exceptions import PubsubCacheError, ServiceError
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store import accounts, in_thread, nodes
+from pubsubcache.store.leases import Lease
 from pubsubcache.sync import sync_node
 from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage
 from tests.fakes import ADDRESS, FakeService, in_loop
@@ -51,12 +52,14 @@ async def test_the_reason_of_a_failed_synchronisation_is_one_line(caplog: pytest
 @in_loop
 async def test_the_detail_of_a_session_is_one_line() -> None:
     node = await made()
-    assert await in_thread(accounts.save_status)("here", node.account_id, Account.Status.ERROR, NASTY)
+    (account,) = await in_thread(accounts.claim_accounts)("here")
+    lease = Lease(account.pk, "here", account.fencing_token)
+    await in_thread(accounts.save_status)(lease, Account.Status.ERROR, NASTY)
     assert_clean((await reloaded(node)).account.status_detail)
 
 
 @in_loop
 async def test_the_reason_of_a_state_is_one_line() -> None:
     node = await made()
-    nodes.set_state(node, PubsubNode.SyncState.ERROR, NASTY)
+    await in_thread(nodes.set_state)(node, PubsubNode.SyncState.ERROR, NASTY)
     assert_clean(node.sync_error)
