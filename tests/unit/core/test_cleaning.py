@@ -89,7 +89,7 @@ def test_errors_of_another_process_are_clean(text: str) -> None:
     for error in (ServiceUnreachable(text), ServiceError(text, text)):
         forged = encode_error(error) | {"arguments": [text, text] if isinstance(error, ServiceError) else [text]}
         with pytest.raises(type(error)) as caught:
-            decode_answer(json.dumps(forged))
+            decode_answer(json.dumps(forged), lambda data: data)
         assert is_clean(str(caught.value))
 
 
