@@ -23,7 +23,7 @@ from tests.servers.xmpp import TestProsody, XmppServer
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASES = ("sqlite", "postgresql")
-MEASURES = ("hits", "sync", "notifications", "memory")
+MEASURES = ("hits", "sync", "notifications", "memory", "hostile")
 OF_THE_USER = ("PUBSUBCACHE_", "XMPP_", "DEBUG", "REDIS_URL", "ALLOWED_HOSTS", "HTTPS")
 progress = Console(stderr=True)
 
@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
 
 def _servers(stack: ExitStack, folder: Path, measures: list[str]) -> dict[str, XmppServer]:
     servers: dict[str, XmppServer] = {"ejabberd": stack.enter_context(Ejabberd(folder / "ejabberd", log_level="error"))}
-    if "hits" in measures:
+    if {"hits", "hostile"} & set(measures):
         servers["prosody"] = stack.enter_context(TestProsody(folder / "prosody"))
     return servers
 

@@ -15,11 +15,11 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     django.setup()
     from pubsubcache import database
-    from tests.benchmarks import hits, memory, notifications, syncing
+    from tests.benchmarks import hits, hostile, memory, notifications, syncing
     from tests.benchmarks.plan import Figure, Job
     from tests.benchmarks.servers import RunningServer
 
-    measures = {"hits": hits, "sync": syncing, "notifications": notifications, "memory": memory}
+    measures = {"hits": hits, "sync": syncing, "notifications": notifications, "memory": memory, "hostile": hostile}
     job = Job.from_json(sys.stdin.read())
     database.prepare()
     servers = {

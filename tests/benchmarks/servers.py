@@ -17,6 +17,7 @@ class RunningServer(Logins):
     port: int
     pubsub: str
     users: dict[str, str]
+    component_port: int
     ca_file: Path
 
     def jid(self, user: str) -> str:
@@ -26,5 +27,5 @@ class RunningServer(Logins):
 
 def describe(server: XmppServer | RunningServer) -> dict[str, Any]:
     """Return what another process needs to make a `RunningServer`."""
-    names = ("name", "domain", "host", "port", "pubsub", "users")
+    names = ("name", "domain", "host", "port", "pubsub", "users", "component_port")
     return {**{name: getattr(server, name) for name in names}, "ca_file": str(server.ca_file)}

@@ -89,6 +89,7 @@ class Machine:
             env=self.environment,
             start_new_session=True,
             stderr=subprocess.DEVNULL,
+            preexec_fn=_heed_signals,
         )
         self.processes.append(process)
         self.started.read_text()
@@ -123,6 +124,12 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _heed_signals() -> None:
+    """Undo what a shell does to commands in the background: it has them ignore signals of the keyboard for good."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def kill(process: subprocess.Popen[bytes], number: int) -> int:
