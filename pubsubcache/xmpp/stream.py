@@ -130,7 +130,7 @@ class GuardedStream(ClientXMPP):
         return namespace == self.default_ns and name in STANZAS
 
     def stanza_received(self) -> None:
-        """Count a message, presence or IQ as handled (XEP-0198), be it handled, skipped or refused."""
+        """Count a message, presence or IQ as handled (XEP-0198): handled, skipped or refused."""
         raise NotImplementedError
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:
