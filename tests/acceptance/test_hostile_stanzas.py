@@ -71,10 +71,17 @@ def write(session: Session, xml: str) -> None:
     session._client.send_raw(xml)
 
 
-async def relayed(server: XmppServer, unique: str, elements: dict[str, str]) -> set[str]:
-    """Send alice odd messages; return the names of the nodes in those that the server took."""
+async def relayed(server: XmppServer, unique: str, elements: dict[str, str], user: str = "alice") -> set[str]:
+    """Send `user` odd messages; return the names of the nodes in those that the server took."""
     names = {f"{unique} {name}": odd for name, odd in elements.items()}
-    return {name for name, odd in names.items() if await is_relayed(server, message(server.jid("alice"), name, odd))}
+    return {name for name, odd in names.items() if await is_relayed(server, message(server.jid(user), name, odd))}
+
+
+async def newcomer(server: XmppServer) -> str:
+    """Return a user who is offline: others may have a stream of another test that the server would still resume."""
+    user = f"newcomer-{uuid.uuid4().hex[:8]}"
+    await asyncio.to_thread(server.register, user, "a password of tests")
+    return user
 
 
 def seen(run: Watched) -> list[str]:
@@ -102,14 +109,14 @@ async def test_odd_messages_leave_the_session_up(xmpp_server: XmppServer) -> Non
 
 
 async def test_odd_messages_kept_for_later_are_delivered_once(xmpp_server: XmppServer) -> None:
-    unique = uuid.uuid4().hex
-    names = await relayed(xmpp_server, unique, storable(xmpp_server))
+    unique, user = uuid.uuid4().hex, await newcomer(xmpp_server)
+    names = await relayed(xmpp_server, unique, storable(xmpp_server), user)
     assert f"{unique} brace" in names
-    async with watched(xmpp_server.login("alice")) as run:
+    async with watched(xmpp_server.login(user)) as run:
         await run.until(lambda: names <= set(seen(run)))
         await still_up(run, xmpp_server)
         assert onlines(run) == 1
-    async with watched(xmpp_server.login("alice")) as run:
+    async with watched(xmpp_server.login(user)) as run:
         await run.until_online(1)
         await still_up(run, xmpp_server)
         assert not names & set(seen(run))
@@ -168,8 +175,7 @@ async def test_a_message_that_ends_the_stream_does_so_once(
 
     It is larger than what is read from a socket at once: a stanza that is there as a whole is only skipped.
     """
-    # A stream of another test that the server would still resume counts as online.
-    user = "alice" if is_online else "carol"
+    user = await newcomer(xmpp_server)
     poison = message(xmpp_server.jid(user), "poison", "x" * 30 * small)
     if not is_online:
         assert await is_relayed(xmpp_server, poison)
