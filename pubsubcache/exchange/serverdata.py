@@ -128,7 +128,7 @@ class ServerDataWriter:
 def read(stream: BinaryIO) -> Iterator[Located]:
     """Yield the records of a file. Raises `DamagedFile`."""
     reader = _Reader()
-    # The parser reads again what it has not seen the end of. Twice as much each time keeps the effort linear.
+    # The parser rescans an unfinished token with each chunk. Doubling the chunks keeps that linear.
     while chunk := stream.read(max(CHUNK, reader.waiting)):
         reader.feed(chunk)
         yield from reader.taken()
