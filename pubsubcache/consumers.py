@@ -139,8 +139,6 @@ async def _perform(message: dict[str, Any]) -> Any:
     address = NodeAddress(message["service"], message["node"])
     if method == "get_items":
         return _encode(await service.get_items(address, rpc.decode_request(message["argument"])))
-    if method == "get_subscriptions":
-        return _encode(await service.get_subscriptions(address.service, address.name or None))
     if method == "unsubscribe":
         return await service.unsubscribe(address, rpc.decode_subid(message["argument"]))
     return _encode(await getattr(service, method)(address))

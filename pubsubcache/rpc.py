@@ -32,11 +32,7 @@ ANSWER_FACTOR = 4  # an answer is a stanza in JSON, in which a byte may take thr
 UNREADABLE = (InvalidToken, ValueError, TypeError, LookupError, AttributeError)
 UNREADABLE_PAUSE = 0.005  # keeps a Redis that answers nothing but nonsense from taking the whole processor
 DROPPED_LOG_INTERVAL = 10.0
-METHODS = frozenset(
-    {
-        "get_items", "get_item_ids", "get_node_metadata", "subscribe", "unsubscribe", "get_subscriptions",
-    }
-)  # fmt: skip
+METHODS = frozenset({"get_items", "get_item_ids", "get_node_metadata", "subscribe", "unsubscribe"})
 _ERRORS: dict[str, type[PubsubCacheError]] = {
     name: kind
     for name, kind in vars(exceptions).items()
@@ -113,10 +109,6 @@ class RemoteService:
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
         """See `PubsubService`."""
         await self._ask("unsubscribe", address, lambda _: None, subid)
-
-    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
-        """See `PubsubService`."""
-        return await self._ask("get_subscriptions", NodeAddress(service, node or ""), _decode_subscriptions)
 
     async def _ask(
         self, method: str, address: NodeAddress, decode: Callable[[Any], Answer], argument: Any = None
@@ -269,10 +261,6 @@ def _decode_metadata(data: Any) -> dict[str, tuple[str, ...]]:
 
 def _decode_subscription(data: Any) -> Subscription:
     return Subscription(**{_text(name): _text(value) for name, value in data.items()})
-
-
-def _decode_subscriptions(data: Any) -> list[Subscription]:
-    return [_decode_subscription(member) for member in _list(data)]
 
 
 def _texts(data: Any) -> list[str]:

@@ -35,10 +35,6 @@ class PubsubService(Protocol):
         """End the subscription of the account's bare JID (XEP-0060, 6.2)."""
         ...
 
-    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
-        """List the account's own subscriptions at a service, of one node or of all (XEP-0060, 5.6)."""
-        ...
-
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         """Return the values of the node's meta-data (XEP-0060, 5.4) by field name; empty when there is none."""
         ...

@@ -262,15 +262,6 @@ class FakeService:
         """See `PubsubService`."""
         (await self._begin("unsubscribe", subid, address)).subscribed = False
 
-    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
-        """See `PubsubService`."""
-        found = {at: kept for at, kept in self.nodes.items() if at.service == service and node in (None, at.name)}
-        return [
-            Subscription(jid="alice@example.org", state="subscribed", node=at.name)
-            for at, kept in found.items()
-            if kept.subscribed
-        ]
-
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         """See `PubsubService`."""
         await self._begin("get_node_metadata", None, address)

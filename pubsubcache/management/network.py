@@ -53,10 +53,6 @@ class AccountService:
         """See `PubsubService`."""
         await self._ask(lambda service: service.unsubscribe(address, subid))
 
-    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
-        """See `PubsubService`."""
-        return await self._ask(lambda asked: asked.get_subscriptions(service, node))
-
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, Any]:
         """See `PubsubService`."""
         return await self._ask(lambda service: service.get_node_metadata(address))

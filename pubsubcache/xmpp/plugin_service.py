@@ -87,10 +87,6 @@ class ClientService:
         """See `PubsubService`."""
         await pubsub.unsubscribe(self.ask, address, self._client.boundjid.bare, subid)
 
-    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
-        """See `PubsubService`."""
-        return await pubsub.get_subscriptions(self.ask, service, node)
-
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         """See `PubsubService`."""
         return await pubsub.get_node_metadata(self.ask, address)

@@ -184,22 +184,22 @@ async def _unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str) -> 
 
 
 async def _own_subscriptions(ask: Ask, address: NodeAddress, jid: str) -> list[Subscription]:
-    return [found for found in await get_subscriptions(ask, address.service, address.name) if found.jid == jid]
+    return [found for found in await get_subscriptions(ask, address) if found.jid == jid]
 
 
-async def get_subscriptions(ask: Ask, service: str, node: str | None = None) -> list[Subscription]:
-    """List the account's own subscriptions at a service (XEP-0060, 5.6), of one node or of all.
+async def get_subscriptions(ask: Ask, address: NodeAddress) -> list[Subscription]:
+    """List the account's own subscriptions to a node (XEP-0060, 5.6).
+
+    Prosody 0.12 may leave a request for the subscriptions to all nodes of a service unanswered, so there is none here.
 
     Raises `TooLarge` for over `MAX_SUBSCRIPTIONS` of them.
     """
     query = Element(f"{{{PUBSUB}}}pubsub")
-    SubElement(query, f"{{{PUBSUB}}}subscriptions", {} if node is None else {"node": node})
-    found = list(islice(_subscriptions(await ask("get", service, query)), MAX_SUBSCRIPTIONS + 1))
+    SubElement(query, f"{{{PUBSUB}}}subscriptions", {"node": address.name})
+    found = list(islice(_subscriptions(await ask("get", address.service, query)), MAX_SUBSCRIPTIONS + 1))
     if len(found) > MAX_SUBSCRIPTIONS:
-        raise TooLarge(f"{service} lists over {MAX_SUBSCRIPTIONS} subscriptions.")
-    if node is None:
-        return found
-    return [replace(entry, node=node) for entry in found if entry.node in ("", node)]
+        raise TooLarge(f"{address.service} lists over {MAX_SUBSCRIPTIONS} subscriptions.")
+    return [replace(entry, node=address.name) for entry in found if entry.node in ("", address.name)]
 
 
 async def get_features(ask: Ask, service: str) -> frozenset[str]:

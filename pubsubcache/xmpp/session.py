@@ -271,9 +271,9 @@ class Session:
         """End the subscription of the account's bare JID (XEP-0060, 6.2), if there is one."""
         await pubsub.unsubscribe(self.ask, address, self.login.jid, subid)
 
-    async def get_subscriptions(self, service: str, node: str | None = None) -> list[Subscription]:
-        """List the account's own subscriptions at a service, of one node or of all (XEP-0060, 5.6)."""
-        return await pubsub.get_subscriptions(self.ask, service, node)
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        """List the account's own subscriptions to a node (XEP-0060, 5.6)."""
+        return await pubsub.get_subscriptions(self.ask, address)
 
     async def get_features(self, service: str) -> frozenset[str]:
         """Return the features that a service says it has (XEP-0030, 3)."""

@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Awaitable, Callable
-from dataclasses import astuple
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
@@ -296,7 +295,7 @@ async def test_a_sync_waits_for_the_one_under_way(commands: Commands, client: Cl
 
 
 async def is_subscribed(alice: Any, address: NodeAddress) -> bool:
-    return any(subscription.state == "subscribed" for subscription in await alice.get_subscriptions(*astuple(address)))
+    return any(subscription.state == "subscribed" for subscription in await alice.get_subscriptions(address))
 
 
 async def test_reset_gives_up_the_subscriptions(commands: Commands, client: Client) -> None:

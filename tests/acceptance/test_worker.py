@@ -133,8 +133,8 @@ async def test_an_account_that_is_removed_leaves_no_subscription(site: Site, cli
         address = await make_node(bob, site.server)
         await publish_many(bob, address, 3)
         await site.cached(address)
-        assert await alice.get_subscriptions(address.service, address.name)
+        assert await alice.get_subscriptions(address)
         assert await in_thread(remove_accounts)(Account.objects.filter(jid=site.jid)) == (0, 1)
         await rpc.awake()
         await site.until(in_thread(lambda: not Account.objects.exists()))
-    assert await alice.get_subscriptions(address.service, address.name) == []
+    assert await alice.get_subscriptions(address) == []

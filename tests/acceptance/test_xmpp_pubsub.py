@@ -232,10 +232,9 @@ async def test_subscriptions_are_made_listed_and_ended(
         made = await alice.subscribe(address)
         assert (made.jid, made.state, made.node) == (xmpp_server.jid("alice"), "subscribed", address.name)
         assert await alice.subscribe(address) == made
-        assert await alice.get_subscriptions(address.service, address.name) == [made]
-        assert made in await alice.get_subscriptions(address.service)
+        assert await alice.get_subscriptions(address) == [made]
         await alice.unsubscribe(address)
-        assert await alice.get_subscriptions(address.service, address.name) == []
+        assert await alice.get_subscriptions(address) == []
         await alice.unsubscribe(address)
 
 

@@ -198,8 +198,7 @@ async def test_subscriptions_are_listed_with_their_node_wherever_it_stands() -> 
     inner = "<subscription jid='a@x' subscription='subscribed'/>"
     inner += "<subscription node='m' jid='a@x' subscription='subscribed'/>"
     answer = f"<pubsub xmlns='{PUBSUB}'><subscriptions node='n'>{inner}</subscriptions></pubsub>"
-    assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), "s", "n")] == ["n"]
-    assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), "s")] == ["", "m"]
+    assert [entry.node for entry in await pubsub.get_subscriptions(Service(answer), NODE)] == [NODE.name]
 
 
 def subscriptions(*subids: str) -> str:
@@ -246,7 +245,7 @@ async def test_superfluous_subscriptions_are_ended_a_few_at_a_time() -> None:
 async def test_lists_of_subscriptions_are_bounded() -> None:
     many = subscriptions(*map(str, range(pubsub.MAX_SUBSCRIPTIONS)))
     with pytest.raises(TooLarge, match="subscriptions"):
-        await pubsub.get_subscriptions(Service(many), "s")
+        await pubsub.get_subscriptions(Service(many), NODE)
 
 
 async def test_ending_a_subscription_that_is_none_is_no_error() -> None:
