@@ -149,7 +149,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     # The application cleans its own records; this is for what others log of remote entities.
-    "filters": {"clean": {"()": "pubsubcache.cleaning.CleanRecords"}},
+    "filters": {"clean": {"()": "pubsubcache.utils.cleaning.CleanRecords"}},
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["clean"]}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},

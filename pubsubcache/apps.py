@@ -7,8 +7,8 @@ from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
-    from pubsubcache.plugin import CacheOfAccount
-    from pubsubcache.service import PubsubService
+    from pubsubcache.bots import CacheOfAccount
+    from pubsubcache.services.protocol import PubsubService
 
 
 class PubsubCacheConfig(AppConfig):
@@ -26,6 +26,6 @@ class PubsubCacheConfig(AppConfig):
 
     def cache_of(self, account: str, service: "PubsubService") -> "CacheOfAccount":
         """Return the cache of the account `account` (a bare JID) for a client that reaches services by `service`."""
-        from pubsubcache.plugin import CacheOfAccount
+        from pubsubcache.bots import CacheOfAccount
 
         return CacheOfAccount(account, service)

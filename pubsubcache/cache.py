@@ -12,10 +12,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from pubsubcache import clock, jid, live, rpc, xmlform
 from pubsubcache.analysers import matching, registry
-from pubsubcache.analysing import analyse
-from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
@@ -27,11 +24,16 @@ from pubsubcache.exceptions import (
     ServiceUnreachable,
 )
 from pubsubcache.models import Account, PubsubNode
-from pubsubcache.service import PubsubService, sessions
-from pubsubcache.store import ageing, in_thread, nodes, purging
+from pubsubcache.services import fetching, remote
+from pubsubcache.services.protocol import PubsubService
+from pubsubcache.services.sessions import sessions
+from pubsubcache.store import ageing, evicting, in_thread, nodes
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
+from pubsubcache.syncing.analysis import analyse
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
+from pubsubcache.utils import clock, jid, xmlform
+from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
@@ -199,7 +201,7 @@ class _Call:
                 return await self._completed_by_service(found, found.page, found.node)
             return await self.from_service(found.node)
         except PubsubCacheError as error:
-            if whole and live.is_unreachable(error):
+            if whole and fetching.is_unreachable(error):
                 return _cached(found, stale=True)
             raise
 
@@ -207,7 +209,7 @@ class _Call:
         """Answer a page of which the cache has given up some items: those are asked of the service."""
         service = await find_service(self.account)
         try:
-            fetched = {item.id: item for item in await live.read_ids(service, self.address, page.evicted)}
+            fetched = {item.id: item for item in await fetching.read_ids(service, self.address, page.evicted)}
         except Forbidden as error:
             await in_thread(nodes.hide_node)(node.pk, str(error))
             raise
@@ -216,9 +218,9 @@ class _Call:
             raise
         if len(fetched) < len(page.evicted):  # retracted, and nobody told
             await in_thread(nodes.doubt_node)(node.pk)
-            await rpc.awake()
+            await remote.awake()
         if odd := {item.id: item.left_out for item in fetched.values() if item.left_out}:
-            await in_thread(purging.leave_out)(node.pk, odd)
+            await in_thread(evicting.leave_out)(node.pk, odd)
         for entry in page.entries:
             if (item := fetched.get(entry.name)) is not None:
                 entry.item, entry.reason = (None, item.left_out) if item.left_out else (item, "")
@@ -235,7 +237,7 @@ class _Call:
         """Ask the service, and with `follow_up` have the cache learn of the node."""
         service = await find_service(self.account)
         try:
-            page = await live.read(service, self.address, self.request)
+            page = await fetching.read(service, self.address, self.request)
         except Forbidden as error:
             if node is not None:
                 await in_thread(nodes.hide_node)(node.pk, str(error))
@@ -276,7 +278,7 @@ class _Call:
                 await in_thread(nodes.revalidate)(node.pk)
             else:
                 return node
-            await rpc.awake()
+            await remote.awake()
         except Exception:
             logger.exception("The node %s could not be taken into the cache.", self.address.uri)
         return node
@@ -335,4 +337,4 @@ async def find_service(account_jid: str) -> PubsubService:
         raise InvalidRequest(f"There is no account {account_jid}.")
     if not account.is_held():
         raise ServiceUnreachable(f"No worker holds a session of {account_jid}.")
-    return rpc.RemoteService(account_jid, account.worker)
+    return remote.RemoteService(account_jid, account.worker)

@@ -16,7 +16,7 @@ from django.db import connections
 
 from pubsubcache.analysers import registry
 from pubsubcache.conf import LEAST, PREFIX, SHORT_KEY, Defaults, is_too_short, names, settings
-from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
+from pubsubcache.lookups.fulltext import postgresql, sqlite
 from pubsubcache.models import PubsubNode
 
 
@@ -71,7 +71,7 @@ def check_sqlite(app_configs: Sequence[Any] | None, **options: Any) -> list[Chec
 @register("pubsubcache")
 def check_fts5(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
     """Check that SQLite has what full text search needs."""
-    if all(connections[alias].vendor != "sqlite" for alias in connections) or fulltext_sqlite.is_available():
+    if all(connections[alias].vendor != "sqlite" for alias in connections) or sqlite.is_available():
         return []
     return [
         Error(
@@ -95,7 +95,7 @@ def check_language(
         )
         for alias in databases or ()
         if connections[alias].vendor == "postgresql"
-        and (language := fulltext_postgresql.language_of(connections[alias])) not in (None, settings.SEARCH_LANGUAGE)
+        and (language := postgresql.language_of(connections[alias])) not in (None, settings.SEARCH_LANGUAGE)
     ]
 
 

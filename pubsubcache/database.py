@@ -15,9 +15,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import MigrationsPending
+from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 

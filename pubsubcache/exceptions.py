@@ -3,7 +3,7 @@
 Commands turn them into the exit codes given by `exit_code`; their text is one sentence for people.
 """
 
-from pubsubcache.cleaning import one_line
+from pubsubcache.utils.cleaning import one_line
 
 MAX_CONDITION = 100
 MAX_WORDS = 500  # characters of what a service says

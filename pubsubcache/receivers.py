@@ -9,15 +9,16 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_migrate, post_save
 from django.dispatch import receiver
 
-from pubsubcache import rpc
-from pubsubcache.lookups import fulltext, sqlite
+from pubsubcache.lookups.conditions import sqlite
+from pubsubcache.lookups.fulltext import schema
 from pubsubcache.models import Account
+from pubsubcache.services import remote
 
 
 @receiver([post_save, post_delete], sender=Account, dispatch_uid="pubsubcache_account_changed")
 def account_changed(sender: type[Account], **named: Any) -> None:
     """Have the workers take up, change or end the session of an account at once."""
-    transaction.on_commit(rpc.wake, using=named["using"])
+    transaction.on_commit(remote.wake, using=named["using"])
 
 
 @receiver(connection_created, dispatch_uid="pubsubcache_sqlite_functions")
@@ -30,4 +31,4 @@ def connected(connection: BaseDatabaseWrapper, **named: Any) -> None:
 def migrated(app_config: AppConfig, using: str, **named: Any) -> None:
     """Have searches find all that is there after a migration of the items."""
     if app_config.name == "pubsubcache":
-        fulltext.repair(using)
+        schema.repair(using)

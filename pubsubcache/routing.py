@@ -3,6 +3,6 @@
 from channels.routing import ChannelNameRouter
 
 from pubsubcache.conf import settings
-from pubsubcache.consumers import PubsubConsumer
+from pubsubcache.services.consumers import PubsubConsumer
 
 channel_router = ChannelNameRouter({settings.CHANNEL: PubsubConsumer.as_asgi()})

@@ -12,12 +12,11 @@ from typing import Any
 
 from django.db.models import F, OrderBy
 
-from pubsubcache import jid
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.parsed import ByCodePoint, order_of_parsed, parsed_matches
-from pubsubcache.models import PubsubItem
-from pubsubcache.querysets import PubsubItemQuerySet
+from pubsubcache.models import PubsubItem, PubsubItemQuerySet
 from pubsubcache.types import check_number, check_text
+from pubsubcache.utils import jid
 
 BATCH = 500  # rows read from the database at once
 COLUMNS = (

@@ -6,7 +6,7 @@ Each is sent with `node_pk`, the primary key of the node, and:
 - `items_retracted`: `names`, the ids of items that are gone.
 - `node_purged`: nothing more; all items of the node are gone at the service.
 - `node_deleted`: `account` and `address`; the node is gone at the service, and its row with it.
-- `node_synced`: `result`, a `pubsubcache.sync.SyncResult`.
+- `node_synced`: `result`, a `pubsubcache.syncing.full_sync.SyncResult`.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 
-from pubsubcache.cleaning import get_logger
+from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 

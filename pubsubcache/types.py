@@ -10,8 +10,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from pubsubcache import xmlform
 from pubsubcache.exceptions import InvalidRequest, TooLarge
+from pubsubcache.utils import xmlform
 
 Order = Literal["creation", "modification"]
 ORDERS = ("creation", "modification")

@@ -25,7 +25,7 @@ from pubsubcache.types import (
     Subscription,
     known_id,
 )
-from pubsubcache.xmlform import PUBSUB
+from pubsubcache.utils.xmlform import PUBSUB
 
 NOTE = "urn:example:note"
 SERVICE = "pubsub.example.org"

@@ -17,8 +17,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from pubsubcache.admin import cafiles, display
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
-from pubsubcache.fields import Undecryptable
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models.fields import Undecryptable
 from pubsubcache.store import remove_accounts
 
 NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)

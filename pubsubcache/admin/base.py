@@ -12,8 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from pubsubcache import rpc
 from pubsubcache.models import PubsubItem, PubsubNode
+from pubsubcache.services import remote
 
 M = TypeVar("M", bound=Model)
 STYLES = "pubsubcache/admin.css"
@@ -92,4 +92,4 @@ def log_changes(request: HttpRequest, objects: "QuerySet[Any] | list[Any]", mess
 
 def wake_workers() -> None:
     """Have the workers look at the rows now, once what was written is committed."""
-    on_commit(rpc.wake)
+    on_commit(remote.wake)

@@ -17,14 +17,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pubsubcache import xmlform
 from pubsubcache.admin import display, paginator
 from pubsubcache.admin.base import CacheAdmin
 from pubsubcache.admin.filters import ParseErrorFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.exceptions import InvalidRequest, ParseError, TooLarge
-from pubsubcache.models import PubsubItem, PubsubNode
-from pubsubcache.querysets import PubsubItemQuerySet
+from pubsubcache.models import PubsubItem, PubsubItemQuerySet, PubsubNode
+from pubsubcache.utils import xmlform
 
 MAX_SHOWN = 200_000  # characters of a payload on a page
 OF_NODE = "node__id__exact"

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 from xml.etree.ElementTree import Element
 
-from pubsubcache import xmlform
 from pubsubcache.analysers.base import Analyser, Analysis
 from pubsubcache.analysers.registry import registry
-from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext
 from pubsubcache.types import Item, NodeAddress
+from pubsubcache.utils import xmlform
+from pubsubcache.utils.cleaning import get_logger, one_line
 
 logger = get_logger(__name__)
 

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from pubsubcache import jid, xmlform
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import DamagedFile, InvalidRequest, ParseError, TooLarge
 from pubsubcache.models import PubsubNode
 from pubsubcache.store.nodes import check_address
 from pubsubcache.types import MAX_NAME_BYTES, MAX_NUMBER, NodeAddress
+from pubsubcache.utils import jid, xmlform
 
 Record = dict[str, Any]
 Located = tuple[int, Record]  # with the line of the file on which it begins

@@ -14,12 +14,12 @@ from xml.parsers import expat
 from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
 
-from pubsubcache import xmlform
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import DamagedFile, TooLarge
 from pubsubcache.exchange.jsonlines import LARGEST_LINE, decode, encode
 from pubsubcache.exchange.records import Located, Record
-from pubsubcache.xmlparse import MAX_HELD, Names
+from pubsubcache.utils import xmlform
+from pubsubcache.utils.xmlparse import MAX_HELD, Names
 
 SERVER_DATA = "urn:xmpp:pie:0"
 JSON = "urn:xmpp:json:0"

@@ -10,12 +10,12 @@ from django.db.models.functions import Length
 from django.db.models.lookups import GreaterThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
 
-from pubsubcache.lookups import postgresql, sqlite
+from pubsubcache.lookups.conditions import postgresql, sqlite
+from pubsubcache.lookups.conditions.indexed import contained, hot_column, of_column
+from pubsubcache.lookups.conditions.operators import operator_named
+from pubsubcache.lookups.conditions.paths import Path, to_path
+from pubsubcache.lookups.conditions.values import dumps, loads
 from pubsubcache.lookups.hotkeys import LENGTH
-from pubsubcache.lookups.indexed import contained, hot_column, of_column
-from pubsubcache.lookups.operators import operator_named
-from pubsubcache.lookups.paths import Path, to_path
-from pubsubcache.lookups.values import dumps, loads
 
 FIELD = "parsed"
 

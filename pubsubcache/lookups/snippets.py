@@ -11,8 +11,8 @@ from django.db import models
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
-from pubsubcache.lookups.folding import spans
-from pubsubcache.lookups.query import Term
+from pubsubcache.lookups.fulltext.folding import spans
+from pubsubcache.lookups.fulltext.query import Term
 
 HIT_START, HIT_END = "\x02", "\x03"
 LENGTH = 240  # characters of a snippet, about

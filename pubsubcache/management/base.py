@@ -16,11 +16,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 
-from pubsubcache import database, jid
+from pubsubcache import database
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError
 from pubsubcache.management.output import as_json, plain, writable
-from pubsubcache.models import Account, PubsubNode
-from pubsubcache.querysets import PubsubNodeQuerySet
+from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
+from pubsubcache.utils import jid
 
 USAGE_ERROR = 1
 ARGPARSE_ERROR = 2

@@ -2,8 +2,7 @@
 
 from pubsubcache import store
 from pubsubcache.management.network import run, unsubscribe_pending
-from pubsubcache.models import Account, PubsubNode
-from pubsubcache.querysets import PubsubNodeQuerySet
+from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
 
 BATCH = 500
 

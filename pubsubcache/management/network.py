@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 
-from pubsubcache import rpc
 from pubsubcache.exceptions import AuthenticationFailed, PubsubCacheError, ServiceError, ServiceUnreachable
 from pubsubcache.models import Account
-from pubsubcache.service import PubsubService, sessions
+from pubsubcache.services import remote
+from pubsubcache.services.protocol import PubsubService
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
 from pubsubcache.worker.keeper import Keeper
@@ -94,10 +95,10 @@ class AccountService:
 
 
 async def _worker_of(account: Account) -> PubsubService | None:
-    if rpc.reaches_workers():
+    if remote.reaches_workers():
         row = await in_thread(nodes.load_account)(account.jid)
         if row is not None and row.is_online():
-            return rpc.RemoteService(row.jid, row.worker)
+            return remote.RemoteService(row.jid, row.worker)
     return None
 
 

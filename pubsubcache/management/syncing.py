@@ -3,15 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 
-from pubsubcache import clock, store
+from pubsubcache import store
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NoLongerKept, PubsubCacheError, SyncInProgress
 from pubsubcache.management.output import Report
 from pubsubcache.models import Account, PubsubNode
-from pubsubcache.service import PubsubService
+from pubsubcache.services.protocol import PubsubService
 from pubsubcache.store import in_thread, nodes
-from pubsubcache.sync import SyncResult, sync_node
+from pubsubcache.syncing.full_sync import SyncResult, sync_node
 from pubsubcache.types import NodeAddress
+from pubsubcache.utils import clock
 
 POLL_INTERVAL = 0.25
 

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from pubsubcache.lookups.fulltext import CreateFullText
+from pubsubcache.lookups.fulltext.schema import CreateFullText
 
 
 class Migration(migrations.Migration):

@@ -9,7 +9,7 @@ from pubsubcache.parsers.elements import text_of
 from pubsubcache.parsers.html import ATOM, XHTML, Rich
 from pubsubcache.parsers.text import clean
 from pubsubcache.parsers.uris import bare_jid
-from pubsubcache.xmlform import split_tag
+from pubsubcache.utils.xmlform import split_tag
 
 _MARKUP_TYPES = frozenset({"html", "text/html"})
 _TREE_TYPES = frozenset({"xhtml", "application/xhtml+xml", "xhtml+xml", "application/xhtml", "text/xhtml"})

@@ -20,7 +20,7 @@ from pubsubcache.parsers.elements import (
     translations,
 )
 from pubsubcache.parsers.encrypted import unless_encrypted
-from pubsubcache.xmlform import first_payload, split_tag
+from pubsubcache.utils.xmlform import first_payload, split_tag
 
 EVENTS = "urn:xmpp:calendar-events:0"
 FORMER_EVENTS = "urn:xmpp:events:0"  # until version 0.2 of XEP-0471

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers.text import clean, storable
-from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT, XML, split_tag
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, XML, split_tag
 
 MAX_ELEMENTS = 1000  # of one name that are looked at in one element
 MAX_NUMBER = 2**63 - 1  # what a database holds

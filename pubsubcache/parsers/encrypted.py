@@ -13,7 +13,7 @@ from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import attribute
 from pubsubcache.parsers.uris import bare
-from pubsubcache.xmlform import first_payload, split_tag
+from pubsubcache.utils.xmlform import first_payload, split_tag
 
 OXPS = "urn:xmpp:openpgp:pubsub:0"
 PTE = "urn:xmpp:pte:0"

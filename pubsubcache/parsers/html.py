@@ -16,8 +16,8 @@ import nh3
 
 from pubsubcache.parsers.text import clean, storable
 from pubsubcache.parsers.uris import SCHEMES
-from pubsubcache.texts import unescape
-from pubsubcache.xmlform import split_tag
+from pubsubcache.utils.texts import unescape
+from pubsubcache.utils.xmlform import split_tag
 
 XHTML = "http://www.w3.org/1999/xhtml"
 ATOM = "http://www.w3.org/2005/Atom"

@@ -4,10 +4,10 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from pubsubcache import jid
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.parsers.text import clean, storable
 from pubsubcache.types import NodeAddress
+from pubsubcache.utils import jid
 
 MAX_LENGTH = 8192
 

@@ -6,8 +6,8 @@
 
 from pubsubcache.store.accounts import remove_accounts
 from pubsubcache.store.choices import choices
+from pubsubcache.store.evicting import purge, purgeable
 from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, set_policy
-from pubsubcache.store.purging import purge, purgeable
 from pubsubcache.store.threads import in_thread, uninterrupted
 
 __all__ = [

@@ -6,12 +6,12 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
-from pubsubcache import clock
-from pubsubcache.cleaning import one_line
 from pubsubcache.exceptions import LeaseLost
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store.leases import Lease
 from pubsubcache.store.nodes import forget_nodes
+from pubsubcache.utils import clock
+from pubsubcache.utils.cleaning import one_line
 
 Status = Account.Status
 

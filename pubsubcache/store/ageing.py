@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from django.db import DatabaseError, connections, transaction
 
-from pubsubcache import clock
-from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.models import PubsubNode
 from pubsubcache.store.nodes import forget_nodes
+from pubsubcache.utils import clock
+from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 

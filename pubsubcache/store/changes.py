@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pubsubcache import clock
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.evicting import drop_items
 from pubsubcache.store.leases import fenced
-from pubsubcache.store.purging import drop_items
 from pubsubcache.store.syncing import PreparedItem, trim, upsert_left_out
 from pubsubcache.types import Item
+from pubsubcache.utils import clock
 
 SyncState = PubsubNode.SyncState
 

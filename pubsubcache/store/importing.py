@@ -12,7 +12,7 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.nodes import apply_choice, forget_nodes, is_otherwise
-from pubsubcache.texts import shorten_runs
+from pubsubcache.utils.texts import shorten_runs
 
 SyncState = PubsubNode.SyncState
 BATCH = 200

@@ -8,18 +8,18 @@ from django.db import models, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from pubsubcache import clock
 from pubsubcache.analysers import Analysis, registry
-from pubsubcache.cleaning import one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
 from pubsubcache.store.choices import locked_choice
+from pubsubcache.store.evicting import drop_items
 from pubsubcache.store.fairness import besides, with_domain
 from pubsubcache.store.leases import fenced
-from pubsubcache.store.purging import drop_items
 from pubsubcache.store.statements import Statement
 from pubsubcache.types import MAX_NUMBER, NodeAddress, check_text
+from pubsubcache.utils import clock
+from pubsubcache.utils.cleaning import one_line
 
 # Service and name stand in one unique index, and PostgreSQL's index rows end at 2704 bytes.
 MAX_ADDRESS_BYTES = 2500

@@ -12,12 +12,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from pubsubcache import xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.exceptions import ParseError
 from pubsubcache.models import PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
 from pubsubcache.types import Item
+from pubsubcache.utils import xmlform
 
 BATCH = 100
 COLUMNS = ("node", "name", "data", "parsed", "parse_error", "publisher", "text")

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from django.db.models import DateTimeField, ExpressionWrapper, F, OrderBy, Q, QuerySet, Value
 
-from pubsubcache import clock
 from pubsubcache.conf import settings
 from pubsubcache.models import PubsubNode
 from pubsubcache.store.fairness import besides, served_last
+from pubsubcache.utils import clock
 
 SyncState = PubsubNode.SyncState
 

@@ -15,16 +15,16 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, Model, Q
 
-from pubsubcache import clock
-from pubsubcache.bounds import max_listed
-from pubsubcache.cleaning import one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.store.evicting import BATCH, empty, evict
 from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import hide, is_unavailable, set_state
-from pubsubcache.store.purging import BATCH, empty, evict
 from pubsubcache.types import MAX_NUMBER, Item
+from pubsubcache.utils import clock
+from pubsubcache.utils.bounds import max_listed
+from pubsubcache.utils.cleaning import one_line
 
 SyncState = PubsubNode.SyncState
 

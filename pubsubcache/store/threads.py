@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from channels.db import database_sync_to_async
 
-from pubsubcache.cleaning import get_logger
+from pubsubcache.utils.cleaning import get_logger
 
 T = TypeVar("T")
 logger = get_logger(__name__)

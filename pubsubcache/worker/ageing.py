@@ -3,9 +3,9 @@
 import random
 import time
 
-from pubsubcache.cleaning import get_logger
 from pubsubcache.store import in_thread
 from pubsubcache.store.ageing import forget_unread
+from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 

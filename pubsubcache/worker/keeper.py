@@ -9,18 +9,17 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
-from pubsubcache import jid
-from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
-from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import AuthenticationFailed, LeaseLost, PubsubCacheError, ServiceError, SyncInProgress
 from pubsubcache.models import Account
-from pubsubcache.reconciling import keep_up
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import accounts, in_thread, nodes, scheduling, uninterrupted
 from pubsubcache.store.leases import Lease, acting_under
-from pubsubcache.sync import verify
+from pubsubcache.syncing.notifications import EventApplier
+from pubsubcache.syncing.revalidation import keep_up, verify
 from pubsubcache.types import PubsubEvent
+from pubsubcache.utils import jid
+from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.worker.ageing import Ageing
 from pubsubcache.worker.slots import Slots
 from pubsubcache.xmpp.session import Login, Session, SessionStatus

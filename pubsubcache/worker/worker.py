@@ -17,12 +17,12 @@ from typing import Any
 
 from channels.worker import Worker
 
-from pubsubcache import rpc
-from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.models import Account
-from pubsubcache.service import wakers
+from pubsubcache.services import remote
+from pubsubcache.services.sessions import wakers
 from pubsubcache.store import accounts, in_thread, uninterrupted
+from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.worker.keeper import Keeper
 
 logger = get_logger(__name__)
@@ -46,7 +46,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     def __init__(self, application: Any, channel_layer: Any) -> None:
         self.name = worker_name()
-        super().__init__(application, [settings.CHANNEL, rpc.worker_channel(self.name)], channel_layer)
+        super().__init__(application, [settings.CHANNEL, remote.worker_channel(self.name)], channel_layer)
         self._stopping = asyncio.Event()
         self._due = asyncio.Event()
         self._keepers: dict[int, Keeper] = {}
@@ -123,7 +123,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
     def _listen_on(self, channel: str) -> Callable[[], Coroutine[Any, Any, None]]:
         async def listen() -> None:
             while True:
-                message = await rpc.receive(self.channel_layer, channel)
+                message = await remote.receive(self.channel_layer, channel)
                 scope = {"type": "channel", "channel": settings.CHANNEL}
                 queue = self.get_or_create_application_instance(settings.CHANNEL, scope)
                 await queue.put(message)
@@ -132,7 +132,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     async def _keep_in_group(self) -> None:
         while True:
-            await self.channel_layer.group_add(rpc.WORKERS_GROUP, rpc.worker_channel(self.name))
+            await self.channel_layer.group_add(remote.WORKERS_GROUP, remote.worker_channel(self.name))
             await asyncio.sleep(GROUP_RENEWAL)
 
     # Accounts

@@ -23,10 +23,10 @@ from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
-from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
-from pubsubcache.xmlform import split_tag
+from pubsubcache.utils.cleaning import get_logger, one_line
+from pubsubcache.utils.xmlform import split_tag
 from pubsubcache.xmpp import tls
 from pubsubcache.xmpp.requests import Requests
 from pubsubcache.xmpp.stream import GuardedStream

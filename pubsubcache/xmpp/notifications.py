@@ -9,7 +9,7 @@ from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 from pubsubcache.types import Item, Publish, PubsubEvent, Retract, known_id
-from pubsubcache.xmlform import PUBSUB_EVENT
+from pubsubcache.utils.xmlform import PUBSUB_EVENT
 from pubsubcache.xmpp.forms import form_values
 
 EVENT = f"{{{PUBSUB_EVENT}}}event"

@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, SubElement
 
-from pubsubcache.bounds import WalkBounds
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription, known_id
-from pubsubcache.xmlform import PUBSUB
+from pubsubcache.utils.bounds import WalkBounds
+from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.xmpp.forms import Fields, form_values, submission
 
 OWNER = "http://jabber.org/protocol/pubsub#owner"

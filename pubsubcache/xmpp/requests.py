@@ -13,8 +13,8 @@ from slixmpp.xmlstream.matcher.base import MatcherBase
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, TooLarge, service_error
-from pubsubcache.xmlform import split_tag
-from pubsubcache.xmlparse import XML, XMLNS
+from pubsubcache.utils.xmlform import split_tag
+from pubsubcache.utils.xmlparse import XML, XMLNS
 from pubsubcache.xmpp.turns import Turns
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"

@@ -1,6 +1,7 @@
 """An account's session: kept open, or opened for a few requests.
 
-A session speaks the protocol `pubsubcache.service.PubsubService`. It stays on the event loop that it was made in.
+A session speaks the protocol `pubsubcache.services.protocol.PubsubService`. It stays on the event loop that
+it was made in.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from xml.etree.ElementTree import Element
 
 from slixmpp import InvalidJID
 
-from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
-from pubsubcache.jid import account
 from pubsubcache.types import ItemsRequest, NodeAddress, PubsubEvent, ServicePage, Subscription
+from pubsubcache.utils.cleaning import get_logger
+from pubsubcache.utils.jid import account
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.client import Client, Login, StreamState
 from pubsubcache.xmpp.forms import Fields

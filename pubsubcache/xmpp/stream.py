@@ -10,10 +10,10 @@ from xml.etree.ElementTree import Element
 
 from slixmpp import ClientXMPP
 
-from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
-from pubsubcache.xmlform import XML, split_tag
-from pubsubcache.xmlparse import Event, Refused, StanzaParser, XmlError
+from pubsubcache.utils.cleaning import get_logger, one_line
+from pubsubcache.utils.xmlform import XML, split_tag
+from pubsubcache.utils.xmlparse import Event, Refused, StanzaParser, XmlError
 
 logger = get_logger(__name__)
 

@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element, SubElement, fromstring
 import pytest
 
 from pubsubcache.exceptions import ServiceError
+from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.worker.keeper import Keeper
-from pubsubcache.xmlform import PUBSUB
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.oracle.payloads import payloads, publish
 from tests.oracle.steps import IDS, PAYLOADS

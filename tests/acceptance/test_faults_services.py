@@ -12,7 +12,9 @@ from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreac
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import in_thread, scheduling
 from pubsubcache.store.changes import apply_changes
-from pubsubcache.sync import prepare, sync_node, verify
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.preparing import prepare
+from pubsubcache.syncing.revalidation import verify
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
 pytestmark = pytest.mark.django_db

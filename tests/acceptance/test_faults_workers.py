@@ -6,7 +6,7 @@ import signal
 
 from django.test import override_settings
 
-from pubsubcache import rpc
+from pubsubcache.services import remote
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, make_node, publish_many
@@ -85,7 +85,7 @@ async def test_stopped_under_load_nothing_is_lost(ejabberd: Ejabberd, live_datab
     publishing = asyncio.create_task(publish_many(bob, address, 600, first=5, together=20))
     while not publishing.done():
         async with site.working():
-            await rpc.awake()
+            await remote.awake()
     await publishing
     async with site.working():
         await site.converged(address)

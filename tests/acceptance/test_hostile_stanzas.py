@@ -13,7 +13,7 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable
 from pubsubcache.types import NodeAddress
-from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
 from pubsubcache.xmpp import session as session_module
 from pubsubcache.xmpp.session import Login, Session, open_session
 from tests.acceptance.site import Site, entry, make_node

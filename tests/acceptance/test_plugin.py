@@ -14,10 +14,10 @@ import pytest
 from slixmpp import ClientXMPP, Iq
 from slixmpp.exceptions import IqError, IqTimeout
 
-from pubsubcache import xmlform
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.types import NodeAddress
-from pubsubcache.xmlform import PUBSUB
+from pubsubcache.utils import xmlform
+from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.xmpp.pubsub import RSM
 from tests.acceptance.site import ATOM, TIMEOUT, Site, entry, make_node, publish_many
 from tests.servers.manage import environment

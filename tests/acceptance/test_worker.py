@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from pubsubcache import cache, rpc
+from pubsubcache import cache
 from pubsubcache.exceptions import ItemNotFound, ServiceUnreachable
 from pubsubcache.models import Account
+from pubsubcache.services import remote
 from pubsubcache.store import in_thread, remove_accounts
 from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, entry, make_node, publish_many
@@ -122,7 +123,7 @@ async def test_a_service_that_is_down_leaves_stale_answers(site: Site, client) -
 
 
 def test_calls_over_an_in_memory_layer_say_what_is_missing() -> None:
-    service = rpc.RemoteService("alice@example.org", "worker")
+    service = remote.RemoteService("alice@example.org", "worker")
     with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
         asyncio.run(service.get_item_ids(NodeAddress("example.org", "node")))
 
@@ -135,6 +136,6 @@ async def test_an_account_that_is_removed_leaves_no_subscription(site: Site, cli
         await site.cached(address)
         assert await alice.get_subscriptions(address)
         assert await in_thread(remove_accounts)(Account.objects.filter(jid=site.jid)) == (0, 1)
-        await rpc.awake()
+        await remote.awake()
         await site.until(in_thread(lambda: not Account.objects.exists()))
     assert await alice.get_subscriptions(address) == []

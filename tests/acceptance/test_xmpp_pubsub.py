@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from pubsubcache import xmlform
 from pubsubcache.exceptions import Forbidden, InvalidRequest, ItemNotFound, ServiceError
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Publish, PubsubEvent, Retract, Rsm, ServicePage
+from pubsubcache.utils import xmlform
 from pubsubcache.xmpp.session import Session, open_session
 from tests.servers.xmpp import XmppServer
 

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, XMLPullParser
 from xml.sax.saxutils import escape, quoteattr
 
 from pubsubcache.types import NodeAddress
-from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
 from tests.acceptance.site import ATOM, new_name
 from tests.servers.xmpp import COMPONENT_SECRET, XmppServer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pubsubcache.xmlform import PUBSUB
+from pubsubcache.utils.xmlform import PUBSUB
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.adversary.conftest import MakeStranger
 

@@ -13,7 +13,7 @@ import psycopg
 from django.db import connection, connections
 
 from pubsubcache import cache
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.types import ItemsRequest, NodeAddress
 from tests.acceptance.site import Site
 from tests.benchmarks.plan import Figure, Plan, at_least, at_most, interleaved

@@ -3,10 +3,10 @@
 import statistics
 import time
 
-from pubsubcache.listing import Listing
 from pubsubcache.models import PubsubNode
+from pubsubcache.services.pager import Listing
 from pubsubcache.store import nodes
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import NodeAddress
 from pubsubcache.xmpp.session import Session, open_session
 from tests.benchmarks.plan import Figure, Plan, at_least

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 from pubsubcache.parsers import ParseContext
 from pubsubcache.types import Item, NodeAddress
-from pubsubcache.xmlform import to_text
+from pubsubcache.utils.xmlform import to_text
 
 SERVICE = "owner@service.example"  # stands for the service in the JSON
 

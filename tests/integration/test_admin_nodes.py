@@ -13,9 +13,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from pubsubcache import rpc
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.models import PendingUnsubscription, PubsubItem, PubsubNode
+from pubsubcache.services import remote
 from tests.admin_data import SCRIPT, account, act, item, node, person, superuser, url
 
 pytestmark = pytest.mark.django_db
@@ -97,7 +97,7 @@ def test_synchronising_is_asked_for_and_the_workers_are_woken(
 ) -> None:
     layer = get_channel_layer()
     channel = "specific.a-worker"
-    async_to_sync(layer.group_add)(rpc.WORKERS_GROUP, channel)
+    async_to_sync(layer.group_add)(remote.WORKERS_GROUP, channel)
     made = [node(account(), name, sync_state=ERROR, failures=3) for name in ("a",)]
     made.append(node(made[0].account, "b"))
     with django_capture_on_commit_callbacks(execute=True):

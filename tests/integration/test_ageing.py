@@ -13,10 +13,10 @@ from pubsubcache import cache
 from pubsubcache.analysers import registry
 from pubsubcache.cache import get_items, get_items_sync
 from pubsubcache.models import Account, PendingUnsubscription, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import ageing, in_thread, nodes
 from pubsubcache.store.ageing import forget_unread, note_read
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import NodeAddress
 from pubsubcache.worker import ageing as worker_ageing
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser

@@ -20,9 +20,9 @@ from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.exceptions import NoLongerKept, ServiceUnreachable
 from pubsubcache.management.syncing import sync_address
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import choose_analyser, in_thread, nodes, scheduling, set_policy
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
 from tests.admin_data import PASSWORD, SCRIPT, person, superuser
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser

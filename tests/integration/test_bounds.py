@@ -10,14 +10,16 @@ from django.test import override_settings
 from django.utils import timezone
 
 from pubsubcache.analysers import registry
-from pubsubcache.bounds import max_listed
 from pubsubcache.cache import get_items, get_items_sync
 from pubsubcache.exceptions import NodeTooLarge, ServiceUnreachable, SyncFailed, TooLarge
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, scheduling
 from pubsubcache.store.changes import apply_changes
-from pubsubcache.sync import prepare, sync_node, verify
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.preparing import prepare
+from pubsubcache.syncing.revalidation import verify
+from pubsubcache.utils.bounds import max_listed
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
 
 pytestmark = pytest.mark.django_db

@@ -16,10 +16,10 @@ from channels_redis.core import RedisChannelLayer
 from django.test import override_settings
 from redis.asyncio import Redis as Client
 
-from pubsubcache import rpc
 from pubsubcache.exceptions import ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
 from pubsubcache.keys import channel_layer_keys
-from pubsubcache.service import sessions
+from pubsubcache.services import remote
+from pubsubcache.services.sessions import sessions
 from pubsubcache.types import ItemsRequest, NodeAddress
 from pubsubcache.worker import PubsubWorker
 from tests.fakes import ADDRESS, FakeService
@@ -56,13 +56,13 @@ def redis(redis_server: Redis) -> Iterator[Redis]:
 
 
 @asynccontextmanager
-async def working(service: FakeService) -> AsyncIterator[rpc.RemoteService]:
+async def working(service: FakeService) -> AsyncIterator[remote.RemoteService]:
     """A worker on the channel layer that has a session of alice's; the way to ask it."""
     worker = PubsubWorker(application=get_default_application(), channel_layer=get_channel_layer())
     with sessions.offered(ALICE, service):
         task = asyncio.create_task(worker.work())
         try:
-            yield rpc.RemoteService(ALICE, worker.name)
+            yield remote.RemoteService(ALICE, worker.name)
         finally:
             worker.stop()
             await task
@@ -75,7 +75,7 @@ async def put(server: Redis, key: str, *messages: bytes) -> None:
         await client.zadd(key, {os.urandom(12) + message: now for message in messages})
 
 
-async def names(service: rpc.RemoteService) -> list[str]:
+async def names(service: remote.RemoteService) -> list[str]:
     async with asyncio.timeout(20):
         return [item.id for item in (await service.get_items(ADDRESS, ItemsRequest())).items]
 
@@ -94,14 +94,14 @@ async def test_unreadable_messages_cost_no_request(redis: Redis, live_database: 
             await put(redis, f"asgispecific.{prefix}!", *GARBAGE)
 
         service.hook = into_the_answer
-        async with working(service) as remote:
-            for channel in ("pubsubcache", rpc.worker_channel(remote.worker)):
+        async with working(service) as messenger:
+            for channel in ("pubsubcache", remote.worker_channel(messenger.worker)):
                 await put(redis, f"asgi{channel}", *GARBAGE, *map(msgpack.packb, SHAPES))
             for _ in range(3):
-                assert await names(remote) == wanted
+                assert await names(messenger) == wanted
             for shape in SHAPES:
-                await put(redis, f"asgi{rpc.worker_channel(remote.worker)}", msgpack.packb(shape))
-                assert await names(remote) == wanted
+                await put(redis, f"asgi{remote.worker_channel(messenger.worker)}", msgpack.packb(shape))
+                assert await names(messenger) == wanted
 
 
 async def test_plain_messages_are_ignored_where_messages_are_encrypted(
@@ -127,7 +127,7 @@ async def test_plain_messages_are_ignored_where_messages_are_encrypted(
         monkeypatch.setattr(get_channel_layer(), "new_channel", new_channel)
 
         service.hook = forge
-        async with working(service) as remote:
+        async with working(service) as messenger:
             request = {
                 **ASK,
                 "method": "subscribe",
@@ -135,8 +135,8 @@ async def test_plain_messages_are_ignored_where_messages_are_encrypted(
                 "node": ADDRESS.name,
                 "argument": "null",
             }
-            await put(redis, f"asgi{rpc.worker_channel(remote.worker)}", msgpack.packb(request))
-            assert await names(remote) == wanted
+            await put(redis, f"asgi{remote.worker_channel(messenger.worker)}", msgpack.packb(request))
+            assert await names(messenger) == wanted
     assert [method for method, _ in service.requests] == ["get_items"]
 
 
@@ -152,11 +152,11 @@ async def test_keys_rotate_between_processes_that_know_both(redis: Redis) -> Non
     for number, (sender, reader) in enumerate([(rotated, rotating), (rotating, rotated), (behind, rotated)]):
         await sender.send(f"rotation-{number}", {"type": "x"})
         async with asyncio.timeout(20):
-            assert await rpc.receive(reader, f"rotation-{number}") == {"type": "x"}
+            assert await remote.receive(reader, f"rotation-{number}") == {"type": "x"}
     await rotated.send("rotation", {"type": "not for who has the old key alone"})
     await rotating.send("rotation", {"type": "for all"})
     async with asyncio.timeout(20):
-        assert await rpc.receive(behind, "rotation") == {"type": "for all"}
+        assert await remote.receive(behind, "rotation") == {"type": "for all"}
     for layer in layers:
         await layer.close_pools()
 
@@ -182,13 +182,13 @@ async def test_pieces_of_an_answer_may_arrive_in_any_order_and_twice() -> None:
     shuffled.insert(1, shuffled[0])
     shuffled.insert(1, {"type": "pubsub.answer", "number": 9, "of": 3, "body": "x"})
     shuffled.insert(1, {"type": "pubsub.answer", "body": text, "last": True})
-    assert await rpc.RemoteService._receive(Scripted(shuffled), "reply") == text
+    assert await remote.RemoteService._receive(Scripted(shuffled), "reply") == text
 
 
 async def test_answer_without_end_is_refused() -> None:
     endless = [{"type": "pubsub.answer", "number": n, "of": 10**9, "body": "x" * 100} for n in range(100)]
     with override_settings(PUBSUBCACHE_MAX_STANZA_SIZE=1000), pytest.raises(TooLarge):
-        await rpc.RemoteService._receive(Scripted(endless), "reply")
+        await remote.RemoteService._receive(Scripted(endless), "reply")
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ async def test_answer_without_end_is_refused() -> None:
 )  # fmt: skip
 def test_answer_of_another_shape_means_that_the_worker_cannot_be_asked(answer: str) -> None:
     with pytest.raises(ServiceUnreachable):
-        rpc.decode_answer(answer, rpc.decode_page)
+        remote.decode_answer(answer, remote.decode_page)
 
 
 @pytest.mark.parametrize("error", [ItemNotFound("gone", "away"), ServiceError("x", "y"), ServiceUnreachable("no")])
 def test_errors_come_back_as_they_were(error: Any) -> None:
     with pytest.raises(type(error)) as caught:
-        rpc.decode_answer(json.dumps(rpc.encode_error(error)), rpc.decode_page)
+        remote.decode_answer(json.dumps(remote.encode_error(error)), remote.decode_page)
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
 
@@ -228,12 +228,12 @@ async def test_every_request_and_its_answer_pass(redis: Redis, live_database: No
     service = FakeService(paging="ids")
     wanted = service.fill(3)
     with override_settings(CHANNEL_LAYERS=redis.channel_layers):
-        async with working(service) as remote:
-            assert await remote.get_item_ids(ADDRESS) == wanted
-            assert (await remote.subscribe(ADDRESS)).state == "subscribed"
-            await remote.unsubscribe(ADDRESS, "subid")
-            assert await remote.get_node_metadata(ADDRESS) == service.metadata
-            page = await remote.get_items(ADDRESS, ItemsRequest(rsm={"max": 2}))  # type: ignore[arg-type]
+        async with working(service) as messenger:
+            assert await messenger.get_item_ids(ADDRESS) == wanted
+            assert (await messenger.subscribe(ADDRESS)).state == "subscribed"
+            await messenger.unsubscribe(ADDRESS, "subid")
+            assert await messenger.get_node_metadata(ADDRESS) == service.metadata
+            page = await messenger.get_items(ADDRESS, ItemsRequest(rsm={"max": 2}))  # type: ignore[arg-type]
             assert ([item.id for item in page.items], page.rsm and page.rsm.count) == (wanted[:2], 3)
             with pytest.raises(ItemNotFound):
-                await remote.get_items(NodeAddress("s", "nothing"), ItemsRequest())
+                await messenger.get_items(NodeAddress("s", "nothing"), ItemsRequest())

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups.timepatterns import point_in_time
+from pubsubcache.lookups.conditions.timepatterns import point_in_time
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from tests.servers.manage import MANAGE, environment
 

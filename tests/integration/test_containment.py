@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups.containment import MAX_DEPTH
+from pubsubcache.lookups.conditions.containment import MAX_DEPTH
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
 ROWS = 24

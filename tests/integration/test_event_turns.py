@@ -10,13 +10,13 @@ import pytest
 from django.db import OperationalError
 from django.test import override_settings
 
-from pubsubcache import events
 from pubsubcache.analysers import registry
-from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing import notifications
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.notifications import EventApplier
 from pubsubcache.types import NodeAddress, PubsubEvent
 from tests.fakes import FakeService, in_loop, make_item, node_event, note_analyser, publish_event, retract_event
 
@@ -366,14 +366,14 @@ async def test_nothing_fed_before_void_is_written_after_it() -> None:
 @in_loop
 async def test_batch_being_applied_is_not_written_after_void(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
-    prepare, reached, go_on = events.prepare, asyncio.Event(), asyncio.Event()
+    prepare, reached, go_on = notifications.prepare, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any) -> Any:
         reached.set()
         await go_on.wait()
         return await prepare(*args)
 
-    monkeypatch.setattr(events, "prepare", slow)
+    monkeypatch.setattr(notifications, "prepare", slow)
     async with here.running():
         here.feed(here.publish(GOOD, "new"))
         await reached.wait()
@@ -387,14 +387,14 @@ async def test_batch_being_applied_is_not_written_after_void(monkeypatch: pytest
 @in_loop
 async def test_batch_being_applied_waits_while_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
-    prepare, reached = events.prepare, asyncio.Event()
+    prepare, reached = notifications.prepare, asyncio.Event()
 
     async def closing(*args: Any) -> Any:
         here.applier.close()
         reached.set()
         return await prepare(*args)
 
-    monkeypatch.setattr(events, "prepare", closing)
+    monkeypatch.setattr(notifications, "prepare", closing)
     async with here.running():
         here.feed(here.publish(GOOD, "new"))
         await reached.wait()
@@ -434,7 +434,7 @@ async def test_what_a_cancelled_run_did_not_apply_stays_in_order(monkeypatch: py
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patch:
-        patch.setattr(events, "prepare", stuck)
+        patch.setattr(notifications, "prepare", stuck)
         async with here.running():
             here.feed(bare(SILENT, "item-000"))
             await here.asked.wait()
@@ -457,15 +457,15 @@ async def test_what_a_cancelled_run_did_not_apply_stays_in_order(monkeypatch: py
 @in_loop
 async def test_node_rests_after_a_refusal_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
-    apply_changes = events.apply_changes
+    apply_changes = notifications.apply_changes
 
     def refusing(pk: int, changes: Any) -> Any:
         if pk == here.pks[SILENT]:
             raise OperationalError("out of range")
         return apply_changes(pk, changes)
 
-    monkeypatch.setattr(events, "apply_changes", refusing)
-    monkeypatch.setattr(events, "DELAY", 1000.0)
+    monkeypatch.setattr(notifications, "apply_changes", refusing)
+    monkeypatch.setattr(notifications, "DELAY", 1000.0)
     async with here.running():
         here.feed(here.publish(SILENT, "new"), here.publish(GOOD, "new"))
         await here.applier.join(GOOD)
@@ -475,7 +475,7 @@ async def test_node_rests_after_a_refusal_while_others_go_on(monkeypatch: pytest
 @in_loop
 async def test_batch_that_the_database_refuses_loses_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
-    apply_changes, order = events.apply_changes, []
+    apply_changes, order = notifications.apply_changes, []
 
     def refusing(pk: int, changes: Any) -> Any:
         order.append(pk)
@@ -483,7 +483,7 @@ async def test_batch_that_the_database_refuses_loses_no_order(monkeypatch: pytes
             raise OperationalError("out of range")
         return apply_changes(pk, changes)
 
-    monkeypatch.setattr(events, "apply_changes", refusing)
+    monkeypatch.setattr(notifications, "apply_changes", refusing)
     async with here.running():
         here.feed(here.publish(SILENT, "first"), here.publish(GOOD, "new"))
         await here.applier.join(GOOD)
@@ -496,14 +496,14 @@ async def test_batch_that_the_database_refuses_loses_no_order(monkeypatch: pytes
 @in_loop
 async def test_error_of_a_write_ends_its_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
-    apply_changes = events.apply_changes
+    apply_changes = notifications.apply_changes
 
     def failing(pk: int, changes: Any) -> Any:
         if pk == here.pks[SILENT]:
             raise ServiceUnreachable("no more")
         return apply_changes(pk, changes)
 
-    monkeypatch.setattr(events, "apply_changes", failing)
+    monkeypatch.setattr(notifications, "apply_changes", failing)
     async with here.running():
         here.feed(here.publish(SILENT, "new"), here.publish(GOOD, "new"))
         await here.applier.join()

@@ -16,12 +16,13 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pubsubcache import cache, xmlform
+from pubsubcache import cache
 from pubsubcache.analysers import registry
 from pubsubcache.cache import Trust
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store import choose_analyser, scheduling
 from pubsubcache.types import ItemsRequest, NodeAddress
+from pubsubcache.utils import xmlform
 
 ALICE = "alice@capulet.example"
 BOB = "bob@montague.example"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pubsubcache.lookups.folding import words
-from pubsubcache.lookups.query import And, Node, Not, Or, Term, parse
+from pubsubcache.lookups.fulltext.folding import words
+from pubsubcache.lookups.fulltext.query import And, Node, Not, Or, Term, parse
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
 # Letters of several scripts, with and without accents, composed and not; digits; what separates words.

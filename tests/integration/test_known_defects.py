@@ -8,14 +8,15 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from pubsubcache import cache, clock
+from pubsubcache import cache
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, purge, scheduling
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage
+from pubsubcache.utils import clock
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
 
 pytestmark = pytest.mark.django_db

@@ -10,14 +10,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from pubsubcache import clock
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import LeaseLost, SyncInProgress
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import accounts, comparing, in_thread, nodes, scheduling, syncing, uninterrupted, written
 from pubsubcache.store.changes import PurgeAll, apply_changes
 from pubsubcache.store.leases import Lease, acting_under, fenced
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.utils import clock
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
 pytestmark = pytest.mark.django_db

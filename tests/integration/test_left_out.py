@@ -16,12 +16,13 @@ from django.utils import timezone
 
 from pubsubcache.analysers import registry
 from pubsubcache.cache import get_items
-from pubsubcache.events import EventApplier
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, purge
 from pubsubcache.store.reading import read_page
-from pubsubcache.sync import sync_node, verify
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.notifications import EventApplier
+from pubsubcache.syncing.revalidation import verify
 from pubsubcache.types import (
     Item,
     ItemsPage,

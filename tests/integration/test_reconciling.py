@@ -11,10 +11,10 @@ from django.utils import timezone
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.reconciling import keep_up
 from pubsubcache.signals import items_retracted
 from pubsubcache.store import in_thread, nodes, purge, scheduling
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.revalidation import keep_up
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
 pytestmark = pytest.mark.django_db

@@ -95,7 +95,7 @@ def test_the_check_of_the_language(settings: Any) -> None:
 
 def test_the_check_of_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_fts5(None) == []
-    monkeypatch.setattr("pubsubcache.lookups.fulltext_sqlite.is_available", lambda: False)
+    monkeypatch.setattr("pubsubcache.lookups.fulltext.sqlite.is_available", lambda: False)
     if connection.vendor == "sqlite":
         with pytest.raises(SystemCheckError, match=r"pubsubcache\.E002.*FTS5"):
             call_command("check")

@@ -6,7 +6,7 @@ from pubsubcache.exceptions import PubsubCacheError, ServiceError
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store import accounts, in_thread, nodes
 from pubsubcache.store.leases import Lease
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage
 from tests.fakes import ADDRESS, FakeService, in_loop
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups import sqlite
-from pubsubcache.lookups.arguments import read_condition
+from pubsubcache.lookups.conditions import sqlite
+from pubsubcache.lookups.conditions.arguments import read_condition
+from pubsubcache.lookups.conditions.operators import ALIASES, OPERATORS, OPPOSITES, operator_named
+from pubsubcache.lookups.conditions.paths import MISSING, follow, to_path
+from pubsubcache.lookups.conditions.values import dumps, loads
 from pubsubcache.lookups.hotkeys import LENGTH
-from pubsubcache.lookups.operators import ALIASES, OPERATORS, OPPOSITES, operator_named
 from pubsubcache.lookups.parsed import parsed_matches
-from pubsubcache.lookups.paths import MISSING, follow, to_path
-from pubsubcache.lookups.values import dumps, loads
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/search.md").read_text()

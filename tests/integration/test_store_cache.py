@@ -12,7 +12,6 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from pubsubcache import live
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.cache import Trust, get_items, get_items_sync, look_up
 from pubsubcache.exceptions import (
@@ -24,9 +23,10 @@ from pubsubcache.exceptions import (
     ServiceUnreachable,
 )
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services import fetching
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import choose_analyser, forget_nodes, in_thread, nodes, purge, set_policy
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
 
@@ -549,7 +549,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
     else:
         service = FakeService()
         service.fill(12)
-        expected = async_to_sync(live.read)(service, ADDRESS, ItemsRequest(**form))
+        expected = async_to_sync(fetching.read)(service, ADDRESS, ItemsRequest(**form))
         assert found.page is not None
         assert [entry.name for entry in found.page.entries] == [item.id for item in expected.items]
 

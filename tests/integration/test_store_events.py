@@ -14,12 +14,13 @@ from django.test import override_settings
 from django.utils import timezone
 
 from pubsubcache.analysers import registry
-from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import ServiceUnreachable
 from pubsubcache.models import Account, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.signals import items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes, purge
-from pubsubcache.sync import sync_node, verify
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.notifications import EventApplier
+from pubsubcache.syncing.revalidation import verify
 from pubsubcache.types import NodeAddress, Publish, PubsubEvent, Retract, Rsm
 from tests.fakes import (
     ADDRESS,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pubsubcache.live import local_page
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
+from pubsubcache.services.fetching import local_page
 from pubsubcache.store.cursors import PREFIX
 from pubsubcache.store.reading import CachedPage, read_page
 from pubsubcache.types import Item, ItemsRequest, Rsm

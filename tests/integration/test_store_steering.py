@@ -89,7 +89,7 @@ def test_only_what_is_old_is_purged(limits: dict[str, Any], number: int) -> None
 
 
 def test_many_are_purged_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsubcache.store.purging.BATCH", 2)
+    monkeypatch.setattr("pubsubcache.store.evicting.BATCH", 2)
     node = make_node(size=7)
     assert purge(PubsubNode.objects.all()) == 7
     node.refresh_from_db()

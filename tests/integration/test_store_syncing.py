@@ -11,7 +11,6 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from pubsubcache import sync
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import (
     Forbidden,
@@ -25,7 +24,10 @@ from pubsubcache.exceptions import (
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import in_thread, nodes, purge, syncing
 from pubsubcache.store.changes import PurgeAll, Removal, apply_changes
-from pubsubcache.sync import SyncResult, prepare, sync_node, verify
+from pubsubcache.syncing import order
+from pubsubcache.syncing.full_sync import SyncResult, sync_node
+from pubsubcache.syncing.preparing import prepare
+from pubsubcache.syncing.revalidation import verify
 from pubsubcache.types import Item
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
@@ -694,7 +696,7 @@ async def test_a_publisher_that_is_no_jid_stops_nothing() -> None:
 @in_loop
 async def test_after_any_history_the_cache_is_the_service(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Edits, retractions and news between all requests, some of them notified, late or never."""
-    monkeypatch.setattr(sync, "VERIFICATIONS", 2)
+    monkeypatch.setattr(order, "ATTEMPTS", 2)
     dice = random.Random(seed)
     service = filled(
         dice.randrange(40),

@@ -12,9 +12,9 @@ from pubsubcache.analysers import registry
 from pubsubcache.cache import get_items
 from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, scheduling
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
 from tests.fakes import FakeService, in_loop, note_analyser
 

@@ -7,7 +7,7 @@ import pytest
 from pubsubcache.exceptions import SyncFailed
 from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
 from pubsubcache.store import in_thread, nodes, syncing
-from pubsubcache.sync import sync_node
+from pubsubcache.syncing.full_sync import sync_node
 from tests.fakes import ADDRESS, FakeService, in_loop
 
 pytestmark = pytest.mark.django_db

@@ -4,7 +4,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from pubsubcache.types import NodeAddress
-from pubsubcache.xmlform import PUBSUB
+from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.xmpp.session import Session
 from tests.acceptance.site import entry
 

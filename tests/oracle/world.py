@@ -10,11 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pubsubcache import cache, rpc
+from pubsubcache import cache
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.service import sessions
-from pubsubcache.store import in_thread, nodes, purging
+from pubsubcache.services import remote
+from pubsubcache.services.sessions import sessions
+from pubsubcache.store import evicting, in_thread, nodes
 from pubsubcache.types import ItemsPage, NodeAddress
 from pubsubcache.xmpp.session import Session, open_session
 from tests.acceptance.site import Site, new_name
@@ -189,7 +190,7 @@ class World:
         address = self.hostile.add_node(items=3)
         self.hostile.endless_items = self.hostile.endless_ids = kind
         await in_thread(nodes.adopt_node)(self.site.jid, address, by_hand=True)
-        await rpc.awake()
+        await remote.awake()
 
     # What writers do
 
@@ -352,7 +353,7 @@ class World:
     async def sync(self, node: Node) -> None:
         """Have the node synchronised by hand."""
         await in_thread(nodes.request_sync)(self._rows(node))
-        await rpc.awake()
+        await remote.awake()
 
     async def evict(self, node: Node, keep: int) -> None:
         """Purge the cache of all but the newest items of the node."""
@@ -360,7 +361,7 @@ class World:
         def run() -> None:
             newest = PubsubItem.objects.filter(node__in=self._rows(node)).order_by("-created")[keep : keep + 1]
             for item in newest:
-                purging.purge(self._rows(node), created_before=item.created)
+                evicting.purge(self._rows(node), created_before=item.created)
 
         await in_thread(run)()
 
@@ -392,7 +393,7 @@ class World:
             await in_thread(self._rows(node).update)(reconcile_interval=timedelta(milliseconds=1))
         else:
             await in_thread(nodes.revalidate)(row.pk)
-        await rpc.awake()
+        await remote.awake()
 
     async def _is_connected(self) -> bool:
         """Whether the worker's session, as it is now, reaches the server."""

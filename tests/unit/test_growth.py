@@ -20,17 +20,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubcache import jid, xmlform
 from pubsubcache.admin import display
 from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import PubsubCacheError
 from pubsubcache.exchange import jsonlines, serverdata
-from pubsubcache.lookups import folding, query, snippets, values
-from pubsubcache.lookups.timepatterns import point_in_time
+from pubsubcache.lookups import snippets
+from pubsubcache.lookups.conditions import values
+from pubsubcache.lookups.conditions.timepatterns import point_in_time
+from pubsubcache.lookups.fulltext import folding, query
 from pubsubcache.parsers import ParseContext, dates, elements, html, text, uris
 from pubsubcache.parsers.generic import parse_any
 from pubsubcache.types import Item
-from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT
+from pubsubcache.utils import jid, xmlform
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
 from pubsubcache.xmpp.forms import DATA, form_values
 from pubsubcache.xmpp.notifications import parse_message
 from tests.examples import EXAMPLES, Example

@@ -6,12 +6,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
-from pubsubcache import jid, rpc
 from pubsubcache.management import logins
 from pubsubcache.management.base import PubsubCommand, add_noinput, text
 from pubsubcache.management.forgetting import forget, unsubscribe
 from pubsubcache.management.output import as_table, as_time, counted
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.services import remote
+from pubsubcache.utils import jid
 
 COLUMNS = ("jid", "host", "port", "enabled", "status", "detail", "session_started", "nodes", "waiting")
 
@@ -81,14 +82,14 @@ class Command(PubsubCommand):
                 account.save(force_insert=True)
         except IntegrityError:
             raise CommandError(exists) from None
-        rpc.wake()
+        remote.wake()
         self.print_result(options, as_data(account), f"{account} was added.")
 
     def _password(self, options: dict[str, Any]) -> None:
         account = self.account(options["jid"])
         account.password = logins.password(account.jid, options["password_env"])
         account.save(update_fields=["password"])
-        rpc.wake()
+        remote.wake()
         self.print_result(options, as_data(account), f"{account} has a new password.")
 
     def _list(self, options: dict[str, Any]) -> None:
@@ -108,14 +109,14 @@ class Command(PubsubCommand):
         self.confirm(options, f"Remove {account} and its {counted(nodes.count(), 'node')}?")
         # A worker lets go of it first, and takes nothing in that is being given up.
         Account.objects.filter(pk=account.pk).update(enabled=False)
-        rpc.wake()
+        remote.wake()
         keep = options["keep_subscriptions"]
         forgotten = forget(nodes, unsubscribe=not keep)
         ended, left, why = (0, 0, "") if keep else unsubscribe(account)
         if left:
             self.say(options, f"Not given up, and left at the services: {counted(left, 'subscription')}. {why}")
         account.delete()
-        rpc.wake()
+        remote.wake()
         self.print_result(
             options,
             {"removed": account.jid, "nodes": forgotten, "unsubscribed": ended},

@@ -12,7 +12,7 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.output import as_table, counted
 from pubsubcache.models import AnalyserChoice, PubsubNode
-from pubsubcache.rpc import wake
+from pubsubcache.services.remote import wake
 
 COLUMNS = ("name", "type", "node", "namespace", "to_sync", "choice", "parser", "match_cb", "nodes")
 SWITCHES: dict[str, tuple[bool | None, str, str]] = {

@@ -5,13 +5,13 @@ from xml.sax.saxutils import quoteattr
 
 from django.core.management.base import CommandParser
 
-from pubsubcache import jid, xmlform
 from pubsubcache.cache import get_items
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.network import asking, run
 from pubsubcache.management.output import as_table, as_time, counted, plain, to_second
 from pubsubcache.models import Account
 from pubsubcache.types import ORDERS, Item, ItemsPage, NodeAddress, Rsm
+from pubsubcache.utils import jid, xmlform
 
 TITLE_LENGTH = 80
 SHOWN = 20  # items left out that are named

@@ -9,7 +9,7 @@ from pubsubcache.exchange import staged
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.files import STANDARD, reading
 from pubsubcache.management.output import counted, progress_bar
-from pubsubcache.rpc import wake
+from pubsubcache.services.remote import wake
 from pubsubcache.store.importing import import_records
 
 

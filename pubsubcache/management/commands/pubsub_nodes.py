@@ -7,8 +7,7 @@ from django.db.models import Q
 
 from pubsubcache.management.base import PubsubCommand
 from pubsubcache.management.output import as_table, as_time, to_second
-from pubsubcache.models import PubsubNode
-from pubsubcache.querysets import PubsubNodeQuerySet
+from pubsubcache.models import PubsubNode, PubsubNodeQuerySet
 from pubsubcache.store.reading import left_out_counts
 
 NONE = "none"

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from pubsubcache import store
-from pubsubcache.lookups.timepatterns import point_in_time
+from pubsubcache.lookups.conditions.timepatterns import point_in_time
 from pubsubcache.management.base import PubsubCommand, add_noinput
 from pubsubcache.management.output import counted
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
-from pubsubcache.lookups import fulltext
+from pubsubcache.lookups.fulltext import schema
 from pubsubcache.management.base import PubsubCommand
 from pubsubcache.management.output import counted
 from pubsubcache.models import PubsubItem
@@ -22,6 +22,6 @@ class Command(PubsubCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make it, and say of how many items."""
-        fulltext.rebuild(DEFAULT_DB_ALIAS)
+        schema.rebuild(DEFAULT_DB_ALIAS)
         total = PubsubItem.objects.count()
         self.print_result(options, {"items": total}, f"{counted(total, 'item')} indexed.")

@@ -8,8 +8,8 @@ from xml.sax.saxutils import quoteattr
 from django.core.management.base import CommandParser
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups.arguments import read_condition
-from pubsubcache.lookups.paths import read_path
+from pubsubcache.lookups.conditions.arguments import read_condition
+from pubsubcache.lookups.conditions.paths import read_path
 from pubsubcache.lookups.snippets import marked
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.output import as_json, as_table, as_time, counted, plain, to_second

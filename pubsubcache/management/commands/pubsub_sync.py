@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pubsubcache import cache, jid
+from pubsubcache import cache
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.management.base import PubsubCommand
 from pubsubcache.management.network import asking, run
@@ -13,8 +13,9 @@ from pubsubcache.management.output import as_table, counted, plain, progress_bar
 from pubsubcache.management.syncing import Failure, sync_address, sync_listed
 from pubsubcache.models import PubsubNode
 from pubsubcache.store import nodes
-from pubsubcache.sync import SyncResult
+from pubsubcache.syncing.full_sync import SyncResult
 from pubsubcache.types import NodeAddress
+from pubsubcache.utils import jid
 
 COUNTS = ("items", "added", "updated", "removed")
 COLUMNS = ("account", "service", "node", *COUNTS, "seconds", "error")

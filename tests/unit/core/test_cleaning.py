@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubcache import exceptions
-from pubsubcache.cleaning import MAX_LENGTH, MAX_RECORD, MAX_TRACEBACK_LINES, CleanRecords, get_logger, one_line
 from pubsubcache.exceptions import (
     InvalidRequest,
     ParseError,
@@ -19,9 +18,10 @@ from pubsubcache.exceptions import (
     ServiceUnreachable,
     service_error,
 )
-from pubsubcache.jid import normalise
-from pubsubcache.rpc import decode_answer, encode_error
-from pubsubcache.xmlform import from_text
+from pubsubcache.services.remote import decode_answer, encode_error
+from pubsubcache.utils.cleaning import MAX_LENGTH, MAX_RECORD, MAX_TRACEBACK_LINES, CleanRecords, get_logger, one_line
+from pubsubcache.utils.jid import normalise
+from pubsubcache.utils.xmlform import from_text
 from pubsubcache.xmpp.requests import stanza_error
 
 hostile = st.text(st.characters(), max_size=50) | st.text(

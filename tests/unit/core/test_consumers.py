@@ -9,10 +9,10 @@ from unittest.mock import patch
 
 import pytest
 
-from pubsubcache import consumers, rpc
-from pubsubcache.consumers import MAX_REQUESTS, MAX_REQUESTS_OF_SERVICE, PubsubConsumer
 from pubsubcache.exceptions import PubsubCacheError, ServiceUnreachable
-from pubsubcache.service import sessions
+from pubsubcache.services import consumers, remote
+from pubsubcache.services.consumers import MAX_REQUESTS, MAX_REQUESTS_OF_SERVICE, PubsubConsumer
+from pubsubcache.services.sessions import sessions
 from tests.fakes import FakeService
 
 ALICE = "alice@example.org"
@@ -33,7 +33,7 @@ class FakeLayer:
 
     async def of(self, channel: str) -> Any:
         """Return the result sent to `channel`, or raise the error."""
-        return rpc.decode_answer(await asyncio.wait_for(self._answer(channel), 5), lambda data: data)
+        return remote.decode_answer(await asyncio.wait_for(self._answer(channel), 5), lambda data: data)
 
 
 class Desk:

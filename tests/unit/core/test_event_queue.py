@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pubsubcache.event_queue import MAX_DOUBTS, Batch, EventQueue, Place, Scope, size_of
+from pubsubcache.syncing.notification_queue import MAX_DOUBTS, Batch, EventQueue, Place, Scope, size_of
 from pubsubcache.types import NodeAddress, PubsubEvent
 from tests.fakes import make_item, publish_event, retract_event
 

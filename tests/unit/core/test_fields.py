@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import override_settings
 
 from pubsubcache.checks import check_encryption_key
-from pubsubcache.fields import EncryptedTextField, Undecryptable, _cipher
 from pubsubcache.models import Account
+from pubsubcache.models.fields import EncryptedTextField, Undecryptable, _cipher
 
 SECRET = "correct horse \0 battery é"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubcache import jid
 from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.utils import jid
 
 
 @pytest.mark.parametrize(

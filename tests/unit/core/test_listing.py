@@ -14,7 +14,7 @@ from pubsubcache.exceptions import (
     SyncFailed,
     TooLarge,
 )
-from pubsubcache.listing import MAX_APART, Listing, fetch
+from pubsubcache.services.pager import MAX_APART, Listing, fetch
 from pubsubcache.types import Item, ItemsRequest, ServicePage
 from tests.fakes import ADDRESS, FakeService, make_item
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from pubsubcache import live
 from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
+from pubsubcache.services import fetching
 from pubsubcache.types import ItemsPage, ItemsRequest, Rsm, ServicePage
 from tests.fakes import ADDRESS, FakeService, make_item
 
 
 async def read(service: FakeService, **options: Any) -> ItemsPage:
-    return await live.read(service, ADDRESS, ItemsRequest(**options))
+    return await fetching.read(service, ADDRESS, ItemsRequest(**options))
 
 
 def ids(page: ItemsPage) -> list[str]:
@@ -94,7 +94,7 @@ def rsm_page(names: list[str], first: str | None, last: str | None) -> ServicePa
     ],
 )
 def test_upright(names: list[str], first: str | None, last: str | None, turned: bool) -> None:
-    page = live.upright(rsm_page(names, first, last))
+    page = fetching.upright(rsm_page(names, first, last))
     assert [item.id for item in page.items] == (names[::-1] if turned else names)
     if turned and first != names[-1]:
         assert page.rsm == Rsm(first=last, last=first)
@@ -206,7 +206,7 @@ def test_local_pages() -> None:
     items = [make_item(name) for name in "abcde"]
 
     def page(**rsm: Any) -> tuple[str, bool]:
-        found = live.local_page(items, Rsm(**rsm))
+        found = fetching.local_page(items, Rsm(**rsm))
         assert found.rsm is not None
         assert found.rsm.count == 5
         return "".join(ids(found)), found.complete
@@ -223,7 +223,7 @@ def test_local_pages() -> None:
     assert page(index=9) == ("", True)
     assert page(max=0) == ("", False)
     assert page(max=0, before="") == ("", False)
-    assert live.local_page([], Rsm(max=0)).complete
+    assert fetching.local_page([], Rsm(max=0)).complete
 
 
 async def test_a_page_larger_than_asked_for_is_not_passed_on() -> None:
@@ -232,10 +232,10 @@ async def test_a_page_larger_than_asked_for_is_not_passed_on() -> None:
 
 
 def test_unreachable() -> None:
-    assert live.is_unreachable(ServiceUnreachable("x"))
-    assert live.is_unreachable(ServiceError("remote-server-timeout"))
+    assert fetching.is_unreachable(ServiceUnreachable("x"))
+    assert fetching.is_unreachable(ServiceError("remote-server-timeout"))
     for error in (ServiceError("feature-not-implemented"), Forbidden("forbidden"), ItemNotFound(), TooLarge("x")):
-        assert not live.is_unreachable(error)
+        assert not fetching.is_unreachable(error)
 
 
 # Services without end
@@ -283,5 +283,5 @@ async def test_deadline_counts_all_requests_of_a_read(settings: Any) -> None:
     service = filled(endless="new items", hook=slow, refuse_over=100)
     settings.PUBSUBCACHE_PAGE_SIZE = 1
     with pytest.raises(ServiceUnreachable, match="within"):
-        await live.read_ids(service, ADDRESS, [f"item-{number}" for number in range(1000)])
+        await fetching.read_ids(service, ADDRESS, [f"item-{number}" for number in range(1000)])
     assert len(service.requests) < 100

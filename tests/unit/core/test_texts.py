@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pubsubcache.texts import COMBINING, MAX_RUN, normalise, shorten_runs, unescape
+from pubsubcache.utils.texts import COMBINING, MAX_RUN, normalise, shorten_runs, unescape
 
 MARKS = "\u0301\u0323\u0327\u0344\u0345\u0f73\u0f71\u093c\u05b0\u3099\U0001d165"
 LETTERS = "ae\u00e9\u0958\u1100\u1161\u11a8\uac00\u0130\ufb1d\u0915\u65e5\U0001d158 "

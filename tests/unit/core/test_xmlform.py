@@ -8,10 +8,10 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubcache import xmlform
 from pubsubcache.exceptions import ParseError, TooLarge
 from pubsubcache.types import Item
-from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, to_text
+from pubsubcache.utils import xmlform
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, to_text
 
 ATOM = "http://www.w3.org/2005/Atom"
 

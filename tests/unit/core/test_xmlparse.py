@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import ParseError, TooLarge
-from pubsubcache.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, split_tag, to_text
-from pubsubcache.xmlparse import MAX_NAMESPACE, UNDECLARED, XML, XMLNS, Refused, StanzaParser, XmlError
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, split_tag, to_text
+from pubsubcache.utils.xmlparse import MAX_NAMESPACE, UNDECLARED, XML, XMLNS, Refused, StanzaParser, XmlError
 
 HEADER = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
 LIMIT = 10_000

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups import fulltext_postgresql, fulltext_sqlite
-from pubsubcache.lookups.folding import words
-from pubsubcache.lookups.query import MAX_DEPTH, MAX_WORD, MAX_WORDS, And, Node, Not, Or, Term, parse, terms
+from pubsubcache.lookups.fulltext import postgresql, sqlite
+from pubsubcache.lookups.fulltext.folding import words
+from pubsubcache.lookups.fulltext.query import MAX_DEPTH, MAX_WORD, MAX_WORDS, And, Node, Not, Or, Term, parse, terms
 
 
 def shown(tree: Node | None) -> Any:
@@ -89,8 +89,8 @@ def test_whatever_is_typed_has_an_answer(query: str) -> None:
     for term in terms(tree):
         assert term.words
         assert all(word.isalnum() for word in term.words)
-    assert fulltext_postgresql.compiled(tree)
-    sql, parameters = fulltext_sqlite.selected(tree)
+    assert postgresql.compiled(tree)
+    sql, parameters = sqlite.selected(tree)
     assert sql.count("%s") == len(parameters) > 0
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubcache.lookups.query import Term
+from pubsubcache.lookups.fulltext.query import Term
 from pubsubcache.lookups.snippets import ELLIPSIS, HIT_END, HIT_START, LENGTH, as_html, make_snippet, marked
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.lookups import timepatterns
-from pubsubcache.lookups.timepatterns import point_in_time
+from pubsubcache.lookups.conditions import timepatterns
+from pubsubcache.lookups.conditions.timepatterns import point_in_time
 
 # In Paris: the night of the 29th of March 2026 lost an hour, at two o'clock.
 NOW = datetime(2026, 3, 29, 10, 30, 15, tzinfo=UTC)

@@ -8,13 +8,13 @@ from xml.etree.ElementTree import Element, fromstring, tostring
 
 import pytest
 
-from pubsubcache import xmlform
 from pubsubcache.analysers import Analyser, matching, registry
 from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext
 from pubsubcache.parsers.generic import parse_any
 from pubsubcache.types import NodeAddress
+from pubsubcache.utils import xmlform
 from tests.examples import EXAMPLES, SERVICE, Example
 from tests.unit.parsers.entries import DATE, check_texts
 from tests.unit.parsers.mutations import drop_bytes, mutate

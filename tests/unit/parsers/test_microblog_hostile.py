@@ -9,10 +9,10 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from pubsubcache import xmlform
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext, elements
 from pubsubcache.parsers.microblog import parse_entry
+from pubsubcache.utils import xmlform
 from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
 from tests.unit.parsers.mutations import drop_bytes, mutate
 from tests.unit.parsers.test_html import ATTACKS

@@ -11,7 +11,7 @@ from slixmpp.exceptions import IqError, IqTimeout
 from pubsubcache.exceptions import ItemNotFound, ServiceUnreachable, TooLarge
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Rsm
 from pubsubcache.xmpp import plugin
-from pubsubcache.xmpp.plugin_service import ClientService
+from pubsubcache.xmpp.plugin.service import ClientService
 from tests.fakes import make_item
 
 SERVICE, NODE = "pubsub.example.org", "urn:example:notes"

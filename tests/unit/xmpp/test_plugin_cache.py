@@ -8,15 +8,16 @@ from unittest.mock import patch
 import pytest
 from django.db import OperationalError
 
-from pubsubcache import cache, plugin
+from pubsubcache import bots, cache
 from pubsubcache.analysers import registry
+from pubsubcache.bots import CacheOfAccount
 from pubsubcache.exceptions import InvalidRequest, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.plugin import CacheOfAccount
-from pubsubcache.service import sessions
+from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Removal, apply_changes
-from pubsubcache.sync import prepare, sync_node
+from pubsubcache.syncing.full_sync import sync_node
+from pubsubcache.syncing.preparing import prepare
 from pubsubcache.types import ItemsRequest, NodeAddress
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
@@ -26,7 +27,7 @@ JID = "alice@example.org"
 
 @pytest.fixture(autouse=True)
 def _notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plugin, "QUIET", 0.0)
+    monkeypatch.setattr(bots, "QUIET", 0.0)
     with registry.temporarily(note_analyser(), replace=True):
         yield
 
@@ -113,7 +114,7 @@ async def test_newer_notifications_are_not_undone() -> None:
             await in_thread(apply_changes)(pk, [Removal("new")])
         return items
 
-    with patch.object(plugin.live, "read_ids", read_ids):
+    with patch.object(bots.fetching, "read_ids", read_ids):
         await client.written(ADDRESS, ["new"])
     assert answers == []
     await check_equal(service, pk)

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 
 from pubsubcache.exceptions import InvalidRequest, TooLarge
-from pubsubcache.xmlparse import XML, XMLNS
+from pubsubcache.utils.xmlparse import XML, XMLNS
 from pubsubcache.xmpp.client import Client, Login
 
 SERVICE = "pubsub.example.org"

@@ -1,0 +1,41 @@
+"""Conditions as people write them on a command line."""
+
+import json
+import re
+from typing import Any
+
+from pubsubcache.lookups.conditions.operators import Operator, operator_named
+from pubsubcache.lookups.conditions.paths import Path, read_path
+from pubsubcache.lookups.conditions.timepatterns import point_in_time
+from pubsubcache.lookups.conditions.values import loads
+from pubsubcache.parsers import dates
+
+_PATTERN = re.compile(r"\s*TP\(([^()]*)\)\s*")
+_TEXT_OR_PATTERN = re.compile(r'"(?:[^"\\]|\\.)*"|TP\(([^()]*)\)', re.DOTALL)
+
+
+def read_condition(path: str, operator: str, value: str = "") -> tuple[Path, str, Any]:
+    """Return a condition as `parsed_matches` takes it. Raises `InvalidRequest`."""
+    return read_path(path), operator, _read_value(operator_named(operator), value)
+
+
+def _read_value(operator: Operator, written: str) -> Any:
+    """Return a value: JSON if it can be read as such, else the very text.
+
+    Operators that order values take time patterns as well, alone or within an array: `TP(6 months ago)`.
+    """
+    if operator.ordered:
+        if (pattern := _PATTERN.fullmatch(written)) is not None:
+            return _time(pattern[1])
+        if written.lstrip().startswith("["):
+            written = _TEXT_OR_PATTERN.sub(lambda found: json.dumps(_time(found[1])) if found[1] else found[0], written)
+    try:
+        value = loads(written)
+    except (ValueError, RecursionError):
+        return written
+    return written if operator.textual and not isinstance(value, str) else value
+
+
+def _time(pattern: str) -> str:
+    """Return the time that a pattern means, as parsed data has times."""
+    return dates.iso(point_in_time(pattern))

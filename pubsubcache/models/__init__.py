@@ -1,0 +1,19 @@
+"""The schema of the cache: accounts, their nodes, the nodes' items."""
+
+from pubsubcache.models.account import Account, AccountQuerySet, PendingUnsubscription, validate_account_jid
+from pubsubcache.models.item import PubsubEvicted, PubsubItem, PubsubItemQuerySet, PubsubTombstone
+from pubsubcache.models.node import AnalyserChoice, PubsubNode, PubsubNodeQuerySet
+
+__all__ = [
+    "Account",
+    "AccountQuerySet",
+    "AnalyserChoice",
+    "PendingUnsubscription",
+    "PubsubEvicted",
+    "PubsubItem",
+    "PubsubItemQuerySet",
+    "PubsubNode",
+    "PubsubNodeQuerySet",
+    "PubsubTombstone",
+    "validate_account_jid",
+]

@@ -1,0 +1,152 @@
+"""Accounts: XMPP logins, with the state of their sessions."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Self
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from pubsubcache.conf import settings
+from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.models.fields import EncryptedTextField
+from pubsubcache.models.timed import TimedQuerySet, silent
+from pubsubcache.utils import clock, jid
+
+MAX_PORT = 65535
+
+
+class AccountQuerySet(TimedQuerySet["Account"]):
+    """Accounts."""
+
+    def enabled(self) -> Self:
+        """Accounts of which workers keep a session."""
+        return self.filter(enabled=True)
+
+    def free_or_of(self, worker: str, now: datetime | None = None) -> Self:
+        """Accounts held by `worker`, or by nobody who is alive."""
+        return self.filter(models.Q(worker__in=["", worker]) | silent("heartbeat", settings.LEASE_TIMEOUT, now))
+
+    def with_progress(self) -> Self:
+        """Accounts with `as_of`, `number_of_nodes`, and `number_waiting` of them for a first or a new comparison."""
+        nodes = models.Count("nodes")
+        unchecked = models.Q(nodes__checked_at__isnull=True) | ~models.Q(nodes__checked_token=models.F("fencing_token"))
+        waiting = models.Q(nodes__sync_state__isnull=True) | models.Q(nodes__sync_state="IN_PROGRESS")
+        waiting |= models.Q(nodes__sync_state="COMPLETED") & unchecked
+        return self.with_time().annotate(number_of_nodes=nodes, number_waiting=models.Count("nodes", filter=waiting))
+
+
+def validate_account_jid(value: str) -> None:
+    """Raise `ValidationError` when `value` is not the bare JID of an account."""
+    try:
+        jid.account(value)
+    except InvalidRequest as error:
+        raise ValidationError(str(error)) from error
+
+
+class Account(models.Model):
+    """An XMPP login, with the state of its session."""
+
+    class Status(models.TextChoices):
+        """What became of the account's session."""
+
+        OFFLINE = "offline", _("offline")
+        CONNECTING = "connecting", _("connecting")
+        ONLINE = "online", _("online")
+        AUTH_FAILED = "auth_failed", _("login refused")
+        ERROR = "error", _("cannot connect")
+
+    jid = models.CharField(
+        _("JID"),
+        max_length=2047,
+        unique=True,
+        validators=[validate_account_jid],
+        help_text=_("The bare JID to log in with, such as alice@example.org."),
+    )
+    password = EncryptedTextField(_("password"), blank=True, default="", editable=False)
+    host = models.CharField(
+        _("host"), max_length=255, blank=True, help_text=_("Only if the domain's DNS records don't tell.")
+    )
+    port = models.PositiveIntegerField(_("port"), null=True, blank=True)
+    tls_verify = models.BooleanField(
+        _("verify TLS"), default=True, help_text=_("Refuse servers whose certificate is not trusted.")
+    )
+    ca_file = models.CharField(
+        _("CA file"), max_length=1000, blank=True, help_text=_("A file of certificates to trust, beside the system's.")
+    )
+    enabled = models.BooleanField(_("enabled"), default=True, help_text=_("Workers keep a session of it."))
+    owner = models.ForeignKey(
+        django_settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="pubsub_accounts",
+        verbose_name=_("owner"),
+    )
+    status = models.CharField(
+        _("status"), max_length=20, choices=Status.choices, default=Status.OFFLINE, editable=False
+    )
+    status_detail = models.TextField(_("detail"), blank=True, default="", editable=False)
+    session_started = models.DateTimeField(_("session started"), null=True, editable=False)
+    heartbeat = models.DateTimeField(_("heartbeat"), null=True, editable=False)
+    worker = models.CharField(_("worker"), max_length=100, blank=True, default="", editable=False)
+    leaving = models.BooleanField(_("being removed"), default=False, editable=False)
+    # Grows whenever a worker takes the account over, and whenever a session begins that has missed something.
+    fencing_token = models.BigIntegerField(_("fencing token"), default=0, editable=False)
+
+    objects = AccountQuerySet.as_manager()
+    #: When the row was read, by the database's clock, where the query asked for that.
+    as_of: datetime | None = None
+
+    class Meta:
+        verbose_name = _("account")
+        verbose_name_plural = _("accounts")
+        ordering = ["jid"]
+
+    def __str__(self) -> str:
+        return self.jid
+
+    def clean(self) -> None:
+        """Normalise the JID. Raises `ValidationError` unless host and port name a place to connect to."""
+        with suppress(InvalidRequest):  # the field's validator reports it
+            self.jid = jid.account(self.jid)
+        errors: dict[str, ValidationError] = {}
+        if self.host and not jid.is_host(self.host):
+            errors["host"] = ValidationError(
+                _("%(host)s is neither a host name nor an IP address."), params={"host": repr(self.host[:100])}
+            )
+        if isinstance(self.port, int):  # another value is reported by the field
+            if not 1 <= self.port <= MAX_PORT:
+                text = _("A port is a number from 1 to %(most)d.")
+                errors["port"] = ValidationError(text, params={"most": MAX_PORT})
+            elif not self.host:
+                errors["port"] = ValidationError(_("A port needs a host."))
+        if errors:
+            raise ValidationError(errors)
+
+    def is_held(self, now: datetime | None = None) -> bool:
+        """Whether a worker that is alive holds this account at `now`, by the database's clock (`as_of`, or now)."""
+        now = now or self.as_of or clock.now()
+        return bool(self.worker) and clock.is_recent(self.heartbeat, now, settings.LEASE_TIMEOUT)
+
+    def is_online(self, now: datetime | None = None) -> bool:
+        """Whether a worker that is alive has a session of this account."""
+        return self.status == self.Status.ONLINE and self.is_held(now)
+
+
+class PendingUnsubscription(models.Model):
+    """A subscription that is to be given up at the service as soon as a worker can."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="pending_unsubscriptions")
+    service = models.CharField(max_length=2047)
+    name = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "service", "name"], name="pubsubcache_pending_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.name}"

@@ -1,0 +1,1 @@
+"""Helpers without models: XML and texts from strangers, JIDs, the shared clock, bounds."""
