@@ -17,7 +17,7 @@ from pubsubcache.store import in_thread, nodes, uninterrupted
 from pubsubcache.store.changes import Change, Outcome, Removal
 from pubsubcache.store.written import apply_at
 from pubsubcache.syncing.preparing import prepare
-from pubsubcache.syncing.revalidation import verify
+from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress, known_id
 from pubsubcache.utils.cleaning import get_logger
 
@@ -37,12 +37,12 @@ class CacheOfAccount:
         self._known = False
         self._written: dict[NodeAddress, dict[str, None]] = {}
         self._turns: dict[NodeAddress, asyncio.Lock] = {}
-        self._unsure: set[int] = set()
-        self._verifying: dict[int, asyncio.Task[None]] = {}
+        self._id_checks: set[int] = set()
+        self._checking_ids: dict[int, asyncio.Task[None]] = {}
 
     def close(self) -> None:
         """End what goes on in the background."""
-        for task in self._verifying.values():
+        for task in self._checking_ids.values():
             task.cancel()
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
@@ -77,7 +77,7 @@ class CacheOfAccount:
         together are taken in together.
         """
         if names is None:
-            await self._doubt(address)
+            await self._invalidate(address)
             return
         self._written.setdefault(address, {}).update(dict.fromkeys(names))
         async with self._turns.setdefault(address, asyncio.Lock()):
@@ -87,9 +87,9 @@ class CacheOfAccount:
                 await self._take_in(address, list(waiting))
             except PubsubCacheError as error:
                 logger.info("What was written to %s could not be read again: %s", address.uri, error)
-                await self._doubt(address)
+                await self._invalidate(address)
             except BaseException:
-                await uninterrupted(self._doubt(address))
+                await uninterrupted(self._invalidate(address))
                 raise
 
     async def _take_in(self, address: NodeAddress, names: list[str]) -> None:
@@ -107,44 +107,44 @@ class CacheOfAccount:
             if outcome is not None:
                 await self._tell(outcome)
                 return
-        await self._doubt(address)
+        await self._invalidate(address)
 
     async def _tell(self, outcome: Outcome) -> None:
         if outcome.grown or outcome.order_unknown:
-            self._verify_soon(outcome.node_pk)
+            self._check_ids_soon(outcome.node_pk)
         if outcome.published:
             await announce(items_published, node_pk=outcome.node_pk, names=outcome.published)
         if outcome.retracted:
             await announce(items_retracted, node_pk=outcome.node_pk, names=outcome.retracted)
 
-    async def _doubt(self, address: NodeAddress) -> None:
+    async def _invalidate(self, address: NodeAddress) -> None:
         """Have a node compared with the service before the cache answers for it again."""
         if (node := await in_thread(nodes.find_node)(self.account, address)) is not None:
-            await in_thread(nodes.doubt_node)(node.pk)
-            await in_thread(nodes.revalidate)(node.pk)
+            await in_thread(nodes.invalidate_node)(node.pk)
+            await in_thread(nodes.request_revalidation)(node.pk)
             await remote.awake()
 
-    def _verify_soon(self, pk: int) -> None:
+    def _check_ids_soon(self, pk: int) -> None:
         """Compare a node's ids with the service's: one that makes room for new items says nothing of it.
 
         The worker won't, as the notifications bring it nothing new.
         """
-        self._unsure.add(pk)
-        if pk not in self._verifying:
-            self._verifying[pk] = asyncio.create_task(self._verify(pk))
+        self._id_checks.add(pk)
+        if pk not in self._checking_ids:
+            self._checking_ids[pk] = asyncio.create_task(self._check_ids(pk))
 
-    async def _verify(self, pk: int) -> None:
+    async def _check_ids(self, pk: int) -> None:
         try:
-            while pk in self._unsure:
+            while pk in self._id_checks:
                 await asyncio.sleep(QUIET)
-                self._unsure.discard(pk)
+                self._id_checks.discard(pk)
                 with suppress(SyncInProgress):
-                    if not await verify(self._service, pk):
-                        self._unsure.add(pk)
+                    if not await check_ids(self._service, pk):
+                        self._id_checks.add(pk)
         except PubsubCacheError as error:
             logger.info("Node %d could not be compared with the service: %s", pk, error)
-            await in_thread(nodes.doubt_node)(pk)
+            await in_thread(nodes.invalidate_node)(pk)
         except Exception:
             logger.exception("Node %d could not be compared with the service.", pk)
         finally:
-            self._verifying.pop(pk, None)
+            self._checking_ids.pop(pk, None)

@@ -41,12 +41,12 @@ ANALYSIS_TIMEOUT = 10.0
 LOOKUPS = 3  # of a node that changes while it is read
 
 
-class Trust(Enum):
-    """What the cache says of its copy of a node."""
+class Freshness(Enum):
+    """What the copy of a node is worth."""
 
-    VOUCHED = "vouched"  # it is what the service would answer
-    STALE = "stale"  # it was; the service cannot be asked now
-    ASK = "ask"  # the service is to be asked
+    FRESH = "fresh"  # it is what the service would answer
+    STALE = "stale"  # it may be outdated, and the service cannot be asked now
+    MISS = "miss"  # the service must be asked
 
 
 @dataclass(slots=True)
@@ -55,27 +55,27 @@ class Lookup:
 
     node: PubsubNode | None
     page: CachedPage | None
-    trust: Trust
+    freshness: Freshness
 
 
-def trust(node: PubsubNode) -> Trust:
-    """Say whether the cache vouches for a node now.
+def freshness(node: PubsubNode) -> Freshness:
+    """Return how fresh the copy of a node is now.
 
-    It does while the node is followed; when nobody follows it, for `MAX_AGE` after it was checked. A node whose worker
-    knows that its session is lost is stale. One whose order is in doubt is asked of the service.
+    It is fresh while the node is followed; when nobody follows it, for `MAX_AGE` after it was checked. A node whose
+    worker knows that its session is lost is stale. A node whose order is unknown is a miss.
     """
     now = node.as_of or clock.now()
     if node.sync_state != PubsubNode.SyncState.COMPLETED or "probe" in node.extra:
-        return Trust.ASK
+        return Freshness.MISS
     if node.is_followed(now):
-        return Trust.VOUCHED
+        return Freshness.FRESH
     held = node.account.is_held(now)
     aged = not clock.is_recent(node.checked_at, now, settings.MAX_AGE)
     if not aged and not (held and node.subscribed):
-        return Trust.VOUCHED
+        return Freshness.FRESH
     if held and node.account.status != Account.Status.ONLINE:
-        return Trust.STALE
-    return Trust.ASK
+        return Freshness.STALE
+    return Freshness.MISS
 
 
 def look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
@@ -93,8 +93,8 @@ def _look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> L
         if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
             break
         with suppress(NodeChanged):
-            return Lookup(node, read_page(node, request), trust(node))
-    return Lookup(node, None, Trust.ASK)
+            return Lookup(node, read_page(node, request), freshness(node))
+    return Lookup(node, None, Freshness.MISS)
 
 
 async def get_items(
@@ -180,12 +180,12 @@ class _Call:
         """Return the answer if the cache has it whole."""
         if found.page is None or found.page.evicted or not self._is_for_cache(found):
             return None
-        return _cached(found, stale=found.trust is not Trust.VOUCHED)
+        return _cached(found, stale=found.freshness is not Freshness.FRESH)
 
     def _is_for_cache(self, found: Lookup) -> bool:
         """Whether the cache is to answer: it vouches, or this goes on with a page that only it can follow."""
         rsm = self.request.rsm or Rsm()
-        return found.trust is not Trust.ASK or is_ours(rsm.after) or is_ours(rsm.before)
+        return found.freshness is not Freshness.MISS or is_ours(rsm.after) or is_ours(rsm.before)
 
     async def answer(self, found: Lookup, cache_only: bool) -> ItemsPage:
         """Return the answer, by whoever can give it."""
@@ -217,7 +217,7 @@ class _Call:
             await in_thread(nodes.remove_node)(node.pk)
             raise
         if len(fetched) < len(page.evicted):  # retracted, and nobody told
-            await in_thread(nodes.doubt_node)(node.pk)
+            await in_thread(nodes.invalidate_node)(node.pk)
             await remote.awake()
         if odd := {item.id: item.left_out for item in fetched.values() if item.left_out}:
             await in_thread(evicting.leave_out)(node.pk, odd)
@@ -225,7 +225,7 @@ class _Call:
             if (item := fetched.get(entry.name)) is not None:
                 entry.item, entry.reason = (None, item.left_out) if item.left_out else (item, "")
         await self._parse(node, [item for item in fetched.values() if not item.left_out])
-        answer = _cached(found, stale=found.trust is not Trust.VOUCHED)
+        answer = _cached(found, stale=found.freshness is not Freshness.FRESH)
         answer.origin = "service"
         return answer
 
@@ -275,7 +275,7 @@ class _Call:
                     items = page.items if page is not None else []
                     node = await self._save(*await analyse(service, self.address, items))
             elif _is_to_be_checked(node):
-                await in_thread(nodes.revalidate)(node.pk)
+                await in_thread(nodes.request_revalidation)(node.pk)
             else:
                 return node
             await remote.awake()
@@ -306,7 +306,7 @@ def _is_to_be_checked(node: PubsubNode) -> bool:
     if node.sync_state == PubsubNode.SyncState.ERROR:
         answers_again = node.unavailable_count > 0
         return (node.next_attempt is None or answers_again) and nodes.wants_sync(node)
-    return node.sync_state == PubsubNode.SyncState.COMPLETED and trust(node) is Trust.ASK
+    return node.sync_state == PubsubNode.SyncState.COMPLETED and freshness(node) is Freshness.MISS
 
 
 def _cached(found: Lookup, *, stale: bool) -> ItemsPage:

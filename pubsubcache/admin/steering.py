@@ -57,7 +57,7 @@ def purge(model_admin: Any, request: HttpRequest, queryset: Nodes, back: str = "
     if request.method != "POST" or request.POST.get("confirmed") != "yes":
         return _confirmation(model_admin, request, nodes, back)
     log_changes(request, nodes, _("Purged from the cache."))
-    number = store.purge(nodes=nodes)
+    number = store.evict(nodes=nodes)
     text = ngettext(
         "%(count)d item was removed from the cache.", "%(count)d items were removed from the cache.", number
     )
@@ -66,7 +66,7 @@ def purge(model_admin: Any, request: HttpRequest, queryset: Nodes, back: str = "
 
 
 def _confirmation(model_admin: Any, request: HttpRequest, nodes: Nodes, back: str) -> HttpResponse:
-    items = store.purgeable(nodes).count()
+    items = store.evictable(nodes).count()
     count = nodes.count()
     question = ngettext(
         "Remove %(items)s of %(nodes)d node from the cache?",

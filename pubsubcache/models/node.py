@@ -43,7 +43,7 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
         """Nodes that nobody who is alive synchronises."""
         return self.filter(models.Q(sync_owner="") | silent("sync_heartbeat", settings.SYNC_CLAIM_TIMEOUT, now))
 
-    def doubt(self) -> int:
+    def invalidate(self) -> int:
         """Stop vouching for the nodes; those that are just being synchronised are to be once more."""
         again = models.Case(models.When(sync_owner="", then="sync_requested"), default=clock.now())
         return self.update(checked_at=None, sync_requested=again)

@@ -40,7 +40,7 @@ class ListedPage:
     total: int | None = None
 
 
-class _Doubtful(SyncFailed):
+class _Suspect(SyncFailed):
     """The pages ended in a way that does not show whether they were all."""
 
 
@@ -96,7 +96,7 @@ class Listing:
                     self._begin_anew()
                     continue
                 reason = SyncFailed("The items that pages were to follow kept going.")
-            except _Doubtful as error:
+            except _Suspect as error:
                 if await self._is_confirmed(error):
                     return
                 reason = error
@@ -106,14 +106,14 @@ class Listing:
                 yield page
             return
 
-    async def _is_confirmed(self, doubt: _Doubtful) -> bool:
+    async def _is_confirmed(self, suspect: _Suspect) -> bool:
         """Whether the list of ids has nothing that the pages did not bring."""
         names = await self._listed_ids()
         if names is None:
-            raise doubt
+            raise suspect
         missing = set(names) - self.ids.keys()
         if missing and self.ids.keys() - set(names):
-            raise doubt  # neither has all
+            raise suspect  # neither has all
         return not missing
 
     async def _listed_ids(self) -> list[str] | None:
@@ -167,7 +167,7 @@ class Listing:
         count: int | None = None
         while page.items:
             if page.rsm is None:
-                raise _Doubtful("The service stopped paging in the middle of the node.")
+                raise _Suspect("The service stopped paging in the middle of the node.")
             items = list({item.id: item for item in page.items}.values())
             count = page.rsm.count
             self._count_page(items, page.rsm.last)
@@ -178,16 +178,16 @@ class Listing:
             try:
                 yield ListedPage(items, revision, count)
                 if task is None:
-                    raise _Doubtful(str(upcoming))
+                    raise _Suspect(str(upcoming))
                 revision, page = await self._upcoming(task, count)
             finally:
                 _forget(task)
         if page.rsm is not None and page.rsm.count is not None:
             count = page.rsm.count
         if count is not None and count > len(self.ids):
-            raise _Doubtful(f"The service gave {len(self.ids)} items, and says that there are {count}.")
+            raise _Suspect(f"The service gave {len(self.ids)} items, and says that there are {count}.")
         if not self.ids and (await self._listed_ids() or count != 0):
-            raise _Doubtful("The service gave no items, and does not say that there are none.")
+            raise _Suspect("The service gave no items, and does not say that there are none.")
 
     async def _upcoming(
         self, task: "asyncio.Task[tuple[int, ServicePage]]", count: int | None

@@ -6,17 +6,17 @@
 
 from pubsubcache.store.accounts import remove_accounts
 from pubsubcache.store.choices import choices
-from pubsubcache.store.evicting import purge, purgeable
+from pubsubcache.store.evicting import evict, evictable
 from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, set_policy
 from pubsubcache.store.threads import in_thread, uninterrupted
 
 __all__ = [
     "choices",
     "choose_analyser",
+    "evict",
+    "evictable",
     "forget_nodes",
     "in_thread",
-    "purge",
-    "purgeable",
     "remove_accounts",
     "request_sync",
     "set_policy",

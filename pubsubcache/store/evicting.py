@@ -37,7 +37,7 @@ def _drop_batch(model: type[Model], pk: int) -> int:
     return count
 
 
-def evict(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
+def evict_items(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
     """Remove `items` of `node`, remembering their ids and places; return their number. The caller saves."""
     total = 0
     columns = ("name", "position", "created", "updated", "revision")
@@ -61,7 +61,7 @@ def leave_out(pk: int, reasons: dict[str, str]) -> None:
         row.save(update_fields=["reason"])
 
 
-def purge(
+def evict(
     nodes: QuerySet[PubsubNode],
     *,
     created_before: datetime | None = None,
@@ -73,11 +73,11 @@ def purge(
     """
     total = 0
     for pk in nodes.values_list("pk", flat=True):
-        total += _purge_node(pk, created_before, updated_before)
+        total += _evict_from_node(pk, created_before, updated_before)
     return total
 
 
-def purgeable(
+def evictable(
     nodes: QuerySet[PubsubNode], created_before: datetime | None = None, updated_before: datetime | None = None
 ) -> QuerySet[PubsubItem]:
     """Return the items that `purge` would remove."""
@@ -90,10 +90,10 @@ def purgeable(
 
 
 @transaction.atomic
-def _purge_node(pk: int, created_before: datetime | None, updated_before: datetime | None) -> int:
+def _evict_from_node(pk: int, created_before: datetime | None, updated_before: datetime | None) -> int:
     node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
     if node is None:
         return 0
-    total = evict(node, purgeable(PubsubNode.objects.filter(pk=pk), created_before, updated_before))
+    total = evict_items(node, evictable(PubsubNode.objects.filter(pk=pk), created_before, updated_before))
     node.save(update_fields=["item_count", "evicted_count"])
     return total

@@ -315,15 +315,15 @@ def is_unavailable(node: PubsubNode, condition: str) -> bool:
 
 
 @fenced
-def doubt_node(pk: int) -> None:
+def invalidate_node(pk: int) -> None:
     """Stop vouching for a node until it was compared with the service, by a synchronisation begun after this."""
-    PubsubNode.objects.filter(pk=pk).doubt()
+    PubsubNode.objects.filter(pk=pk).invalidate()
 
 
 @fenced
-def doubt_nodes(pks: Collection[int]) -> None:
+def invalidate_nodes(pks: Collection[int]) -> None:
     """Stop vouching for nodes until they were compared with their services."""
-    PubsubNode.objects.filter(pk__in=list(pks)).doubt()
+    PubsubNode.objects.filter(pk__in=list(pks)).invalidate()
 
 
 @fenced
@@ -341,7 +341,7 @@ def learn(pk: int, **ways: Any) -> None:
 
 
 @fenced
-def revalidate(pk: int) -> None:
+def request_revalidation(pk: int) -> None:
     """Have a worker compare a node with the service soon."""
     PubsubNode.objects.unclaimed().filter(pk=pk, sync_requested__isnull=True).update(sync_requested=clock.now())
 
@@ -364,14 +364,14 @@ def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
 
 
 @fenced
-def give_up_subscription(account_pk: int, address: NodeAddress) -> None:
+def schedule_unsubscription(account_pk: int, address: NodeAddress) -> None:
     """Have a worker end a subscription that was made for a node which was given up meanwhile."""
     if Account.objects.select_for_update().filter(pk=account_pk).exists():
         PendingUnsubscription.objects.get_or_create(account_id=account_pk, service=address.service, name=address.name)
 
 
 @fenced
-def doubt_all(account_jid: str, service: str | None = None) -> list[int]:
+def invalidate_all(account_jid: str, service: str | None = None) -> list[int]:
     """Stop vouching for all nodes of an account until they are compared with their services; return their keys.
 
     Args:
@@ -382,7 +382,7 @@ def doubt_all(account_jid: str, service: str | None = None) -> list[int]:
     if service is not None:
         chosen = chosen.filter(service=service)
     pks = list(chosen.order_by("pk").values_list("pk", flat=True))
-    chosen.order_by().doubt()
+    chosen.order_by().invalidate()
     return pks
 
 

@@ -69,7 +69,7 @@ def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
         Q(checked_at__isnull=True)
         | ~Q(checked_token=token)
         | Q(checked_at__gt=now + clock.TOLERANCE)
-        | _reconciled_before(now)
+        | _revalidation_due(now)
     )
     wanted = (
         Q(sync_state__isnull=True)
@@ -80,7 +80,7 @@ def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
     return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
 
 
-def _reconciled_before(now: datetime) -> Q:
+def _revalidation_due(now: datetime) -> Q:
     """Return which nodes, by their own interval or by their `turn`, it is time to compare again.
 
     Nodes that were checked together, as at the start of a session, come up one turn after the other.

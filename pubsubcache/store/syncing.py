@@ -18,7 +18,7 @@ from django.db.models import Max, Model, Q
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
-from pubsubcache.store.evicting import BATCH, empty, evict
+from pubsubcache.store.evicting import BATCH, empty, evict_items
 from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import hide, is_unavailable, set_state
 from pubsubcache.types import MAX_NUMBER, Item
@@ -295,7 +295,7 @@ def trim(node: PubsubNode) -> None:
     """
     while (surplus := node.item_count - settings.MAX_NODE_ITEMS) > 0:
         oldest = node.items.in_order().values_list("pk", flat=True)[: min(surplus, BATCH)]
-        if not evict(node, PubsubItem.objects.filter(pk__in=list(oldest))):
+        if not evict_items(node, PubsubItem.objects.filter(pk__in=list(oldest))):
             break
         node.partial = True
     if node.evicted_count > max_listed():
@@ -310,12 +310,12 @@ def finish(
     extra: dict[str, Any],
     changes: dict[str, Any],
     reverse: bool,
-    unsure: bool = False,
+    order_unknown: bool = False,
 ) -> int:
     """End a complete listing: what it did not have is gone. Return how many items were removed.
 
     Items that notifications brought meanwhile stay. `reverse`: the service lists newest first, as turned out
-    only now; `unsure`: the order is to be seen yet. Raises `ClaimLost`.
+    only now; `order_unknown`: where edited items stand is not known yet. Raises `ClaimLost`.
     """
     node = _owned(claim)
     removed = _remove_unlisted(node, claim)
@@ -329,7 +329,7 @@ def finish(
     node.extra |= extra
     learn_place(node)
     notified = Q(position__gte=claim.base + HALF_EPOCH)
-    if unsure or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
+    if order_unknown or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
         node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
     for name, value in changes.items():
         setattr(node, name, value)

@@ -33,7 +33,7 @@ from pubsubcache.signals import announce, node_deleted, node_synced
 from pubsubcache.store import in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.syncing import ClaimLost
 from pubsubcache.syncing.analysis import analyse
-from pubsubcache.syncing.order import Order, Settled, at_once, in_time, order_of, settle_order
+from pubsubcache.syncing.order import Order, Settled, at_once, in_time, order_of, resolve_order
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.utils.cleaning import get_logger
 
@@ -81,7 +81,7 @@ async def sync_node(
         raise ItemNotFound(text="the node is no longer in the cache")
     async with _claimed(node, fetch_evicted=fetch_evicted) as claim, in_time():
         removed, count = await _Run(service, node, claim, progress, settled).run()
-    await settle_order(service, node_pk, settled)
+    await resolve_order(service, node_pk, settled)
     result = SyncResult(
         items=count, added=claim.added, updated=claim.updated, removed=removed, seconds=time.monotonic() - began
     )
@@ -118,7 +118,7 @@ async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[sy
 async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException) -> None:
     """Keep in the node's row why a synchronisation did not end well."""
     if isinstance(error, ClaimLost):
-        await in_thread(nodes.give_up_subscription)(node.account_id, node.address)
+        await in_thread(nodes.schedule_unsubscription)(node.account_id, node.address)
     elif isinstance(error, ItemNotFound):
         await in_thread(nodes.remove_node)(node.pk)
         await announce(node_deleted, node_pk=node.pk, account=node.account.jid, address=node.address)
@@ -185,7 +185,7 @@ class _Run:
             order = await order_of(self.service, self.address, list(listing.ids))
         reverse = seen_at_start is Order.UNKNOWN and order is Order.NEWEST_FIRST
         # What seems to be newest first may be an edit that moved the oldest item to the end meanwhile.
-        unsure = order is not Order.OLDEST_FIRST and len(listing.ids) > 1
+        order_unknown = order is not Order.OLDEST_FIRST and len(listing.ids) > 1
         extra: dict[str, Any] = {
             "rsm": bool(listing.has_rsm),
             "cursors": "ids" if _ids_are_cursors(listing) else "opaque",
@@ -201,7 +201,7 @@ class _Run:
             extra=extra,
             changes={} if metadata is None else {"access_model": metadata.get("pubsub#access_model", "")[:20]},
             reverse=reverse,
-            unsure=unsure,
+            order_unknown=order_unknown,
         )
         return removed, len(listing.ids)
 

@@ -2,7 +2,7 @@
 
 Services take turns, and so do the nodes of a service, so a flood on one node delays the others by one turn. When the
 queue is full, the node or service that fills it loses its notifications; the others keep theirs. The queue remembers
-the nodes that lost something in `doubts` until they are invalidated.
+the nodes that lost something in `_invalidations` until they are invalidated.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pubsubcache.types import NodeAddress, Publish, PubsubEvent
 Scope = NodeAddress | str | None
 
 BLAME = 64  # a service that takes less than this part of a full queue is not the one that fills it
-MAX_DOUBTS = 256  # scopes to invalidate; with more, all nodes are
+MAX_INVALIDATIONS = 256  # scopes to invalidate; with more, all nodes are
 TURN_BYTES = 4 * 1024 * 1024  # of notifications applied in one turn, unless a single one is larger
 BYTES_PER_EVENT = 1_000
 BYTES_PER_TAG = 160
@@ -94,7 +94,7 @@ class EventQueue:
         self._cost = 0
         self._services: dict[str, _Service] = {}
         self._turns: deque[_Service] = deque()
-        self._doubts: dict[Scope, int] = {}
+        self._invalidations: dict[Scope, int] = {}
         self._versions = count()
         self._fed = 0
         self._news = asyncio.Event()
@@ -112,7 +112,7 @@ class EventQueue:
         size = size_of(event)
         cost = self._cost_of(size)
         if cost > self._capacity:
-            self.doubt(address)
+            self.invalidate(address)
             return 1
         dropped = self._make_room(cost)
         lane = self._lane(address)
@@ -130,22 +130,22 @@ class EventQueue:
             heaviest = max(self._services.values(), key=lambda service: service.cost)
             if heaviest.cost * BLAME < self._capacity:
                 dropped += sum(self._drop(lane) for lane in list(self._lanes()))
-                self.doubt(None)
+                self.invalidate(None)
                 continue
             lane = max(heaviest.lanes.values(), key=lambda lane: lane.cost)
             if lane.cost * 2 >= heaviest.cost:
                 dropped += self._drop(lane)
-                self.doubt(lane.address)
+                self.invalidate(lane.address)
             else:
                 dropped += sum(self._drop(lane) for lane in list(heaviest.lanes.values()))
-                self.doubt(heaviest.name)
+                self.invalidate(heaviest.name)
         return dropped
 
     # Handing out
 
     async def wait(self) -> None:
-        """Wait until there is a doubt or a batch to take."""
-        while not self._turns and not self._doubts:
+        """Wait until there is an invalidation or a batch to take."""
+        while not self._turns and not self._invalidations:
             self._news.clear()
             await self._news.wait()
 
@@ -221,25 +221,25 @@ class EventQueue:
             if batch is not None and batch.place is Place.OUT:
                 dropped += len(batch.events)
                 self.done(batch)
-            self.doubt(address)
+            self.invalidate(address)
         return dropped
 
-    def doubt(self, scope: Scope) -> None:
+    def invalidate(self, scope: Scope) -> None:
         """Remember that notifications of `scope` were lost."""
-        if scope is None or None in self._doubts or len(self._doubts) >= MAX_DOUBTS:
-            self._doubts = {None: next(self._versions)}
+        if scope is None or None in self._invalidations or len(self._invalidations) >= MAX_INVALIDATIONS:
+            self._invalidations = {None: next(self._versions)}
         else:
-            self._doubts[scope] = next(self._versions)
+            self._invalidations[scope] = next(self._versions)
         self._news.set()
 
-    def next_doubt(self) -> tuple[Scope, int] | None:
+    def next_invalidation(self) -> tuple[Scope, int] | None:
         """Return the oldest scope to invalidate, with the version to give to `resolve`, or None."""
-        return next(iter(self._doubts.items()), None)
+        return next(iter(self._invalidations.items()), None)
 
     def resolve(self, scope: Scope, version: int) -> None:
-        """Forget a doubt, unless it arose again since `version`."""
-        if self._doubts.get(scope) == version:
-            del self._doubts[scope]
+        """Forget an invalidation, unless it was requested again since `version`."""
+        if self._invalidations.get(scope) == version:
+            del self._invalidations[scope]
         self._moved()
 
     def _drop(self, lane: _Lane) -> int:
@@ -260,22 +260,22 @@ class EventQueue:
     # Waiting
 
     async def settled(self, address: NodeAddress) -> None:
-        """Wait until the notifications of a node taken in so far are applied or dropped, and its doubts written."""
+        """Wait until a node's notifications so far are applied or dropped, and its invalidation is written."""
         taken_in = self._fed
         while self._is_pending(address, taken_in):
             await self._progress.wait()
 
     async def join(self) -> None:
-        """Wait until what was taken in is applied or dropped, and doubts are written."""
+        """Wait until what was taken in is applied or dropped, and invalidations are written."""
         taken_in = self._fed
         for address in [lane.address for lane in self._lanes()]:
             while self._is_pending(address, taken_in):
                 await self._progress.wait()
-        while self._doubts:
+        while self._invalidations:
             await self._progress.wait()
 
     def _is_pending(self, address: NodeAddress, taken_in: int) -> bool:
-        if not self._doubts.keys().isdisjoint((address, address.service, None)):
+        if not self._invalidations.keys().isdisjoint((address, address.service, None)):
             return True
         service = self._services.get(address.service)
         lane = service.lanes.get(address.name) if service is not None else None

@@ -61,7 +61,7 @@ class _Work:
     changes: list[Arrival] = field(default_factory=list)
     is_deleted: bool = False
     subscribed: bool | None = None
-    is_doubtful: bool = False
+    must_revalidate: bool = False
     found: dict[str, Item] | None = None  # None: nothing was asked of the service
     error: Exception | None = None
     is_invalidated: bool = False
@@ -76,16 +76,16 @@ class EventApplier:
     Args:
         account: The bare JID of the account.
         service: Where items are fetched that notifications do not carry.
-        on_unsure: Called with the key of a node whose ids must be compared with the service's.
-        on_doubt: Called with the key of a node that was invalidated and must be revalidated.
+        on_id_check: Called with the key of a node whose ids must be compared with the service's.
+        on_invalidated: Called with the key of a node that was invalidated and must be revalidated.
         on_overflow: Called when all nodes of the account were invalidated because too much was dropped.
         dropped: How many notifications were not applied, by reason.
     """
 
     account: str
     service: PubsubService
-    on_unsure: NodeCallback = lambda pk: None
-    on_doubt: NodeCallback = lambda pk: None
+    on_id_check: NodeCallback = lambda pk: None
+    on_invalidated: NodeCallback = lambda pk: None
     on_overflow: Callable[[], None] = lambda: None
     dropped: Counter[str] = field(default_factory=Counter)
 
@@ -108,7 +108,7 @@ class EventApplier:
         if address is None:
             return
         if event.kind == "lost":
-            self._queue.doubt(address.service)
+            self._queue.invalidate(address.service)
             return
         for part in _parts(event, settings.EVENT_BATCH_SIZE):
             if dropped := self._queue.put(address, part):
@@ -198,8 +198,8 @@ class EventApplier:
             while True:
                 await self._queue.wait()
                 await self._is_open.wait()
-                if (doubt := self._queue.next_doubt()) is not None:
-                    await self._invalidate(*doubt)
+                if (invalidation := self._queue.next_invalidation()) is not None:
+                    await self._invalidate(*invalidation)
                 elif (batch := self._queue.take(settings.EVENT_BATCH_SIZE)) is not None:
                     await self._turn(batch)
 
@@ -210,9 +210,9 @@ class EventApplier:
                 node = await self._find(scope)
                 pks = [] if node is None else [node.pk]
                 for pk in pks:
-                    await self._write(nodes.doubt_node, pk)
+                    await self._write(nodes.invalidate_node, pk)
             else:
-                pks = await self._write(nodes.doubt_all, self.account, scope)
+                pks = await self._write(nodes.invalidate_all, self.account, scope)
         except (OperationalError, InterfaceError) as error:
             await self._wait_for_database(error)
             return
@@ -227,7 +227,7 @@ class EventApplier:
             logger.warning("Notifications for %s were dropped; all its nodes are revalidated.", self.account)
             self.on_overflow()
         for pk in pks:
-            self.on_doubt(pk)
+            self.on_invalidated(pk)
 
     async def _turn(self, batch: Batch) -> None:
         """Apply a batch, set it aside, or give it up and invalidate its node."""
@@ -251,7 +251,7 @@ class EventApplier:
 
     def _give_up(self, batch: Batch) -> None:
         if batch.place is not Place.GONE:
-            self._queue.doubt(batch.address)
+            self._queue.invalidate(batch.address)
             self._queue.done(batch)
 
     async def _retry(self, batch: Batch, error: Exception) -> None:
@@ -305,7 +305,7 @@ class EventApplier:
         """Return what notifications say. What follows a deletion is about another node of that name."""
         work = _Work()
         for event in events:
-            work.is_doubtful = work.is_doubtful or bool(event.unreadable)
+            work.must_revalidate = work.must_revalidate or bool(event.unreadable)
             match event.kind:
                 case "items":
                     work.changes += [_change(change, event.delayed) for change in event.changes]
@@ -315,10 +315,10 @@ class EventApplier:
                     work.is_deleted = True
                     break
                 case "configuration":
-                    work.is_doubtful = True
+                    work.must_revalidate = True
                 case "subscription" if self._is_ours(event):
                     work.subscribed = event.subscription == "subscribed"
-                    work.is_doubtful = True
+                    work.must_revalidate = True
         return work
 
     def _is_ours(self, event: PubsubEvent) -> bool:
@@ -333,10 +333,10 @@ class EventApplier:
             await self._write(nodes.set_subscribed, node.pk, work.subscribed, batch=batch)
         if work.changes:
             await self._apply_changes(node, batch, work)
-        if work.is_doubtful:
-            self._queue.doubt(node.address)
+        if work.must_revalidate:
+            self._queue.invalidate(node.address)
         if work.is_invalidated:
-            self.on_doubt(node.pk)
+            self.on_invalidated(node.pk)
 
     async def _apply_changes(self, node: PubsubNode, batch: Batch, work: _Work) -> None:
         names_publishers = await self._names_publishers(node, batch, work)
@@ -352,7 +352,7 @@ class EventApplier:
 
     async def _tell(self, outcome: Outcome) -> None:
         if outcome.grown or outcome.order_unknown:
-            self.on_unsure(outcome.node_pk)
+            self.on_id_check(outcome.node_pk)
         if outcome.purged:
             await announce(node_purged, node_pk=outcome.node_pk)
         if outcome.published:
@@ -418,7 +418,7 @@ class EventApplier:
             batch.more.clear()
             batch.progress.is_invalidated = True
             try:
-                await self._write(nodes.doubt_node, node_pk, batch=batch)
+                await self._write(nodes.invalidate_node, node_pk, batch=batch)
             except (OperationalError, InterfaceError):
                 continue
             except (_Void, LeaseLost):

@@ -11,8 +11,8 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.services import fetching
 from pubsubcache.services.pager import Listing, newest_id, starts_with_newest
 from pubsubcache.services.protocol import PubsubService
-from pubsubcache.store import comparing, in_thread, nodes
-from pubsubcache.store.comparing import Verdict
+from pubsubcache.store import id_checks, in_thread, nodes
+from pubsubcache.store.id_checks import Verdict
 from pubsubcache.types import ItemsRequest, NodeAddress, Rsm
 from pubsubcache.utils.bounds import deadline
 
@@ -48,7 +48,7 @@ async def order_of(service: PubsubService, address: NodeAddress, item_ids: list[
     return {item_ids[0]: Order.NEWEST_FIRST, item_ids[-1]: Order.OLDEST_FIRST}.get(newest, Order.UNKNOWN)
 
 
-async def settle_order(service: PubsubService, node_pk: int, settled: Settled) -> None:
+async def resolve_order(service: PubsubService, node_pk: int, settled: Settled) -> None:
     """See to the order of items that notifications brought during the walk."""
     for _ in range(ATTEMPTS):
         node = await in_thread(nodes.load_node)(node_pk)
@@ -59,7 +59,7 @@ async def settle_order(service: PubsubService, node_pk: int, settled: Settled) -
         await asyncio.sleep(0.1)
 
 
-async def order_confirmed(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
+async def has_same_order(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
     """Whether a node has as many items as the service and its order, which is put right if only that differs."""
     for _ in range(ATTEMPTS):
         node = await in_thread(nodes.load_node)(node_pk)
@@ -87,10 +87,10 @@ async def compare_ids(service: PubsubService, node: PubsubNode, settled: Settled
     except (ServiceError, ServiceUnreachable, SyncFailed, TooLarge) as error:
         if fetching.is_unreachable(error):
             return Verdict.UNREACHED
-        await in_thread(nodes.doubt_node)(node.pk)
+        await in_thread(nodes.invalidate_node)(node.pk)
         return Verdict.REFUSED
     await settled(node.address)
-    verdict: Verdict = await in_thread(comparing.compare)(node.pk, node.revision, ids, newest=newest)
+    verdict: Verdict = await in_thread(id_checks.check)(node.pk, node.revision, ids, newest=newest)
     return verdict
 
 
@@ -108,7 +108,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     None when there are too many of them, or the order cannot be told.
     """
     limit = NEWEST_PAGES * settings.PAGE_SIZE
-    names: list[str] = await in_thread(comparing.unconfirmed)(node.pk, limit + 1)
+    names: list[str] = await in_thread(id_checks.unplaced)(node.pk, limit + 1)
     if not 0 < len(names) <= limit:
         return None if "probe" in node.extra or names else []
     newest = await newest_id(service, node.address)

@@ -11,12 +11,12 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.services import fetching
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, items_retracted
-from pubsubcache.store import comparing, in_thread, nodes
+from pubsubcache.store import id_checks, in_thread, nodes
 from pubsubcache.store.changes import Removal
-from pubsubcache.store.comparing import Verdict
+from pubsubcache.store.id_checks import Verdict
 from pubsubcache.store.written import apply_at
 from pubsubcache.syncing.full_sync import sync_node
-from pubsubcache.syncing.order import Settled, at_once, compare_ids, in_time, order_confirmed
+from pubsubcache.syncing.order import Settled, at_once, compare_ids, has_same_order, in_time
 from pubsubcache.types import is_short
 from pubsubcache.utils import clock
 from pubsubcache.utils.cleaning import get_logger
@@ -27,17 +27,17 @@ ATTEMPTS = 5  # to compare a node that changes meanwhile
 SyncState = PubsubNode.SyncState
 
 
-async def keep_up(service: PubsubService, node_pk: int, settled: Settled = at_once) -> None:
+async def revalidate(service: PubsubService, node_pk: int, settled: Settled = at_once) -> None:
     """Bring a node that is due in line with the service: by its ids where they tell enough, else by all its items.
 
     `settled` waits until the notifications of a node that came so far are stored. Raises what `sync_node` raises.
     """
     node = await in_thread(nodes.load_node)(node_pk)
-    if node is None or not (_ids_tell_enough(node) and await _reconciled(service, node, settled)):
+    if node is None or not (_id_check_suffices(node) and await _ids_agree(service, node, settled)):
         await sync_node(service, node_pk, settled=settled)
 
 
-async def verify(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
+async def check_ids(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
     """Compare which items a node has, and their order, with the service's list of ids.
 
     For what notifications don't tell: items that the service drops silently to make room, the place of edited ones.
@@ -56,7 +56,7 @@ async def verify(service: PubsubService, node_pk: int, settled: Settled = at_onc
     return verdict is not Verdict.CHANGED
 
 
-def _ids_tell_enough(node: PubsubNode) -> bool:
+def _id_check_suffices(node: PubsubNode) -> bool:
     """Whether notifications told of every edit since the contents of a node were compared."""
     now = node.as_of or clock.now()
     return (
@@ -69,7 +69,7 @@ def _ids_tell_enough(node: PubsubNode) -> bool:
     )
 
 
-async def _reconciled(service: PubsubService, node: PubsubNode, settled: Settled) -> bool:
+async def _ids_agree(service: PubsubService, node: PubsubNode, settled: Settled) -> bool:
     """Compare the ids of a node, and remove what is gone; return False when its items are to be read as well."""
     started = await in_thread(clock.now)()
     try:
@@ -80,12 +80,12 @@ async def _reconciled(service: PubsubService, node: PubsubNode, settled: Settled
             for _ in range(ATTEMPTS):
                 if (same := await _has_same_ids(service, node.pk, settled)) is not None:
                     break
-            if not same or not await order_confirmed(service, node.pk, settled):
+            if not same or not await has_same_order(service, node.pk, settled):
                 return False
     except (ServiceError, ServiceUnreachable, SyncFailed, TooLarge) as error:
         logger.debug("The ids of %s could not be compared: %s", node, error)
         return False
-    await in_thread(comparing.confirm)(node.pk, started)
+    await in_thread(id_checks.mark_checked)(node.pk, started)
     return True
 
 
@@ -96,7 +96,7 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
         return False
     ids = await service.get_item_ids(node.address)
     await settled(node.address)
-    if (difference := await in_thread(comparing.differing)(pk, node.revision, ids)) is None:
+    if (difference := await in_thread(id_checks.difference)(pk, node.revision, ids)) is None:
         return None
     gone, missing = difference
     if missing or len(gone) > settings.PAGE_SIZE:

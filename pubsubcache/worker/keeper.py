@@ -16,7 +16,7 @@ from pubsubcache.services.sessions import sessions
 from pubsubcache.store import accounts, in_thread, nodes, scheduling, uninterrupted
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.syncing.notifications import EventApplier
-from pubsubcache.syncing.revalidation import keep_up, verify
+from pubsubcache.syncing.revalidation import check_ids, revalidate
 from pubsubcache.types import PubsubEvent
 from pubsubcache.utils import jid
 from pubsubcache.utils.cleaning import get_logger
@@ -45,13 +45,13 @@ class Keeper:
         self._applier = EventApplier(
             account.jid,
             self._session,
-            on_unsure=self._on_unsure,
-            on_doubt=lambda pk: self.wake(),
+            on_id_check=self._schedule_id_check,
+            on_invalidated=lambda pk: self.wake(),
             on_overflow=self.wake,
         )
         self._due = asyncio.Event()
         self._statuses: asyncio.Queue[SessionStatus] = asyncio.Queue()
-        self._unsure: dict[int, float] = {}
+        self._id_checks: dict[int, float] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._syncs = Slots(lambda: int(settings.SYNC_CONCURRENCY))
         self._checks = Slots(lambda: int(settings.SYNC_CONCURRENCY))
@@ -126,11 +126,11 @@ class Keeper:
             self._applier.void()
         self._statuses.put_nowait(status)
         if status.state == "online":
-            self._unsure = dict.fromkeys(self._unsure, time.monotonic())
+            self._id_checks = dict.fromkeys(self._id_checks, time.monotonic())
         self.wake()
 
-    def _on_unsure(self, pk: int) -> None:
-        self._unsure[pk] = time.monotonic() + QUIET  # put off while more comes in
+    def _schedule_id_check(self, pk: int) -> None:
+        self._id_checks[pk] = time.monotonic() + QUIET  # put off while more comes in
 
     # Jobs
 
@@ -198,7 +198,7 @@ class Keeper:
         """Return how long to wait for a call before looking at what is due."""
         now = time.monotonic()
         # What is ready and was not started waits for a slot: whoever gives one back calls.
-        soonest = min((due for due in self._unsure.values() if due > now), default=math.inf) - now
+        soonest = min((due for due in self._id_checks.values() if due > now), default=math.inf) - now
         return float(min(settings.POLL_INTERVAL, max(soonest, 0.01)))
 
     async def _attend(self) -> None:
@@ -209,12 +209,12 @@ class Keeper:
             self._unsubscribing = asyncio.create_task(self._unsubscribe())
 
     async def _start_checks(self) -> None:
-        """Begin to verify nodes whose ids are in doubt, as far as there are slots.
+        """Begin to check the ids of nodes that may differ, as far as there are slots.
 
         Those that had to wait for too long, or are too many, are no longer vouched for instead.
         """
         now = time.monotonic()
-        waiting = sorted((due, pk) for pk, due in self._unsure.items() if due <= now and pk not in self._busy)
+        waiting = sorted((due, pk) for pk, due in self._id_checks.items() if due <= now and pk not in self._busy)
         if not waiting:
             return
         domains = await in_thread(nodes.domains_of)([pk for _, pk in waiting[:MAX_UNSURE]])
@@ -223,16 +223,16 @@ class Keeper:
         for number, (due, pk) in enumerate(waiting[:MAX_UNSURE]):
             domain = domains.get(pk)
             if domain is None:
-                del self._unsure[pk]
+                del self._id_checks[pk]
             elif domain not in silent and self._checks.take(domain):
-                del self._unsure[pk]
-                self._start(pk, self._verify(pk), self._checks, domain)
+                del self._id_checks[pk]
+                self._start(pk, self._check_ids(pk), self._checks, domain)
             elif now - due > CHECK_PATIENCE or len(waiting) - number > MAX_UNSURE:
                 given_up.append(pk)
         if given_up:
-            await in_thread(nodes.doubt_nodes)(given_up)
+            await in_thread(nodes.invalidate_nodes)(given_up)
             for pk in given_up:
-                self._unsure.pop(pk, None)
+                self._id_checks.pop(pk, None)
 
     async def _start_syncs(self) -> None:
         """Begin to synchronise nodes that are due, one service after the other, as far as there are slots."""
@@ -274,16 +274,16 @@ class Keeper:
             logger.exception("Node %d of %s could not be synchronised.", pk, self.jid)
 
     async def _synchronise(self, pk: int) -> None:
-        await keep_up(self._session, pk, self._applier.join)
+        await revalidate(self._session, pk, self._applier.join)
 
-    async def _verify(self, pk: int) -> None:
+    async def _check_ids(self, pk: int) -> None:
         try:
-            settled = await verify(self._session, pk, self._applier.join)
+            settled = await check_ids(self._session, pk, self._applier.join)
         except Exception:
-            self._unsure[pk] = time.monotonic() + settings.RETRY_DELAY  # or as soon as the session is back
+            self._id_checks[pk] = time.monotonic() + settings.RETRY_DELAY  # or as soon as the session is back
             raise
         if not settled:
-            self._on_unsure(pk)
+            self._schedule_id_check(pk)
 
     async def _unsubscribe(self) -> None:
         """Give up the subscriptions of nodes that the cache no longer keeps."""

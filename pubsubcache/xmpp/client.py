@@ -65,13 +65,13 @@ class Login:
 class StreamState:
     """What is needed to resume a stream (XEP-0198, 5): its id, the stanzas received on it, and the full JID.
 
-    `presence_unsure`: the server may not have got our presence.
+    `presence_unacknowledged`: the server may not have got our presence.
     """
 
     id: str
     handled: int
     jid: str
-    presence_unsure: bool
+    presence_unacknowledged: bool
 
 
 class Client(GuardedStream):
@@ -200,8 +200,8 @@ class Client(GuardedStream):
         manager = self._management
         if not self._may_resume or not manager.sm_id:
             return None
-        unsure = any(isinstance(stanza, Presence) for _, stanza in manager.unacked_queue)
-        return StreamState(manager.sm_id, manager.handled, self.boundjid.full, unsure)
+        unacknowledged = any(isinstance(stanza, Presence) for _, stanza in manager.unacked_queue)
+        return StreamState(manager.sm_id, manager.handled, self.boundjid.full, unacknowledged)
 
     async def close(self) -> None:
         """End the stream, with a few seconds for the server to agree, and leave nothing behind."""

@@ -206,7 +206,7 @@ class Session:
         client = self._online_client()
         if not resumed:
             self.started_at = datetime.now(UTC)
-        if self._presence and (not resumed or (self._stream and self._stream.presence_unsure)):
+        if self._presence and (not resumed or (self._stream and self._stream.presence_unacknowledged)):
             client.send_presence(pshow="xa", ppriority=PRIORITY)
         self._stream = None
         self._report("online", resumed=resumed)

@@ -129,7 +129,7 @@ class Site:
 
         async def vouched() -> PubsubNode | None:
             node = await self.node(address)
-            if node is not None and cache.trust(node) is cache.Trust.VOUCHED and not node.sync_owner:
+            if node is not None and cache.freshness(node) is cache.Freshness.FRESH and not node.sync_owner:
                 return node
             return None
 
@@ -165,7 +165,7 @@ class Site:
         async def equal() -> bool:
             equal = await self.equal_to_service(address)
             node = await self.node(address)
-            return equal and node is not None and cache.trust(node) is cache.Trust.VOUCHED and not node.sync_owner
+            return equal and node is not None and cache.freshness(node) is cache.Freshness.FRESH and not node.sync_owner
 
         try:
             await self.until(equal)

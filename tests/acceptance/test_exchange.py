@@ -67,7 +67,7 @@ def test_a_pipe_carries_everything_whatever_the_terminal_speaks(
     assert again.returncode == 0, again.stderr
     item = PubsubItem.objects.exclude(node_id=node.pk).get()
     assert (item.name, item.data, item.parsed, item.text) == ("é", data, {"ö": words}, words)
-    assert cache.trust(item.node) is cache.Trust.ASK
+    assert cache.freshness(item.node) is cache.Freshness.MISS
     cut = manage("pubsub_import", "--replace", stdin=exported.stdout[:-20])
     assert (cut.returncode, cut.stdout) == (1, "")
     assert cut.stderr.startswith("CommandError: Line ")

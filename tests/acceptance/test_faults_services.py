@@ -14,7 +14,7 @@ from pubsubcache.store import in_thread, scheduling
 from pubsubcache.store.changes import apply_changes
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.preparing import prepare
-from pubsubcache.syncing.revalidation import verify
+from pubsubcache.syncing.revalidation import check_ids
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +45,7 @@ def stored(pk: int) -> list[tuple[str, str]]:
 @in_thread
 def doubtful_order(pk: int) -> bool:
     node = PubsubNode.objects.select_related("account").get(pk=pk)
-    return cache.trust(node) is cache.Trust.ASK
+    return cache.freshness(node) is cache.Freshness.MISS
 
 
 async def notify(pk: int, service: FakeService, name: str) -> None:
@@ -93,7 +93,7 @@ async def test_an_item_published_while_ids_are_compared_does_not_turn_the_order(
 
     service.requests.clear()
     service.hook = publish_late
-    await verify(service, pk)
+    await check_ids(service, pk)
     await notify(pk, service, "late")
     assert await stored(pk) == list(service.xml().items())
 
@@ -140,7 +140,7 @@ async def test_a_list_of_ids_says_nothing_of_the_order_where_pages_do(late: int)
 
     service.hook = publish_late
     await sync_node(service, pk)
-    await verify(service, pk)
+    await check_ids(service, pk)
     assert await stored(pk) == list(service.xml().items())
     assert not await in_thread(PubsubNode.objects.filter(extra__has_key="probe").exists)()
 

@@ -415,7 +415,7 @@ async def test_without_a_worker(xmpp_server: XmppServer, live_database: None, cl
     await publish_many(owner, address, 1, first=3)
     node = await site.node(address)
     assert node is not None
-    await in_thread(nodes.doubt_node)(node.pk)
+    await in_thread(nodes.invalidate_node)(node.pk)
     assert len(ids(await alice.pubsub.get_items(address.service, address.name))) == 4
     assert alice.sent
     alice.sent.clear()

@@ -68,7 +68,7 @@ async def test_clock_that_steps_back_causes_no_storm_of_synchronisations(
     await site.cached(address)
     node = await site.in_sync(address)
     clock.offset = -3600
-    await in_thread(nodes.doubt_node)(node.pk)  # so that it is synchronised once, before its session began
+    await in_thread(nodes.invalidate_node)(node.pk)  # so that it is synchronised once, before its session began
     beats: set[Any] = set()
 
     async def many_beats() -> bool:

@@ -63,7 +63,7 @@ async def test_known_node_that_becomes_endless_is_asked_for_a_bounded_number_of_
     await site.cached(address)
     service.endless_items = service.endless_ids = kind
     before = len(service.requests)
-    await in_thread(nodes.doubt_node)((await site.in_sync(address)).pk)
+    await in_thread(nodes.invalidate_node)((await site.in_sync(address)).pk)
     await site.until(lambda: asyncio.sleep(0, len(service.requests) > before), timeout=20)
 
     async def ended() -> bool:

@@ -185,7 +185,7 @@ def test_forgotten_node_comes_back_by_a_read() -> None:
     assert not PubsubItem.objects.exists()
     prepare()
     found = cache.look_up(ALICE, ADDRESS, cache.ItemsRequest())
-    assert found.trust is cache.Trust.VOUCHED
+    assert found.freshness is cache.Freshness.FRESH
 
 
 def test_index_finds_unread_nodes_among_many(account: Account) -> None:

@@ -18,7 +18,7 @@ from pubsubcache.store import in_thread, scheduling
 from pubsubcache.store.changes import apply_changes
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.preparing import prepare
-from pubsubcache.syncing.revalidation import verify
+from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.utils.bounds import max_listed
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
 
@@ -138,7 +138,7 @@ async def test_comparison_ends_at_its_deadline() -> None:
     service, pk = await synced()
     service.hook = never
     with override_settings(PUBSUBCACHE_SYNC_TIMEOUT=0.1):
-        assert await verify(service, pk)
+        assert await check_ids(service, pk)
     assert (await row(pk)).checked_at is None  # it is due
 
 

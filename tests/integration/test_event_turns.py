@@ -51,7 +51,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.applier = EventApplier(
-            ALICE, self.service, on_doubt=self.doubted.append, on_overflow=lambda: self.overflows.append(True)
+            ALICE, self.service, on_invalidated=self.doubted.append, on_overflow=lambda: self.overflows.append(True)
         )
         real = self.service.get_items
 
@@ -411,7 +411,7 @@ async def test_nothing_is_applied_while_closed_and_all_in_order_after() -> None:
     async with here.running():
         here.applier.close()
         here.feed(here.publish(GOOD, "new", "first"), here.publish(GOOD, "new", "second"))
-        here.applier._queue.doubt(SECOND)
+        here.applier._queue.invalidate(SECOND)
         waiting = asyncio.create_task(here.applier.join(GOOD))
         await in_thread(lambda: None)()  # longer than a turn takes to begin
         assert "new" not in await here.titles(GOOD)

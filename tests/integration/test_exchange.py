@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pubsubcache import cache
 from pubsubcache.analysers import registry
-from pubsubcache.cache import Trust
+from pubsubcache.cache import Freshness
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store import choose_analyser, scheduling
 from pubsubcache.types import ItemsRequest, NodeAddress
@@ -340,7 +340,7 @@ def test_a_file_that_cannot_be_written_or_read_is_said(tmp_path: Path) -> None:
 def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
     account = make_account()
     node = make_node(account, items=5, evicted=2)
-    assert cache.trust(node) is Trust.VOUCHED
+    assert cache.freshness(node) is Freshness.FRESH
     before = node.pk
     export(path, form)
     node.delete()
@@ -348,7 +348,7 @@ def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
     node = PubsubNode.objects.get()
     assert node.pk != before
     assert (node.subscribed, node.checked_at, node.revision) == (False, None, 0)
-    assert cache.trust(node) is Trust.ASK
+    assert cache.freshness(node) is Freshness.MISS
     assert scheduling.due(account.pk, 10, token=0) == [node.pk]
     assert set(node.items.values_list("revision", flat=True)) == {0}
     page = cache.look_up(ALICE, NodeAddress(ALICE, NODE), ItemsRequest()).page

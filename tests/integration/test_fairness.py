@@ -90,7 +90,7 @@ class Work:
         self.verifying: list[int] = []
         self._ends: dict[int, asyncio.Event] = {}
         keeper._synchronise = lambda pk: self._run(pk, self.syncing)
-        keeper._verify = lambda pk: self._run(pk, self.verifying)
+        keeper._check_ids = lambda pk: self._run(pk, self.verifying)
 
     async def _run(self, pk: int, running: list[int]) -> None:
         running.append(pk)
@@ -175,11 +175,11 @@ async def test_comparisons_of_growing_nodes_take_no_slot_of_a_synchronisation() 
     (grown,) = await in_thread(add_nodes)(account, GOOD, sync_state="NO_SYNC", policy="never")
     (new,) = await in_thread(add_nodes)(account, f"bob@{GOOD}")
     now = time.monotonic()
-    keeper._unsure = dict.fromkeys([*growing, grown], now - 1)
+    keeper._id_checks = dict.fromkeys([*growing, grown], now - 1)
     await work.attend()
     assert work.syncing == [new]
     assert sorted(work.verifying) == [*growing[:2], grown]
-    assert len(keeper._unsure) == 62
+    assert len(keeper._id_checks) == 62
     assert keeper._patience() > 0.5  # it waits for a slot, without looking again and again
     await work.stop()
     assert keeper._checks.free == 4
@@ -191,9 +191,9 @@ async def test_nodes_that_cannot_be_compared_in_time_are_not_vouched_for() -> No
     keeper._session.silent = frozenset({SILENT})
     now = timezone.now()
     old, new = await in_thread(add_nodes)(account, SILENT, 2, sync_state="COMPLETED", checked_at=now)
-    keeper._unsure = {old: time.monotonic() - keepers.CHECK_PATIENCE - 1, new: time.monotonic() - 1}
+    keeper._id_checks = {old: time.monotonic() - keepers.CHECK_PATIENCE - 1, new: time.monotonic() - 1}
     await work.attend()
-    assert list(keeper._unsure) == [new]
+    assert list(keeper._id_checks) == [new]
     checked = dict(await in_thread(list)(PubsubNode.objects.values_list("pk", "checked_at")))
     assert (checked[old], checked[new]) == (None, now)
     await work.stop()
@@ -204,11 +204,11 @@ async def test_number_of_nodes_that_wait_to_be_compared_is_bounded() -> None:
     account, keeper, work = await make_keeper()
     keeper._session.silent = frozenset({SILENT})
     pks = await in_thread(add_nodes)(account, SILENT, 25, sync_state="COMPLETED", checked_at=timezone.now())
-    keeper._unsure = dict.fromkeys(pks, time.monotonic() - 1)
+    keeper._id_checks = dict.fromkeys(pks, time.monotonic() - 1)
     with patch.object(keepers, "MAX_UNSURE", 10):
         for _ in range(3):
             await work.attend()
-    assert len(keeper._unsure) == 10
+    assert len(keeper._id_checks) == 10
     assert await in_thread(PubsubNode.objects.filter(checked_at=None).count)() == 15
     await work.stop()
 

@@ -29,7 +29,7 @@ async def test_a_node_whose_comparison_met_a_lost_session_is_compared_once_that_
     account, pk = await _make()
     keeper: Any = Keeper(account)
     with pytest.raises(ServiceUnreachable):
-        await keeper._verify(pk)
-    assert keeper._unsure[pk] > time.monotonic() + 1
+        await keeper._check_ids(pk)
+    assert keeper._id_checks[pk] > time.monotonic() + 1
     keeper._on_status(SessionStatus("online", resumed=True))
-    assert keeper._unsure[pk] <= time.monotonic()
+    assert keeper._id_checks[pk] <= time.monotonic()

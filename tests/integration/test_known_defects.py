@@ -13,7 +13,7 @@ from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.services.sessions import sessions
-from pubsubcache.store import in_thread, purge, scheduling
+from pubsubcache.store import evict, in_thread, scheduling
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage
 from pubsubcache.utils import clock
@@ -117,7 +117,7 @@ def test_one_account_purges_and_reads_nothing_of_another() -> None:
         PubsubItem.objects.create(node=node, name=f"of {jid}", data=f'<item id="of {jid}"/>')
     page = cache.get_items_sync(JID, ADDRESS.service, ADDRESS.name)
     assert [item.id for item in page.items] == [f"of {JID}"]
-    assert purge(PubsubNode.objects.matching(accounts=[JID])) == 1
+    assert evict(PubsubNode.objects.matching(accounts=[JID])) == 1
     assert list(PubsubItem.objects.values_list("name", flat=True)) == ["of bob@example.org"]
 
 

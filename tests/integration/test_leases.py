@@ -13,7 +13,7 @@ from django.utils import timezone
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import LeaseLost, SyncInProgress
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.store import accounts, comparing, in_thread, nodes, scheduling, syncing, uninterrupted, written
+from pubsubcache.store import accounts, id_checks, in_thread, nodes, scheduling, syncing, uninterrupted, written
 from pubsubcache.store.changes import PurgeAll, apply_changes
 from pubsubcache.store.leases import Lease, acting_under, fenced
 from pubsubcache.syncing.full_sync import sync_node
@@ -65,13 +65,13 @@ WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any],
         lambda node, claim: syncing.finish(claim, subscribed=True, extra={}, changes={}, reverse=False),
     ),
     "a failed sync": (a_claim, lambda node, claim: syncing.fail(claim, "reason")),
-    "a comparison": (lambda node: None, lambda node, _: comparing.compare(node.pk, node.revision, 1)),
-    "a confirmation": (lambda node: None, lambda node, _: comparing.confirm(node.pk, timezone.now())),
+    "a comparison": (lambda node: None, lambda node, _: id_checks.check(node.pk, node.revision, 1)),
+    "a confirmation": (lambda node: None, lambda node, _: id_checks.mark_checked(node.pk, timezone.now())),
     "an analysis": (lambda node: None, lambda node, _: nodes.keep_analysis(node.pk, None, "error")),
     "a removal": (lambda node: None, lambda node, _: nodes.remove_node(node.pk)),
     "a refusal": (lambda node: None, lambda node, _: nodes.hide_node(node.pk, "forbidden")),
-    "a doubt": (lambda node: None, lambda node, _: nodes.doubt_node(node.pk)),
-    "doubt of all": (lambda node: None, lambda node, _: nodes.doubt_all(JID)),
+    "a doubt": (lambda node: None, lambda node, _: nodes.invalidate_node(node.pk)),
+    "doubt of all": (lambda node: None, lambda node, _: nodes.invalidate_all(JID)),
     "a subscription": (lambda node: None, lambda node, _: nodes.set_subscribed(node.pk, True)),
     "a service's ways": (lambda node: None, lambda node, _: nodes.learn(node.pk, publishers=True)),
 }

@@ -18,11 +18,11 @@ from pubsubcache.analysers import registry
 from pubsubcache.cache import get_items
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.services.sessions import sessions
-from pubsubcache.store import in_thread, purge
+from pubsubcache.store import evict, in_thread
 from pubsubcache.store.reading import read_page
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.notifications import EventApplier
-from pubsubcache.syncing.revalidation import verify
+from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.types import (
     Item,
     ItemsPage,
@@ -120,7 +120,7 @@ async def apply(service: FakeService, *events: PubsubEvent, unsure: list[int] | 
     """Apply notifications; return the nodes that they put in doubt."""
     doubted: list[int] = []
     note = (lambda pk: None) if unsure is None else unsure.append
-    applier = EventApplier(ALICE, service, on_unsure=note, on_doubt=doubted.append)
+    applier = EventApplier(ALICE, service, on_id_check=note, on_invalidated=doubted.append)
     for event in events:
         applier.feed(event)
     task = asyncio.create_task(applier.run())
@@ -215,7 +215,7 @@ async def test_second_sync_changes_and_writes_nothing(manners: dict[str, Any]) -
     assert result.counts == (0, 0, 0)
     assert await left_out_values() == before
     assert not (await row()).partial
-    assert await verify(service, pk)
+    assert await check_ids(service, pk)
     await check_equal(service)
 
 
@@ -234,14 +234,14 @@ async def test_item_edited_to_odd_and_back(manners: dict[str, Any], by_notificat
         item = service.publish("item-005", title)
         if by_notification:
             assert await apply(service, publish_event(item)) == []
-            assert await verify(service, pk)
+            assert await check_ids(service, pk)
         else:
             await sync_node(service, pk)
         assert ("item-005" in await left_out_rows()) == bool(item.left_out)
         assert ("item-005" in await stored()) == (not item.left_out)
         assert await created_of("item-005") == created
         if not by_notification and "probe" in (await row()).extra:
-            assert await verify(service, pk)
+            assert await check_ids(service, pk)
         await check_equal(service)
 
 
@@ -260,7 +260,7 @@ async def test_odd_item_is_published_and_retracted_by_notification(name: str) ->
     service.publish("other")
     service.nodes[ADDRESS].items[item.id] = service.nodes[ADDRESS].items.pop(item.id)
     await check_equal(service)
-    assert await verify(service, pk)
+    assert await check_ids(service, pk)
     service.retract(name)
     assert await apply(service, retract_event(name)) == []
     await check_equal(service)
@@ -328,7 +328,7 @@ async def test_notification_during_a_sync_is_newer_than_the_page(titles: tuple[s
 
     meanwhile(service, "item-003", edit)
     await sync_node(service, pk)
-    await verify(service, pk)
+    await check_ids(service, pk)
     assert ("item-005" in await left_out_rows()) == (newer != "good")
     await check_equal(service)
 
@@ -343,7 +343,7 @@ async def test_odd_item_published_after_the_last_page_is_kept() -> None:
     meanwhile(service, "item-011", publish)
     await sync_node(service, pk)
     assert list(await left_out_rows()) == ["new"]
-    await verify(service, pk)
+    await check_ids(service, pk)
     await check_equal(service)
 
 
@@ -353,7 +353,7 @@ async def test_order_is_in_doubt_when_only_an_odd_item_follows_an_edited_one() -
     unsure: list[int] = []
     await apply(service, publish_event(service.publish("item-010", "edited")), unsure=unsure)
     assert unsure == [pk]
-    assert await verify(service, pk)
+    assert await check_ids(service, pk)
     assert (await row()).extra["moves"] is True
     await check_equal(service)
 
@@ -383,7 +383,7 @@ async def test_odd_item_told_late_is_left_out(name: str) -> None:
 @in_loop
 async def test_purged_items_are_fetched_and_odd_ones_are_not() -> None:
     service, pk = await synced("item-005")
-    await in_thread(lambda: purge(PubsubNode.objects.filter(pk=pk)))()
+    await in_thread(lambda: evict(PubsubNode.objects.filter(pk=pk)))()
     page = await read(service)
     assert (len(page.items), [name for name, _ in page.left_out]) == (11, ["item-005"])
     asked = [name for request in service.asked() for name in request.item_ids or ()]
@@ -396,7 +396,7 @@ async def test_purged_items_are_fetched_and_odd_ones_are_not() -> None:
 @in_loop
 async def test_purged_item_that_turns_out_odd_is_asked_for_once() -> None:
     service, pk = await synced()
-    await in_thread(lambda: purge(PubsubNode.objects.filter(pk=pk)))()
+    await in_thread(lambda: evict(PubsubNode.objects.filter(pk=pk)))()
     service.publish("item-005", LARGE)
     page = await read(service, item_ids=["item-005", "item-006"])
     assert ([item.id for item in page.items], [name for name, _ in page.left_out]) == (["item-006"], ["item-005"])

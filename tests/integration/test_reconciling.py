@@ -12,9 +12,9 @@ from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.signals import items_retracted
-from pubsubcache.store import in_thread, nodes, purge, scheduling
+from pubsubcache.store import evict, in_thread, nodes, scheduling
 from pubsubcache.syncing.full_sync import sync_node
-from pubsubcache.syncing.revalidation import keep_up
+from pubsubcache.syncing.revalidation import revalidate
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +78,7 @@ def payloads(service: FakeService) -> int:
 async def test_when_nothing_changed_only_ids_are_asked_for(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     before = (await row(pk)).checked_at
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     after = await row(pk)
     assert before is not None
     assert after.checked_at is not None
@@ -97,7 +97,7 @@ async def test_what_is_gone_unheard_is_removed(manners: dict[str, Any]) -> None:
     items_retracted.connect(hear := lambda names, **rest: told.extend(names))
     for name in ("item-299", "item-004", "item-005"):
         service.retract(name)
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     items_retracted.disconnect(hear)
     assert await equal(service, pk)
     assert sorted(told) == ["item-004", "item-005", "item-299"]
@@ -108,9 +108,9 @@ async def test_what_is_gone_unheard_is_removed(manners: dict[str, Any]) -> None:
 @in_loop
 async def test_what_was_purged_from_the_cache_may_be_gone_too(manners: dict[str, Any]) -> None:
     service, pk = await followed(20, **manners)
-    await in_thread(purge)(PubsubNode.objects.filter(pk=pk), created_before=timezone.now())
+    await in_thread(evict)(PubsubNode.objects.filter(pk=pk), created_before=timezone.now())
     service.retract("item-003")
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert ((await row(pk)).evicted_count, await cached(pk)) == (19, {})
 
 
@@ -120,7 +120,7 @@ async def test_what_came_unheard_is_fetched(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     service.retract("item-007")
     service.publish("new")
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
 
 
@@ -129,10 +129,10 @@ async def test_what_came_unheard_is_fetched(manners: dict[str, Any]) -> None:
 async def test_an_edit_unheard_is_found_when_contents_are_compared(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     service.publish("item-007", "edited")
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert not await equal(service, pk)
     assert await in_thread(PubsubNode.objects.filter(pk=pk).update)(compared_at=timezone.now() - timedelta(days=2))
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
     assert timezone.now() - (await row(pk)).compared_at < timedelta(minutes=1)  # type: ignore[operator]
 
@@ -144,7 +144,7 @@ async def test_an_edit_unheard_is_found_when_contents_are_compared(manners: dict
 @in_loop
 async def test_a_list_cut_short_deletes_nothing(manners: dict[str, Any]) -> None:
     service, pk = await followed(**{"paging": "opaque"} | manners)
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
 
 
@@ -152,12 +152,12 @@ async def test_a_list_cut_short_deletes_nothing(manners: dict[str, Any]) -> None
 @in_loop
 async def test_small_nodes(size: int) -> None:
     service, pk = await followed(size, paging="opaque")
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
     assert payloads(service) <= 2
     service.fill(1)
     service.retract("item-000")
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
 
 
@@ -170,7 +170,7 @@ async def test_what_the_service_does_not_say_is_not_taken_for_equality(method: s
     before = (await row(pk)).checked_at
     service.errors[method] = error
     try:
-        await keep_up(service, pk)
+        await revalidate(service, pk)
     except (ServiceError, ServiceUnreachable):
         assert (await row(pk)).checked_at is None
     else:
@@ -190,7 +190,7 @@ async def test_what_changes_meanwhile_is_compared_again() -> None:
             await in_thread(PubsubNode.objects.filter(pk=pk).update)(revision=node.revision + 1)
 
     service.hook = bump
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
     assert len(service.asked("get_item_ids")) == 4
 
@@ -211,7 +211,7 @@ async def test_a_node_in_doubt_is_compared_whole(change: dict[str, Any]) -> None
     service, pk = await followed(30, paging="opaque")
     service.publish("item-007", "edited")
     await in_thread(PubsubNode.objects.filter(pk=pk).update)(**change)
-    await keep_up(service, pk)
+    await revalidate(service, pk)
     assert await equal(service, pk)
 
 
@@ -219,11 +219,11 @@ async def test_a_node_in_doubt_is_compared_whole(change: dict[str, Any]) -> None
 async def test_a_doubt_that_comes_meanwhile_stays() -> None:
     service, pk = await followed(30, paging="opaque")
 
-    async def doubt(*args: Any) -> None:
-        await in_thread(nodes.doubt_node)(pk)
+    async def invalidate(*args: Any) -> None:
+        await in_thread(nodes.invalidate_node)(pk)
 
-    service.hook = doubt
-    await keep_up(service, pk)
+    service.hook = invalidate
+    await revalidate(service, pk)
     assert (await row(pk)).checked_at is None
 
 

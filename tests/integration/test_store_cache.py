@@ -13,7 +13,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from pubsubcache.analysers import Analysis, registry
-from pubsubcache.cache import Trust, get_items, get_items_sync, look_up
+from pubsubcache.cache import Freshness, get_items, get_items_sync, look_up
 from pubsubcache.exceptions import (
     Forbidden,
     InvalidRequest,
@@ -25,7 +25,7 @@ from pubsubcache.exceptions import (
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.services import fetching
 from pubsubcache.services.sessions import sessions
-from pubsubcache.store import choose_analyser, forget_nodes, in_thread, nodes, purge, set_policy
+from pubsubcache.store import choose_analyser, evict, forget_nodes, in_thread, nodes, set_policy
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
@@ -219,7 +219,7 @@ async def test_what_cannot_be_cached_is_read_all_the_same() -> None:
     assert page.items[0].parsed is not None
 
 
-# Trust
+# Freshness
 
 
 def moments(**ago: float) -> dict[str, Any]:
@@ -317,7 +317,7 @@ async def test_the_cache_alone() -> None:
     assert service.requests == []
     with pytest.raises(NotInCache):
         await read(service, cache_only=True, rsm={"after": "not ours"})
-    await in_thread(lambda: purge(PubsubNode.objects.all()))()
+    await in_thread(lambda: evict(PubsubNode.objects.all()))()
     with pytest.raises(NotInCache):
         await read(service, cache_only=True)
 
@@ -490,7 +490,7 @@ async def test_what_was_purged_is_asked_of_the_service() -> None:
     service = await synced()
     long_ago = timezone.now() - timedelta(days=2)
     await in_thread(PubsubItem.objects.filter(name__in=["item-003", "item-007"]).update)(created=long_ago)
-    await in_thread(lambda: purge(PubsubNode.objects.all(), created_before=long_ago + timedelta(days=1)))()
+    await in_thread(lambda: evict(PubsubNode.objects.all(), created_before=long_ago + timedelta(days=1)))()
     page = await read(service)
     assert (ids(page), page.origin) == (service.ids(), "service")
     assert all(item.parsed is not None for item in page.items)
@@ -510,8 +510,8 @@ async def _prepare() -> None:
 
 
 CHANGES: dict[str, Any] = {
-    "purged": lambda: purge(PubsubNode.objects.all(), created_before=timezone.now() - timedelta(days=1)),
-    "all purged": lambda: purge(PubsubNode.objects.all()),
+    "purged": lambda: evict(PubsubNode.objects.all(), created_before=timezone.now() - timedelta(days=1)),
+    "all purged": lambda: evict(PubsubNode.objects.all()),
     "never": lambda: set_policy(PubsubNode.objects.all(), "never"),
     "switched off": lambda: choose_analyser("note", False),
     "hidden": lambda: nodes.hide_node(PubsubNode.objects.get().pk, "forbidden"),
@@ -532,7 +532,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
     if purged:
         long_ago = timezone.now() - timedelta(days=1, hours=12)
         old.filter(name__lt="item-002").update(created=long_ago - timedelta(days=1))
-        purge(PubsubNode.objects.all(), created_before=long_ago - timedelta(hours=1))
+        evict(PubsubNode.objects.all(), created_before=long_ago - timedelta(hours=1))
     done: list[bool] = []
 
     def come_between(execute: Any, sql: str, *arguments: Any) -> Any:
@@ -545,7 +545,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
         found = look_up(ALICE, ADDRESS, ItemsRequest(**form))
     assert done
     if what in ("never", "switched off", "hidden", "forgotten"):
-        assert (found.page, found.trust) == (None, Trust.ASK)
+        assert (found.page, found.freshness) == (None, Freshness.MISS)
     else:
         service = FakeService()
         service.fill(12)
@@ -557,7 +557,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
 @in_loop
 async def test_forbidden_to_complete_a_page_hides_too() -> None:
     service = await synced()
-    await in_thread(lambda: purge(PubsubNode.objects.all()))()
+    await in_thread(lambda: evict(PubsubNode.objects.all()))()
     service.errors["get_items"] = Forbidden("forbidden")
     with pytest.raises(Forbidden):
         await read(service)
@@ -569,7 +569,7 @@ async def test_forbidden_to_complete_a_page_hides_too() -> None:
 @in_loop
 async def test_a_purged_item_that_is_gone_puts_the_node_in_doubt() -> None:
     service = await synced()
-    await in_thread(lambda: purge(PubsubNode.objects.all()))()
+    await in_thread(lambda: evict(PubsubNode.objects.all()))()
     service.retract("item-004")
     assert ids(await read(service)) == service.ids()
     node = await row()

@@ -17,10 +17,10 @@ from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceUnreachable
 from pubsubcache.models import Account, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.signals import items_published, items_retracted, node_deleted, node_purged
-from pubsubcache.store import in_thread, nodes, purge
+from pubsubcache.store import evict, in_thread, nodes
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.notifications import EventApplier
-from pubsubcache.syncing.revalidation import verify
+from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.types import NodeAddress, Publish, PubsubEvent, Retract, Rsm
 from tests.fakes import (
     ADDRESS,
@@ -213,7 +213,7 @@ async def test_purged_within_a_batch() -> None:
 @in_loop
 async def test_a_purge_also_forgets_what_was_purged_from_the_cache() -> None:
     here = await site(3)
-    await in_thread(purge)(PubsubNode.objects.filter(pk=here.pk))
+    await in_thread(evict)(PubsubNode.objects.filter(pk=here.pk))
     await here.apply(node_event("purge"))
     here.service.nodes[ADDRESS].items.clear()
     await here.check()
@@ -424,7 +424,7 @@ async def test_what_is_told_late_is_not_taken_for_new() -> None:
 async def test_what_is_told_again_leaves_no_doubt_where_edits_stay(told_late: bool) -> None:
     here = await site(3, moves_edited=False)
     await here.apply(publish_event(edited := here.service.publish("item-000", "edited")))
-    await verify(here.service, here.pk)
+    await check_ids(here.service, here.pk)
     here.unsure.clear()
     await here.apply(publish_event(edited, delayed=told_late))
     assert not here.unsure
@@ -440,7 +440,7 @@ async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
     here = await site(4, moves_edited=moves)
     await here.apply(publish_event(here.service.publish("item-001", "edited")))
     assert here.unsure == [here.pk]
-    assert await verify(here.service, here.pk)
+    assert await check_ids(here.service, here.pk)
     await here.check()
     assert (await here.row()).extra["moves"] is moves
     here.unsure.clear()
@@ -478,12 +478,12 @@ async def test_what_is_told_in_another_order_is_put_in_order(size: int, apart: b
         await here.apply(event)
         if apart and event is not events[1]:
             await here.checked()
-    assert await verify(here.service, here.pk)
+    assert await check_ids(here.service, here.pk)
     await here.check()
     before = await here.rows()
     with override_settings(PUBSUBCACHE_PAGE_SIZE=1):  # too many to look at the newest alone
         await here.apply(*(publish_event(here.service.publish(f"more-{number}")) for number in range(6)))
-        assert await verify(here.service, here.pk)
+        assert await check_ids(here.service, here.pk)
     await here.check()
     assert {name: row["id"] for name, row in (await here.rows()).items()}.items() >= {
         name: row["id"] for name, row in before.items()
@@ -496,11 +496,11 @@ async def test_news_cost_little_to_compare() -> None:
     for number in range(3):
         await here.apply(publish_event(here.service.publish(f"new-{number}")))
         here.service.requests.clear()
-        assert await verify(here.service, here.pk)
+        assert await check_ids(here.service, here.pk)
         assert [request.max_items or request.rsm for request in here.service.asked()] == [Rsm(max=0), 1]
     await here.apply(*(publish_event(here.service.publish(f"burst-{number}")) for number in range(9)))
     here.service.requests.clear()
-    assert await verify(here.service, here.pk)
+    assert await check_ids(here.service, here.pk)
     assert [request.max_items or request.rsm for request in here.service.asked()] == [Rsm(max=0), 1, 10]
     await here.check()
 
@@ -517,7 +517,7 @@ async def test_a_limit_is_learnt() -> None:
 
     for number in range(3):
         await publish(f"new-{number}")
-        while not await verify(here.service, here.pk):
+        while not await check_ids(here.service, here.pk):
             pass
         await here.check()
     assert (await here.row()).extra["limit"] == 5
@@ -527,7 +527,7 @@ async def test_a_limit_is_learnt() -> None:
     assert here.service.requests == []
     here.service.publish("a sixth")
     await here.apply(publish_event(here.service.publish("a seventh")))
-    while not await verify(here.service, here.pk):
+    while not await check_ids(here.service, here.pk):
         pass
     await here.check()
     assert "limit" not in (await here.row()).extra
@@ -541,7 +541,7 @@ async def test_a_silent_retraction_is_no_limit(purged: bool) -> None:
         rows = await here.rows()
         old = rows["item-005"]["created"] + timedelta(seconds=1)
         await in_thread(PubsubItem.objects.filter(name__lt="item-005").update)(created=old - timedelta(days=1))
-        await in_thread(purge)(PubsubNode.objects.filter(pk=here.pk), created_before=old - timedelta(hours=1))
+        await in_thread(evict)(PubsubNode.objects.filter(pk=here.pk), created_before=old - timedelta(hours=1))
         here.service.retract("item-005")
     else:
         here.service.retract("item-000")
@@ -554,7 +554,7 @@ async def test_a_silent_retraction_is_no_limit(purged: bool) -> None:
 @in_loop
 async def test_an_item_purged_from_the_cache_comes_back_when_it_is_edited() -> None:
     here = await site(4)
-    await in_thread(purge)(PubsubNode.objects.filter(pk=here.pk))
+    await in_thread(evict)(PubsubNode.objects.filter(pk=here.pk))
     node = await here.row()
     assert (node.item_count, node.evicted_count) == (0, 4)
     await here.apply(publish_event(here.service.publish("item-001", "edited")))
@@ -562,7 +562,7 @@ async def test_an_item_purged_from_the_cache_comes_back_when_it_is_edited() -> N
     here.service.retract("item-002")
     node = await here.row()
     assert (node.item_count, node.evicted_count) == (1, 2)
-    assert await verify(here.service, here.pk)
+    assert await check_ids(here.service, here.pk)
     await sync_node(here.service, here.pk, fetch_evicted=True)
     await here.check()
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
-from pubsubcache.store import forget_nodes, nodes, purge, purgeable, request_sync, scheduling, set_policy, syncing
+from pubsubcache.store import evict, evictable, forget_nodes, nodes, request_sync, scheduling, set_policy, syncing
 from pubsubcache.types import NodeAddress
 from tests.fakes import make_item, note_analyser
 
@@ -58,12 +58,12 @@ def analysis(to_sync: bool = True, **fields: Any) -> Analysis:
 def test_purged_is_not_forgotten() -> None:
     node = make_node()
     before = list(node.items.in_order().values_list("name", "position", "created", "updated"))
-    assert purge(PubsubNode.objects.filter(pk=node.pk)) == 5
+    assert evict(PubsubNode.objects.filter(pk=node.pk)) == 5
     node.refresh_from_db()
     assert (left(node), node.item_count, node.evicted_count, node.sync_state) == ([], 0, 5, "COMPLETED")
     evicted = node.evicted.order_by("position").values_list("name", "position", "created", "updated")
     assert list(evicted) == before
-    assert purge(PubsubNode.objects.all()) == 0
+    assert evict(PubsubNode.objects.all()) == 0
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_purged_is_not_forgotten() -> None:
 def test_only_what_is_old_is_purged(limits: dict[str, Any], number: int) -> None:
     node, other = make_node(), make_node("other")
     chosen = PubsubNode.objects.filter(pk=node.pk)
-    assert purgeable(chosen, **limits).count() == number
-    assert purge(chosen, **limits) == number
+    assert evictable(chosen, **limits).count() == number
+    assert evict(chosen, **limits) == number
     node.refresh_from_db()
     assert left(node) == [f"i{place}" for place in range(number, 5)]
     assert (node.item_count, node.evicted_count) == (5 - number, number)
@@ -91,7 +91,7 @@ def test_only_what_is_old_is_purged(limits: dict[str, Any], number: int) -> None
 def test_many_are_purged_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsubcache.store.evicting.BATCH", 2)
     node = make_node(size=7)
-    assert purge(PubsubNode.objects.all()) == 7
+    assert evict(PubsubNode.objects.all()) == 7
     node.refresh_from_db()
     assert (node.item_count, node.evicted_count) == (0, 7)
 
@@ -103,7 +103,7 @@ def test_many_are_purged_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_forgetting(unsubscribe: bool) -> None:
     node, kept = make_node(), make_node("kept")
     make_node("not subscribed", subscribed=False)
-    purge(PubsubNode.objects.filter(pk=node.pk))
+    evict(PubsubNode.objects.filter(pk=node.pk))
     assert forget_nodes(PubsubNode.objects.exclude(pk=kept.pk), unsubscribe=unsubscribe) == 2
     assert list(PubsubNode.objects.all()) == [kept]
     assert PubsubItem.objects.count() == 5
@@ -218,17 +218,17 @@ def test_what_was_checked_before_the_session_began_is_due() -> None:
     assert scheduling.due(node.account_id, 9, token=1) == [node.pk]
     PubsubNode.objects.update(checked_at=NOW - timedelta(hours=2))
     assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
-    nodes.doubt_all(node.account.jid)
+    nodes.invalidate_all(node.account.jid)
     assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
 
 
 def test_a_doubt_asks_for_more_only_while_the_node_is_synchronised() -> None:
     node = make_node()
-    nodes.doubt_node(node.pk)
+    nodes.invalidate_node(node.pk)
     node.refresh_from_db()
     assert (node.checked_at, node.sync_requested) == (None, None)
     PubsubNode.objects.update(sync_owner="x", checked_at=NOW)
-    nodes.doubt_node(node.pk)
+    nodes.invalidate_node(node.pk)
     node.refresh_from_db()
     assert node.checked_at is None
     assert node.sync_requested is not None

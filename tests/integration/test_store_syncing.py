@@ -22,12 +22,12 @@ from pubsubcache.exceptions import (
     TooLarge,
 )
 from pubsubcache.models import Account, PubsubItem, PubsubNode
-from pubsubcache.store import in_thread, nodes, purge, syncing
+from pubsubcache.store import evict, in_thread, nodes, syncing
 from pubsubcache.store.changes import PurgeAll, Removal, apply_changes
 from pubsubcache.syncing import order
 from pubsubcache.syncing.full_sync import SyncResult, sync_node
 from pubsubcache.syncing.preparing import prepare
-from pubsubcache.syncing.revalidation import verify
+from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.types import Item
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
@@ -494,7 +494,7 @@ async def test_an_item_retracted_and_published_again_meanwhile_stays() -> None:
     service.hook = at_page(3, change)
     await sync_node(service, pk)
     assert await cached(pk) == service.xml()
-    await verify(service, pk)
+    await check_ids(service, pk)
     await check_equal(pk, service)
 
 
@@ -562,10 +562,10 @@ async def test_tombstones_are_cleared_away() -> None:
 async def test_a_doubt_meanwhile_is_not_forgotten() -> None:
     service, pk = await synced(paging="ids")
 
-    async def doubt(service: FakeService) -> None:
-        await in_thread(nodes.doubt_node)(pk)
+    async def invalidate(service: FakeService) -> None:
+        await in_thread(nodes.invalidate_node)(pk)
 
-    service.hook = at_page(2, doubt)
+    service.hook = at_page(2, invalidate)
     await sync_node(service, pk)
     assert (await row(pk)).checked_at is None
     await sync_node(service, pk)
@@ -576,10 +576,10 @@ async def test_a_doubt_meanwhile_is_not_forgotten() -> None:
 async def test_doubts_about_all_nodes_meanwhile_are_not_forgotten() -> None:
     service, pk = await synced(paging="ids")
 
-    async def doubt(service: FakeService) -> None:
-        await in_thread(nodes.doubt_all)("alice@example.org")
+    async def invalidate(service: FakeService) -> None:
+        await in_thread(nodes.invalidate_all)("alice@example.org")
 
-    service.hook = at_page(2, doubt)
+    service.hook = at_page(2, invalidate)
     await sync_node(service, pk)
     assert (await row(pk)).checked_at is None
 
@@ -590,7 +590,7 @@ async def test_a_subscription_lost_meanwhile_is_not_taken_for_there() -> None:
 
     async def lose(service: FakeService) -> None:
         await in_thread(nodes.set_subscribed)(pk, False)
-        await in_thread(nodes.doubt_node)(pk)
+        await in_thread(nodes.invalidate_node)(pk)
 
     service.hook = at_page(2, lose)
     await sync_node(service, pk)
@@ -603,7 +603,7 @@ async def test_readers_who_ask_meanwhile_bring_about_no_endless_work() -> None:
     service, pk = await synced(paging="ids")
 
     async def ask(service: FakeService) -> None:
-        await in_thread(nodes.revalidate)(pk)
+        await in_thread(nodes.request_revalidation)(pk)
 
     service.hook = at_page(2, ask)
     await sync_node(service, pk)
@@ -619,7 +619,7 @@ async def test_what_was_purged_is_not_fetched_back() -> None:
     first = PubsubNode.objects.filter(pk=pk)
     before = await rows(pk)
     middle = before["item-020"]["created"]
-    assert await in_thread(purge)(first, created_before=middle) > 0
+    assert await in_thread(evict)(first, created_before=middle) > 0
     kept = set(await rows(pk))
     service.publish("item-002", "edited")  # one that was purged
     service.retract("item-005")
@@ -763,10 +763,10 @@ async def test_notifications_and_ids_suffice(seed: int) -> None:
         else:
             await publish(pk, service.publish(name, f"title {number}"))
         if dice.random() < 0.3:
-            while not await verify(service, pk):
+            while not await check_ids(service, pk):
                 pass
             await check_equal(pk, service)
-    while not await verify(service, pk):
+    while not await check_ids(service, pk):
         pass
     await check_equal(pk, service)
     assert "subscribe" not in [method for method, _ in service.requests]

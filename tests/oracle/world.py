@@ -361,7 +361,7 @@ class World:
         def run() -> None:
             newest = PubsubItem.objects.filter(node__in=self._rows(node)).order_by("-created")[keep : keep + 1]
             for item in newest:
-                evicting.purge(self._rows(node), created_before=item.created)
+                evicting.evict(self._rows(node), created_before=item.created)
 
         await in_thread(run)()
 
@@ -392,7 +392,7 @@ class World:
         if row.sync_state == "COMPLETED" and row.subscribed:
             await in_thread(self._rows(node).update)(reconcile_interval=timedelta(milliseconds=1))
         else:
-            await in_thread(nodes.revalidate)(row.pk)
+            await in_thread(nodes.request_revalidation)(row.pk)
         await remote.awake()
 
     async def _is_connected(self) -> bool:
@@ -437,7 +437,7 @@ class World:
         row = await self.site.node(node.address)
         if not live.items and self._tells_nothing_of_emptiness(node) and cached.origin == "service":
             return None
-        if row is None or cache.trust(row) is not cache.Trust.VOUCHED or row.sync_owner:
+        if row is None or cache.freshness(row) is not cache.Freshness.FRESH or row.sync_owner:
             return f"the cache does not vouch for it: {vars(row) if row else None}"
         rows = await in_thread(self._stored)(row)
         if [name for name, _ in rows] != [item.id for item in live.items]:

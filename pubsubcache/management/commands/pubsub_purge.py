@@ -39,7 +39,7 @@ class Command(PubsubCommand):
             for name in ("created_before", "updated_before")
         }
         if options["dry_run"] or options["interactive"]:
-            number = store.purgeable(nodes, **before).count()
+            number = store.evictable(nodes, **before).count()
         if options["dry_run"]:
             self.print_result(
                 options, {"would_remove": number}, f"{counted(number, 'item')} would be removed from the cache."
@@ -47,5 +47,5 @@ class Command(PubsubCommand):
             return
         if options["interactive"]:
             self.confirm(options, f"Remove {counted(number, 'item')} from the cache?")
-        number = store.purge(nodes, **before)
+        number = store.evict(nodes, **before)
         self.print_result(options, {"removed": number}, f"{counted(number, 'item')} removed from the cache.")

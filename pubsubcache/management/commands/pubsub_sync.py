@@ -89,7 +89,7 @@ class Command(PubsubCommand):
         return [
             node
             for node in found
-            if nodes.wants_sync(node) and not (options["stale"] and cache.trust(node) is cache.Trust.VOUCHED)
+            if nodes.wants_sync(node) and not (options["stale"] and cache.freshness(node) is cache.Freshness.FRESH)
         ]
 
     async def _work_off(

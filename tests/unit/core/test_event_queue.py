@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pubsubcache.syncing.notification_queue import MAX_DOUBTS, Batch, EventQueue, Place, Scope, size_of
+from pubsubcache.syncing.notification_queue import MAX_INVALIDATIONS, Batch, EventQueue, Place, Scope, size_of
 from pubsubcache.types import NodeAddress, PubsubEvent
 from tests.fakes import make_item, publish_event, retract_event
 
@@ -43,7 +43,7 @@ def names(batch: Batch) -> list[str]:
 
 def doubts(queue: EventQueue) -> list[Scope]:
     found = []
-    while (doubt := queue.next_doubt()) is not None:
+    while (doubt := queue.next_invalidation()) is not None:
         found.append(doubt[0])
         queue.resolve(*doubt)
     return found
@@ -197,17 +197,17 @@ def test_bytes_are_bounded() -> None:
 
 def test_many_doubts_become_one_about_everything() -> None:
     queue = queue_of()
-    for number in range(MAX_DOUBTS + 1):
-        queue.doubt(str(number))
+    for number in range(MAX_INVALIDATIONS + 1):
+        queue.invalidate(str(number))
     assert doubts(queue) == [None]
 
 
 @pytest.mark.parametrize("scope", [address_of("a"), "a", None])
 def test_doubt_that_arises_again_while_it_is_written_stays(scope: Scope) -> None:
     queue = queue_of()
-    queue.doubt(scope)
-    doubt = queue.next_doubt()
-    queue.doubt(scope)
+    queue.invalidate(scope)
+    doubt = queue.next_invalidation()
+    queue.invalidate(scope)
     assert doubt is not None
     queue.resolve(*doubt)
     assert doubts(queue) == [scope]
@@ -270,7 +270,7 @@ async def test_settled_does_not_wait_for_what_comes_later() -> None:
 @pytest.mark.parametrize("scope", [address_of("a"), "a", None])
 async def test_settled_waits_until_a_doubt_is_written(scope: Scope) -> None:
     queue = queue_of()
-    queue.doubt(scope)
+    queue.invalidate(scope)
     waiting = asyncio.create_task(queue.settled(address_of("a")))
     assert not await finished(waiting)
     doubts(queue)

@@ -63,7 +63,7 @@ async def synced(count: int = 5, **manners: Any) -> tuple[FakeService, int, Cach
 
 async def settled(client: CacheOfAccount) -> None:
     """Wait until nothing goes on in the background."""
-    await asyncio.gather(*client._verifying.values())
+    await asyncio.gather(*client._checking_ids.values())
 
 
 async def check_equal(service: FakeService, pk: int) -> None:
@@ -85,7 +85,7 @@ async def test_writes_are_taken_in(moves: bool) -> None:
     service.retract("item-001")
     await client.written(ADDRESS, ["item-001"])
     await check_equal(service, pk)
-    assert cache.trust(await in_thread(nodes.load_node)(pk)) is cache.Trust.VOUCHED
+    assert cache.freshness(await in_thread(nodes.load_node)(pk)) is cache.Freshness.FRESH
 
 
 @in_loop

@@ -25,10 +25,10 @@ class Verdict(Enum):
 
 
 @fenced
-def compare(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
+def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
     """Compare a node, as it was at `revision`, with the service's ids in order, or only their number.
 
-    With the number, `newest` may be the ids in order of as many newest items as `unconfirmed` named. When just the
+    With the number, `newest` may be the ids in order of as many newest items as `unplaced` named. When just the
     order differs it is put right.
     """
     node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
@@ -50,7 +50,7 @@ def compare(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] |
 
 
 @transaction.atomic
-def differing(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] | None:
+def difference(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] | None:
     """Return which items of a node, as it was at `revision`, are not among `ids`, and how many of `ids` it lacks.
 
     None when it changed meanwhile.
@@ -68,13 +68,13 @@ def differing(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] |
 
 
 @fenced
-def confirm(pk: int, as_of: datetime) -> None:
-    """Keep that a node was found equal to the service at `as_of`, unless it was put in doubt meanwhile."""
+def mark_checked(pk: int, as_of: datetime) -> None:
+    """Keep that a node was found equal to the service at `as_of`, unless it was invalidated meanwhile."""
     equal = PubsubNode.objects.filter(pk=pk, sync_state=SyncState.COMPLETED, sync_owner="", sync_requested=None)
     equal.filter(checked_at__isnull=False).update(checked_at=as_of)
 
 
-def unconfirmed(pk: int, limit: int) -> list[str]:
+def unplaced(pk: int, limit: int) -> list[str]:
     """Return the ids of the newest items, at most `limit`, whose order is only that of their notifications.
 
     Before them the item that precedes them, if there is one: where it still does, no older one has moved.
