@@ -41,7 +41,15 @@ def cipher() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
-    """Text that is encrypted in the database (Fernet) and plain in Python; it cannot be searched."""
+    """Text that is encrypted in the database (Fernet) and plain in Python; it cannot be searched.
+
+    To migrations it is a `TextField`, which holds the encrypted text.
+    """
+
+    def deconstruct(self) -> Any:
+        """Return the field as migrations see it, which need no keys."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, Undecryptable):
