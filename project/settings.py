@@ -32,7 +32,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
-    "pubsubcache",
+    "project.apps.SiteCacheConfig",  # pubsubcache, which here migrates the whole site
 ]
 
 MIDDLEWARE = [
@@ -159,5 +159,6 @@ LOGGING = {
     },
 }
 
+PUBSUBCACHE_AUTO_MIGRATE = True
 # Every PUBSUBCACHE_* setting of pubsubcache/conf.py, by the same name in the environment.
 globals().update(conf.from_environment(env))
