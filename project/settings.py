@@ -139,12 +139,6 @@ if HTTPS:
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
 
-SILENCED_SYSTEM_CHECKS = [
-    # The field class of django-jsonfield-backport was asked for; on Django 5.2 it is a thin subclass of
-    # the built-in one, and this notice only says that the built-in one exists.
-    "django_jsonfield_backport.W001",
-]
-
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

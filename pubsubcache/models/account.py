@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
@@ -46,7 +46,13 @@ def validate_account_jid(value: str) -> None:
         raise ValidationError(str(error)) from error
 
 
-class AccountJIDField(models.CharField):  # type: ignore[type-arg]
+if TYPE_CHECKING:
+    _CharField = models.CharField[str, str]
+else:
+    _CharField = models.CharField
+
+
+class AccountJIDField(_CharField):
     """The bare JID of an account. To migrations it is a `CharField`: they need no validators of ours."""
 
     default_validators = [validate_account_jid]
