@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What every Python from 3.11 on needs, on any platform; pins that are there stay unless UPGRADE is set.
+LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --all-extras --group site
 PACKAGES := PYTHON="$(PYTHON)" sh project/setup/packages.sh
 # Tests wait for servers much of the time: as many at once as there are processors, each with servers of its own.
 AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
@@ -12,7 +15,7 @@ PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint oracle bench clean python-packages run-packages test-packages
+.PHONY: help run test lint lock oracle bench clean python-packages run-packages test-packages
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +33,10 @@ lint: $(VENV)/test.stamp  ## what tells mistakes without running the code
 	$(PRODUCTION) $(BIN)/mypy
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+lock: $(VENV)/test.stamp  ## pin what pyproject.toml asks for, with hashes (UPGRADE=1: the newest that it allows)
+	$(LOCK) pyproject.toml --output-file requirements.txt
+	$(LOCK) pyproject.toml --group dev --constraints requirements.txt --output-file requirements-dev.txt
 
 oracle: export ORACLE_EXAMPLES := $(or $(EXAMPLES),100)
 oracle: export ORACLE_SEED := $(or $(SEED),1)
@@ -58,9 +65,9 @@ $(BIN)/python: | python-packages
 	$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/run.stamp: requirements.txt | $(BIN)/python
-	$(PIP) -r requirements.txt
+	$(PIP) --require-hashes -r requirements.txt
 	@touch $@
 
-$(VENV)/test.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
-	$(PIP) -r requirements-dev.txt
+$(VENV)/test.stamp: requirements-dev.txt | $(BIN)/python
+	$(PIP) --require-hashes -r requirements-dev.txt
 	@touch $(VENV)/run.stamp $@

@@ -176,7 +176,7 @@ def run() -> None:
     address = bind_address()
     with ExitStack() as stack:
         try:
-            database.prepare()
+            database.prepare(whole_site=True)
             login = f"Log in as {admin_login(settings.DATA_DIR)}."
             account = given_account()
             if account is not None:

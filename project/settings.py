@@ -32,7 +32,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
-    "pubsubcache",
+    "project.apps.SiteCacheConfig",  # pubsubcache, which here migrates the whole site
 ]
 
 MIDDLEWARE = [
@@ -139,12 +139,6 @@ if HTTPS:
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
 
-SILENCED_SYSTEM_CHECKS = [
-    # The field class of django-jsonfield-backport was asked for; on Django 5.2 it is a thin subclass of
-    # the built-in one, and this notice only says that the built-in one exists.
-    "django_jsonfield_backport.W001",
-]
-
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -159,5 +153,6 @@ LOGGING = {
     },
 }
 
+PUBSUBCACHE_AUTO_MIGRATE = True
 # Every PUBSUBCACHE_* setting of pubsubcache/conf.py, by the same name in the environment.
 globals().update(conf.from_environment(env))

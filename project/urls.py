@@ -1,12 +1,12 @@
-"""URLs of the project: the admin, at whose door a visitor of the root lands."""
+"""URLs of the project: a page that leads to the admin, and the admin."""
 
 from django.contrib import admin
 from django.urls import path
-from django.views.generic import RedirectView
+from django.views.generic import TemplateView
 
 admin.site.site_header = admin.site.site_title = "pubsubcache"
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", TemplateView.as_view(template_name="index.html")),
     path("admin/", admin.site.urls),
 ]

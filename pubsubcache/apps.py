@@ -24,6 +24,16 @@ class PubsubCacheConfig(AppConfig):
 
         autodiscover_modules("pubsub_analysers")
 
+    def prepare_database(self) -> None:
+        """Migrate the tables of pubsubcache before a command writes, if the site opted in; a project may do more.
+
+        Raises:
+            MigrationsPending: The database is not up to date, and is not to be migrated by a command.
+        """
+        from pubsubcache import database
+
+        database.prepare()
+
     def cache_of(self, account: str, service: "PubsubService") -> "CacheOfAccount":
         """Return the cache of the account `account` (a bare JID) for a client that reaches services by `service`."""
         from pubsubcache.bots import CacheOfAccount

@@ -3,6 +3,7 @@
 - `pubsubcache.E001`: a PUBSUBCACHE_* setting is of the wrong type, or too small.
 - `pubsubcache.E002`: SQLite without FTS5.
 - `pubsubcache.E003`: the encryption key is too short.
+- `pubsubcache.E004`: a channel layer cannot be imported.
 - `pubsubcache.W001`: SQLite without IMMEDIATE transactions.
 - `pubsubcache.W002`: nodes refer to an analyser that no app registers (only with `--database`).
 - `pubsubcache.W003`: the full text index is of another language than the settings say (only with `--database`).
@@ -11,8 +12,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from pubsubcache.analysers import registry
 from pubsubcache.conf import LEAST, PREFIX, SHORT_KEY, Defaults, is_too_short, names, settings
@@ -80,6 +83,21 @@ def check_fts5(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckM
             id="pubsubcache.E002",
         )
     ]
+
+
+@register("pubsubcache")
+def check_channel_layers(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
+    """Check that the channel layers are installed."""
+    messages: list[CheckMessage] = []
+    for alias, layer in getattr(django_settings, "CHANNEL_LAYERS", {}).items():
+        backend = str(layer.get("BACKEND", ""))
+        try:
+            import_string(backend)
+        except ImportError as error:
+            hint = "pip install 'pubsubcache[redis]'" if backend.startswith("channels_redis.") else None
+            message = f"The channel layer {alias!r} cannot be imported: {error}."
+            messages.append(Error(message, hint=hint, id="pubsubcache.E004"))
+    return messages
 
 
 @register(Tags.database)

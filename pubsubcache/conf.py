@@ -25,7 +25,7 @@ class Defaults:
     """Defaults of the PUBSUBCACHE_* settings. Times are in seconds, sizes in bytes."""
 
     # Start
-    AUTO_MIGRATE: bool = True  # create or migrate the database at start; False: refuse to start instead
+    AUTO_MIGRATE: bool = False  # commands that write migrate pubsubcache's tables; False: they refuse to start
     MIGRATE_BACKUPS: int = 3  # copies of a SQLite database kept from before a migration
     # Reading
     MAX_AGE: float = 300.0  # how long a node that nobody follows is trusted after it was checked

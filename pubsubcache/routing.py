@@ -1,4 +1,7 @@
-"""Where the channels of the workers lead."""
+"""A router for the channel of the workers.
+
+Workers need it no more: they bring their consumer themselves. It is kept for sites whose ASGI application names it.
+"""
 
 from channels.routing import ChannelNameRouter
 

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
 ]
 # Modules of a package that import one way among themselves, from the lowest.
 STAIRS: dict[str, list[str]] = {
-    "services": ["protocol", "sessions", "pager", "fetching", "remote", "consumers"],
+    "services": ["protocol", "sessions", "pager", "fetching", "layer", "remote", "consumers"],
     "syncing": [
         "analysis", "preparing", "order", "full_sync", "revalidation",
         "payloads", "notification_queue", "notifications",

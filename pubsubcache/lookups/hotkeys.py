@@ -18,10 +18,11 @@ COLUMNS = tuple(f"parsed_{key}" for key in KEYS)
 
 ITEMS = "pubsubcache_pubsubitem"
 TAGS = "pubsubcache_tag"
-CONTAINMENT_INDEX = "pubsubcache_item_parsed"
 
 
-@deconstructible(path="pubsubcache.lookups.hotkeys.KeyText")
+# Migrations name their own copies of the two classes, which never change. Whoever changes the SQL of a class adds a new
+# copy there, names it here, and writes a migration.
+@deconstructible(path="pubsubcache.migrations._frozen.hot_keys.KeyText")
 class KeyText(models.Func):
     """The beginning of the text that a JSON column has under a key of its outermost object; else null."""
 
@@ -56,6 +57,11 @@ class HotKeyField(models.GeneratedField):
     """A column with the beginning of a key's text; like all text that is to sort, by the order of its characters."""
 
     db_returning = False  # type: ignore[assignment]  # who stores items in bulk has no use for it
+
+    def deconstruct(self) -> Any:
+        """Name the copy of this class that migrations use."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "pubsubcache.migrations._frozen.hot_keys.HotKeyField", args, kwargs
 
     def db_parameters(self, connection: Any) -> Any:
         """Return the column's parameters: SQLite's own order is that of the characters, PostgreSQL's is to be."""
@@ -105,10 +111,6 @@ _KEEP_TAGS = f"""INSERT INTO {TAGS} (tag, item_id)
     SELECT DISTINCT value, new.id FROM json_each(new.parsed, '$.tags') WHERE type = 'text';"""  # noqa: S608
 _IS_TAGGED = "json_type({row}.parsed, '$.tags') = 'array'"
 
-TAGS_OF_SQLITE = (
-    f"CREATE TABLE {TAGS} (tag text NOT NULL, item_id integer NOT NULL, PRIMARY KEY (tag, item_id)) WITHOUT ROWID",
-    f"CREATE INDEX {TAGS}_item ON {TAGS} (item_id)",
-)
 TRIGGERS_OF_SQLITE = {
     f"{TAGS}_insert": f"""AFTER INSERT ON {ITEMS} WHEN {_IS_TAGGED.format(row="new")} BEGIN {_KEEP_TAGS} END""",
     f"{TAGS}_update": f"""AFTER UPDATE OF parsed ON {ITEMS}
@@ -125,7 +127,6 @@ FILL_TAGS_OF_SQLITE = (
         FROM {ITEMS} AS item, json_each(item.parsed, '$.tags') AS tag
         WHERE {_IS_TAGGED.format(row="item")} AND tag.type = 'text'""",  # noqa: S608
 )
-INDEX_OF_POSTGRESQL = f"CREATE INDEX {CONTAINMENT_INDEX} ON {ITEMS} USING gin (parsed jsonb_path_ops)"
 
 
 def create_triggers() -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 
@@ -37,14 +38,24 @@ class ExitCodeCommand(BaseCommand):
     """A command that ends with the project's exit codes, and with one sentence for whatever goes wrong."""
 
     requires_migrations_checks = True
+    read_only = False  # whether the command never migrates; `is_read_only` may decide by its options
+    _reads_only = False
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return the parser of the command line, which takes options by their full name only."""
         return super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, **kwargs})
 
+    def is_read_only(self, options: dict[str, Any]) -> bool:
+        """Whether the command, with these options, leaves the database alone when migrations are lacking."""
+        return self.read_only
+
     def check_migrations(self) -> None:
-        """Create or migrate the database if needed. Raises `MigrationsPending`."""
-        database.prepare()
+        """Migrate the database if needed, the command writes and the site opted in. Raises `MigrationsPending`."""
+        if self._reads_only:
+            database.require()
+        else:
+            config: Any = apps.get_app_config("pubsubcache")
+            config.prepare_database()
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run as the command line asks, and exit."""
@@ -63,6 +74,7 @@ class ExitCodeCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; what the application raises becomes a `CommandError` with its exit code."""
+        self._reads_only = self.is_read_only(options)
         try:
             answer = super().execute(*args, **options)
             self.stdout.flush()

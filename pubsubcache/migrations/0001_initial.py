@@ -5,8 +5,6 @@ import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
 import django_jsonfield_backport.models
-import pubsubcache.models.fields
-import pubsubcache.models
 from django.conf import settings
 from django.db import migrations, models
 
@@ -24,8 +22,8 @@ class Migration(migrations.Migration):
             name='Account',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('jid', models.CharField(help_text='The bare JID to log in with, such as alice@example.org.', max_length=2047, unique=True, validators=[pubsubcache.models.validate_account_jid], verbose_name='JID')),
-                ('password', pubsubcache.models.fields.EncryptedTextField(blank=True, default='', editable=False, verbose_name='password')),
+                ('jid', models.CharField(help_text='The bare JID to log in with, such as alice@example.org.', max_length=2047, unique=True, verbose_name='JID')),
+                ('password', models.TextField(blank=True, default='', editable=False, verbose_name='password')),
                 ('host', models.CharField(blank=True, help_text="Only if the domain's DNS records don't tell.", max_length=255, verbose_name='host')),
                 ('port', models.PositiveIntegerField(blank=True, null=True, verbose_name='port')),
                 ('tls_verify', models.BooleanField(default=True, help_text='Refuse servers whose certificate is not trusted.', verbose_name='verify TLS')),

@@ -1,10 +1,9 @@
-"""Keys of `parsed` that are asked for often, as indexed columns, and tags: see `pubsubcache.lookups.hotkeys`."""
+"""Keys of `parsed` that are asked for often, as indexed columns, and tags."""
 
 from django.db import migrations, models
 
-from pubsubcache.lookups import hotkeys
-from pubsubcache.lookups.hotkeys import HotKeyField, KeyText
-from pubsubcache.lookups.operations import AddGeneratedFields, VendorSQL
+from pubsubcache.migrations._frozen import hot_keys
+from pubsubcache.migrations._frozen.operations import AddGeneratedFields, VendorSQL
 
 KEYS = {
     "title": "title",
@@ -23,9 +22,9 @@ class Migration(migrations.Migration):
         AddGeneratedFields(
             "PubsubItem",
             {
-                f"parsed_{key}": HotKeyField(
+                f"parsed_{key}": hot_keys.HotKeyField(
                     db_persist=True,
-                    expression=KeyText("parsed", key=key, length=500),
+                    expression=hot_keys.KeyText("parsed", key=key, length=500),
                     output_field=models.TextField(null=True),
                     verbose_name=name,
                 )
@@ -45,12 +44,12 @@ class Migration(migrations.Migration):
         ),
         VendorSQL(
             forwards={
-                "sqlite": [*hotkeys.TAGS_OF_SQLITE, *hotkeys.FILL_TAGS_OF_SQLITE, *hotkeys.create_triggers()],
-                "postgresql": [hotkeys.INDEX_OF_POSTGRESQL],
+                "sqlite": hot_keys.CREATE_TAGS_ON_SQLITE,
+                "postgresql": hot_keys.CREATE_CONTAINMENT_INDEX_ON_POSTGRESQL,
             },
             backwards={
-                "sqlite": [*hotkeys.drop_triggers(), f"DROP TABLE {hotkeys.TAGS}"],
-                "postgresql": [f"DROP INDEX {hotkeys.CONTAINMENT_INDEX}"],
+                "sqlite": hot_keys.DROP_TAGS_ON_SQLITE,
+                "postgresql": hot_keys.DROP_CONTAINMENT_INDEX_ON_POSTGRESQL,
             },
         ),
     ]

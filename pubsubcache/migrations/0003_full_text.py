@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from pubsubcache.lookups.fulltext.schema import CreateFullText
+from pubsubcache.migrations._frozen.full_text import CreateFullText
 
 
 class Migration(migrations.Migration):

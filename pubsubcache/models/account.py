@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
@@ -46,6 +46,23 @@ def validate_account_jid(value: str) -> None:
         raise ValidationError(str(error)) from error
 
 
+if TYPE_CHECKING:
+    _CharField = models.CharField[str, str]
+else:
+    _CharField = models.CharField
+
+
+class AccountJIDField(_CharField):
+    """The bare JID of an account. To migrations it is a `CharField`: they need no validators of ours."""
+
+    default_validators = [validate_account_jid]
+
+    def deconstruct(self) -> Any:
+        """Return the field as migrations see it."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
+
+
 class Account(models.Model):
     """An XMPP login, with the state of its session."""
 
@@ -58,11 +75,10 @@ class Account(models.Model):
         AUTH_FAILED = "auth_failed", _("login refused")
         ERROR = "error", _("cannot connect")
 
-    jid = models.CharField(
+    jid = AccountJIDField(
         _("JID"),
         max_length=2047,
         unique=True,
-        validators=[validate_account_jid],
         help_text=_("The bare JID to log in with, such as alice@example.org."),
     )
     password = EncryptedTextField(_("password"), blank=True, default="", editable=False)

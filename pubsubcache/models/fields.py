@@ -1,7 +1,7 @@
-"""A text field that is encrypted at rest."""
+"""Fields: text that is encrypted at rest, and JSON."""
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings as django_settings
@@ -10,6 +10,22 @@ from django.db import models
 
 from pubsubcache.conf import SHORT_KEY, is_too_short, settings
 from pubsubcache.keys import derive
+
+if TYPE_CHECKING:
+    _JSONField = models.JSONField
+else:
+    from django_jsonfield_backport.models import JSONField as _JSONField
+
+
+class JSONField(_JSONField):
+    """The field of django-jsonfield-backport, without its notice to every host that Django has such a field too."""
+
+    system_check_deprecated_details = None
+
+    def deconstruct(self) -> Any:
+        """Return the field as migrations see it."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django_jsonfield_backport.models.JSONField", args, kwargs
 
 
 class Undecryptable(str):
@@ -41,7 +57,15 @@ def cipher() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
-    """Text that is encrypted in the database (Fernet) and plain in Python; it cannot be searched."""
+    """Text that is encrypted in the database (Fernet) and plain in Python; it cannot be searched.
+
+    To migrations it is a `TextField`, which holds the encrypted text.
+    """
+
+    def deconstruct(self) -> Any:
+        """Return the field as migrations see it, which need no keys."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, Undecryptable):

@@ -7,7 +7,6 @@ from typing import Any, Self
 from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_jsonfield_backport.models import JSONField
 
 from pubsubcache.conf import settings
 from pubsubcache.lookups.conditions.containment import Contains, checked
@@ -16,6 +15,7 @@ from pubsubcache.lookups.fulltext.query import Node, parse, terms
 from pubsubcache.lookups.hotkeys import COLUMNS, KEYS, HasTag, hot_key, hot_key_index
 from pubsubcache.lookups.parsed import order_of_parsed, parsed_matches
 from pubsubcache.lookups.snippets import Snippet
+from pubsubcache.models.fields import JSONField
 from pubsubcache.models.node import PubsubNode
 from pubsubcache.types import Item
 

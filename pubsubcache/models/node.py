@@ -8,10 +8,10 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_jsonfield_backport.models import JSONField
 
 from pubsubcache.conf import settings
 from pubsubcache.models.account import Account
+from pubsubcache.models.fields import JSONField
 from pubsubcache.models.timed import TimedQuerySet, silent
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils import clock

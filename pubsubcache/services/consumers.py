@@ -11,11 +11,11 @@ from dataclasses import asdict
 from typing import Any
 
 from channels.consumer import AsyncConsumer
-from channels.layers import get_channel_layer
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceUnreachable
 from pubsubcache.services import remote
+from pubsubcache.services.layer import get_channel_layer
 from pubsubcache.services.sessions import sessions, wakers
 from pubsubcache.types import NodeAddress, ServicePage, Subscription
 from pubsubcache.utils import jid

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
-from channels.layers import InMemoryChannelLayer, get_channel_layer
 from cryptography.fernet import InvalidToken
 
 from pubsubcache import exceptions
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceError, ServiceUnreachable, TooLarge
+from pubsubcache.services.layer import get_channel_layer, leads_out
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
 from pubsubcache.utils.cleaning import get_logger
 
@@ -60,8 +60,7 @@ dropped = _Dropped()
 
 def reaches_workers() -> bool:
     """Whether the channel layer leads out of this process."""
-    layer = get_channel_layer()
-    return layer is not None and not isinstance(layer, InMemoryChannelLayer)
+    return leads_out(get_channel_layer())
 
 
 def worker_channel(worker: str) -> str:
@@ -116,7 +115,7 @@ class RemoteService:
         if not reaches_workers():
             raise ServiceUnreachable(
                 f"The session of {self.account_jid} is in another process, which an in-memory channel layer "
-                "does not reach: set REDIS_URL."
+                "does not reach: configure channels_redis in CHANNEL_LAYERS (REDIS_URL)."
             )
         layer = get_channel_layer()
         reply = await layer.new_channel()

@@ -20,6 +20,7 @@ from channels.worker import Worker
 from pubsubcache.conf import settings
 from pubsubcache.models import Account
 from pubsubcache.services import remote
+from pubsubcache.services.consumers import PubsubConsumer
 from pubsubcache.services.sessions import wakers
 from pubsubcache.store import accounts, in_thread, uninterrupted
 from pubsubcache.utils.cleaning import get_logger
@@ -44,9 +45,10 @@ class PubsubWorker(Worker):  # type: ignore[misc]
     `run` works until SIGTERM or SIGINT, `work` (in a running event loop) until `stop`.
     """
 
-    def __init__(self, application: Any, channel_layer: Any) -> None:
+    def __init__(self, channel_layer: Any) -> None:
         self.name = worker_name()
-        super().__init__(application, [settings.CHANNEL, remote.worker_channel(self.name)], channel_layer)
+        channels = [settings.CHANNEL, remote.worker_channel(self.name)]
+        super().__init__(PubsubConsumer.as_asgi(), channels, channel_layer)
         self._stopping = asyncio.Event()
         self._due = asyncio.Event()
         self._keepers: dict[int, Keeper] = {}

@@ -10,7 +10,6 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 from channels.layers import get_channel_layer
-from channels.routing import get_default_application
 from django.db import close_old_connections
 
 from pubsubcache import cache
@@ -81,7 +80,7 @@ class Site:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[PubsubWorker]:
         """Have a worker hold the account's session meanwhile."""
-        worker = PubsubWorker(application=get_default_application(), channel_layer=get_channel_layer())
+        worker = PubsubWorker(channel_layer=get_channel_layer())
         task = asyncio.create_task(worker.work())
         self.worker = worker
         try:

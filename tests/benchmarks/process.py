@@ -21,7 +21,7 @@ def main() -> None:
 
     measures = {"hits": hits, "sync": syncing, "notifications": notifications, "memory": memory, "hostile": hostile}
     job = Job.from_json(sys.stdin.read())
-    database.prepare()
+    database.prepare(whole_site=True)
     servers = {
         name: RunningServer(**{**described, "ca_file": Path(described["ca_file"])})
         for name, described in job.servers.items()

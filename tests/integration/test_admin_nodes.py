@@ -381,3 +381,14 @@ def test_the_first_page_shows_only_what_one_may_view(permission: str, shown: str
     assert shown in page
     assert not any(other in page for other in every - {shown})
     assert not any(other in text_of(person().get(reverse("admin:index"))) for other in every)
+
+
+@pytest.mark.parametrize("page", ["/admin/", "/admin/pubsubcache/"])
+def test_the_overview_is_shown_once(page: str) -> None:
+    assert superuser().get(page).content.decode().count('id="psc-overview"') == 1
+
+
+def test_pages_of_other_apps_have_no_overview() -> None:
+    page = superuser().get(reverse("admin:app_list", args=["auth"])).content.decode()
+    assert "psc-overview" not in page
+    assert "pubsubcache/admin.css" not in page

@@ -11,7 +11,6 @@ from typing import Any
 import msgpack
 import pytest
 from channels.layers import get_channel_layer
-from channels.routing import get_default_application
 from channels_redis.core import RedisChannelLayer
 from django.test import override_settings
 from redis.asyncio import Redis as Client
@@ -58,7 +57,7 @@ def redis(redis_server: Redis) -> Iterator[Redis]:
 @asynccontextmanager
 async def working(service: FakeService) -> AsyncIterator[remote.RemoteService]:
     """A worker on the channel layer that has a session of alice's; the way to ask it."""
-    worker = PubsubWorker(application=get_default_application(), channel_layer=get_channel_layer())
+    worker = PubsubWorker(channel_layer=get_channel_layer())
     with sessions.offered(ALICE, service):
         task = asyncio.create_task(worker.work())
         try:

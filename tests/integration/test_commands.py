@@ -658,21 +658,53 @@ def test_json_in_any_encoding(manage: Any) -> None:
     assert manage("pubsub_get", "-n", NODE, env={"PYTHONIOENCODING": "ascii"}).returncode == 0
 
 
-def test_a_database_that_is_not_up_to_date(tmp_path: Path) -> None:
-    env = {"DATABASE_URL": f"sqlite:///{tmp_path / 'new' / 'db.sqlite3'}", "PUBSUBCACHE_AUTO_MIGRATE": "false"}
+READING = [
+    ("pubsub_nodes",),
+    ("pubsub_get", "-n", NODE),
+    ("pubsub_search",),
+    ("pubsub_export",),
+    ("pubsub_account", "list"),
+    ("pubsub_account", "test", "alice@example.org"),
+    ("pubsub_analysers",),
+    ("pubsub_purge", "--dry-run"),
+]
 
-    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(MANAGE), *arguments],
-            env={**os.environ, **env, **changes},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
 
-    refused = run("pubsub_nodes")
+def run_on(database: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(MANAGE), *arguments],
+        env={**os.environ, "DATABASE_URL": f"sqlite:///{database}", **environment},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: " ".join(arguments[:2]))
+def test_reading_commands_never_migrate(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    database = tmp_path / "new" / "db.sqlite3"
+    ended = run_on(database, *arguments)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (sentence,) = ended.stderr.splitlines()
+    assert "pubsubcache.0001_initial" in sentence
+    assert sentence.endswith(": run manage.py migrate.")
+    assert not database.parent.exists()
+
+
+def test_writing_commands_create_the_database_of_the_project(tmp_path: Path) -> None:
+    database = tmp_path / "new" / "db.sqlite3"
+    add = ("pubsub_account", "add", "alice@example.org", "--password-env", "P", "-O", "json")
+    refused = run_on(database, *add, P="secret", PUBSUBCACHE_AUTO_MIGRATE="false")
     assert refused.returncode == 1
     assert "pubsubcache.0001_initial" in refused.stderr
+    assert "PUBSUBCACHE_AUTO_MIGRATE" in refused.stderr
     assert "Traceback" not in refused.stderr
-    made = run("pubsub_nodes", "-O", "json", PUBSUBCACHE_AUTO_MIGRATE="true")
-    assert (made.returncode, made.stdout) == (0, "[]\n"), made.stderr
+    assert not database.parent.exists()
+    added = run_on(database, *add, P="secret")
+    assert added.returncode == 0, added.stderr
+    assert json.loads(added.stdout)["jid"] == "alice@example.org"
+    listed = run_on(database, "pubsub_account", "list", "-O", "json")
+    assert [row["jid"] for row in json.loads(listed.stdout)] == ["alice@example.org"], listed.stderr
+    assert run_on(database, "migrate", "--check").returncode == 0  # the whole site

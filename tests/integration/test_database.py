@@ -1,4 +1,4 @@
-"""The database at start: found out about, made, migrated, or refused."""
+"""The database when a command starts: made, migrated, or refused."""
 
 import os
 import sqlite3
@@ -53,10 +53,10 @@ def make_older(alias: str) -> None:
 
 def test_a_missing_one_is_made(fresh: str) -> None:
     assert not is_sqlite(fresh) or not path(fresh).parent.exists()
-    applied = database.prepare(fresh)
+    applied = database.prepare(fresh, whole_site=True)
     assert "pubsubcache.0001_initial" in applied
     assert "auth.0001_initial" in applied
-    assert database.unapplied(fresh) == []
+    assert database.unapplied(fresh, whole_site=True) == []
     Account.objects.using(fresh).create(jid="alice@example.org")
     if is_sqlite(fresh):
         assert mode(path(fresh).parent) == 0o700
@@ -69,9 +69,9 @@ def test_what_is_made_is_for_its_owner_alone_whatever_the_folder_and_the_umask(f
     path(fresh).parent.mkdir(mode=0o755)
     before = os.umask(0)
     try:
-        database.prepare(fresh)
+        database.prepare(fresh, whole_site=True)
         call_command("migrate", "pubsubcache", "zero", database=fresh, verbosity=0, interactive=False)
-        database.prepare(fresh)
+        database.prepare(fresh, whole_site=True)
         Account.objects.using(fresh).create(jid="alice@example.org")
         made = {file.name.partition(".before-")[0]: mode(file) for file in path(fresh).parent.iterdir()}
     finally:
@@ -85,21 +85,21 @@ def test_an_empty_one_is_made(fresh: str) -> None:
     if is_sqlite(fresh):
         path(fresh).parent.mkdir()
         path(fresh).touch()
-    assert database.prepare(fresh)
+    assert database.prepare(fresh, whole_site=True)
     assert copies(fresh) == []
 
 
 def test_one_that_is_up_to_date_is_left(fresh: str) -> None:
-    database.prepare(fresh)
-    assert database.prepare(fresh) == []
+    database.prepare(fresh, whole_site=True)
+    assert database.prepare(fresh, whole_site=True) == []
     with override_settings(PUBSUBCACHE_AUTO_MIGRATE=False):
-        assert database.prepare(fresh) == []
+        assert database.prepare(fresh, whole_site=True) == []
     assert copies(fresh) == []
 
 
 def test_an_older_one_is_copied_aside_and_migrated(fresh: str) -> None:
     make_older(fresh)
-    applied = database.prepare(fresh)
+    applied = database.prepare(fresh, whole_site=True)
     assert "pubsubcache.0001_initial" in applied
     assert "auth.0001_initial" not in applied
     assert User.objects.using(fresh).get().username == "old timer"
@@ -120,7 +120,7 @@ def test_only_the_newest_copies_are_kept(fresh: str, number: int) -> None:
     made: list[Path] = []
     with override_settings(PUBSUBCACHE_MIGRATE_BACKUPS=number):
         for _ in range(5):
-            database.prepare(fresh)
+            database.prepare(fresh, whole_site=True)
             made += [copy for copy in copies(fresh) if copy not in made]
             call_command("migrate", "pubsubcache", "zero", database=fresh, verbosity=0, interactive=False)
     assert copies(fresh) == made[len(made) - number :]
@@ -128,16 +128,16 @@ def test_only_the_newest_copies_are_kept(fresh: str, number: int) -> None:
 
 
 def test_a_newer_one_is_refused(fresh: str) -> None:
-    database.prepare(fresh)
+    database.prepare(fresh, whole_site=True)
     MigrationRecorder(connections[fresh]).record_applied("pubsubcache", "9999_from_the_future")
     with pytest.raises(MigrationsPending, match=r"newer.*pubsubcache\.9999_from_the_future"):
-        database.prepare(fresh)
+        database.prepare(fresh, whole_site=True)
 
 
 def test_other_apps_may_be_gone(fresh: str) -> None:
-    database.prepare(fresh)
+    database.prepare(fresh, whole_site=True)
     MigrationRecorder(connections[fresh]).record_applied("an_app_removed_since", "0001_initial")
-    assert database.prepare(fresh) == []
+    assert database.prepare(fresh, whole_site=True) == []
 
 
 def test_without_leave_to_migrate_it_names_what_is_lacking(fresh: str) -> None:
@@ -147,16 +147,62 @@ def test_without_leave_to_migrate_it_names_what_is_lacking(fresh: str) -> None:
         override_settings(PUBSUBCACHE_AUTO_MIGRATE=False),
         pytest.raises(MigrationsPending, match=r"pubsubcache\.0001_initial.*manage\.py migrate"),
     ):
-        database.prepare(fresh)
+        database.prepare(fresh, whole_site=True)
     assert connections[fresh].introspection.table_names() == tables
     assert copies(fresh) == []
+
+
+def tables(alias: str) -> list[str]:
+    return sorted(connections[alias].introspection.table_names())
+
+
+def test_only_the_applications_own_tables_are_migrated(fresh: str) -> None:
+    make_older(fresh)
+    before = set(tables(fresh))
+    applied = database.prepare(fresh)
+    assert applied
+    assert all(name.startswith("pubsubcache.") for name in applied)
+    made = set(tables(fresh)) - before
+    assert all(name.startswith("pubsubcache_") for name in made)
+    assert Account._meta.db_table in made
+    assert any(name.startswith(("admin.", "sessions.")) for name in database.unapplied(fresh, whole_site=True))
+    assert database.prepare(fresh) == []
+    assert len(copies(fresh)) == int(is_sqlite(fresh))
+
+
+def test_tables_of_other_apps_that_ours_depend_on_are_asked_for(fresh: str) -> None:
+    path(fresh).parent.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(MigrationsPending, match=r"auth\.0001_initial.* of other apps: run manage\.py migrate"):
+        database.prepare(fresh)
+    assert tables(fresh) == []
+
+
+def test_a_check_changes_nothing(fresh: str) -> None:
+    with pytest.raises(MigrationsPending, match=r"pubsubcache\.0001_initial.*: run manage\.py migrate\.$"):
+        database.require(fresh)
+    if is_sqlite(fresh):
+        assert not path(fresh).parent.exists()
+    make_older(fresh)
+    before = tables(fresh)
+    with pytest.raises(MigrationsPending, match=r"pubsubcache\.0001_initial"):
+        database.require(fresh)
+    assert tables(fresh) == before
+    database.prepare(fresh)
+    database.require(fresh)
+
+
+def test_a_check_refuses_a_newer_one(fresh: str) -> None:
+    database.prepare(fresh, whole_site=True)
+    MigrationRecorder(connections[fresh]).record_applied("pubsubcache", "9999_from_the_future")
+    with pytest.raises(MigrationsPending, match=r"newer.*pubsubcache\.9999_from_the_future"):
+        database.require(fresh)
 
 
 PREPARE = """
 import django
 django.setup()
 from pubsubcache import database
-print(len(database.prepare()))
+print(len(database.prepare(whole_site=True)))
 """
 
 
@@ -183,6 +229,6 @@ def test_several_that_start_at_once_do_not_collide(fresh: str, older: bool) -> N
     applied = sorted(int(printed) for printed, _ in outcomes)
     assert applied[:3] == [0, 0, 0]
     assert applied[3] > 0
-    assert database.unapplied(fresh) == []
+    assert database.unapplied(fresh, whole_site=True) == []
     if is_sqlite(fresh):
         assert len(copies(fresh)) == int(older)

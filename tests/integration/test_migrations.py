@@ -1,6 +1,8 @@
 """The schema: forwards, backwards, with data in it, and never behind the models."""
 
+import ast
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
+from pubsubcache.lookups import hotkeys
+from pubsubcache.lookups.fulltext import schema, sqlite
 from pubsubcache.models import (
     Account,
     AnalyserChoice,
@@ -26,6 +30,7 @@ from pubsubcache.models import (
 from tests.integration.databases import fresh_database
 
 APP = "pubsubcache"
+MIGRATIONS = Path(__file__).resolve().parents[2] / "pubsubcache" / "migrations"
 
 
 @pytest.fixture
@@ -164,3 +169,65 @@ def test_schema_and_data_are_apart() -> None:
         if app == APP:
             assert all(operation.reversible for operation in migration.operations), name
             assert len({isinstance(operation, RunPython) for operation in migration.operations}) == 1, name
+
+
+def modules_imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, path
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(MIGRATIONS.rglob("*.py")), ids=lambda path: path.stem)
+def test_migrations_import_no_code_that_changes(path: Path) -> None:
+    frozen = "pubsubcache.migrations._frozen"
+    for module in modules_imported(path):
+        root = module.partition(".")[0]
+        allowed = root in ("django", "django_jsonfield_backport") or root in sys.stdlib_module_names
+        assert allowed or f"{module}.".startswith(f"{frozen}."), f"{path.name} imports {module}"
+
+
+def definitions(alias: str) -> set[tuple[str, ...]]:
+    """The SQL of whatever the full text index and the tags consist of."""
+    queries = {
+        "sqlite": ["SELECT name, sql FROM sqlite_master WHERE name LIKE 'pubsubcache_words%' OR type = 'trigger'"],
+        "postgresql": [
+            "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'pubsubcache%'",
+            "SELECT indexname, indexdef FROM pg_indexes WHERE indexname = 'pubsubcache_item_search'",
+            """SELECT column_name, data_type, generation_expression FROM information_schema.columns
+            WHERE table_name = 'pubsubcache_pubsubitem' AND column_name = 'search'""",
+        ],
+    }
+    with connections[alias].cursor() as cursor:
+        found: set[tuple[str, ...]] = set()
+        for query in queries[connections[alias].vendor]:
+            cursor.execute(query)
+            found |= set(cursor.fetchall())
+    return found
+
+
+def test_the_application_makes_the_same_indexes_as_the_migrations(fresh: str) -> None:
+    """Change the copies for migrations only by adding new ones, with a migration that uses them."""
+    migrate(fresh)
+    migrated = definitions(fresh)
+    assert len(migrated) >= 5
+    schema.rebuild(fresh)
+    if connections[fresh].vendor == "sqlite":
+        with connections[fresh].cursor() as cursor:
+            for name in (*sqlite.TRIGGERS, *hotkeys.TRIGGERS_OF_SQLITE):
+                cursor.execute(f"DROP TRIGGER {name}")
+        schema.repair(fresh)
+    assert definitions(fresh) == migrated
+
+
+def test_the_application_has_the_same_generated_columns_as_the_migrations(fresh: str) -> None:
+    executor = MigrationExecutor(connections[fresh])
+    migrated = executor.loader.project_state((APP, last(executor))).apps.get_model(APP, "PubsubItem")
+    with connections[fresh].schema_editor(collect_sql=True) as editor:
+        for name in hotkeys.COLUMNS:
+            expected = editor.column_sql(migrated, migrated._meta.get_field(name))
+            assert editor.column_sql(PubsubItem, PubsubItem._meta.get_field(name)) == expected

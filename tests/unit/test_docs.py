@@ -5,6 +5,7 @@ import ast
 import inspect
 import json
 import re
+import tomllib
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -361,9 +362,19 @@ def test_every_page_can_be_found_from_the_readme() -> None:
 
 
 def test_it_is_said_why_each_dependency_is_there() -> None:
-    required = re.findall(r"^([\w-]+)(?=[\[=])", page("requirements.txt"), re.M)
+    project = tomllib.loads(page("pyproject.toml"))
+    groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    groups += project["dependency-groups"].values()
+    required = {re.split(r"[\[<>=]", line)[0] for group in groups for line in group} | {"psycopg-pool"}
     documented = [name for row in rows(section("CHANGELOG.md", "Why each dependency")) for name in tokens(row[0])]
     assert sorted(documented) == sorted(required)
+
+
+def test_the_extras_documented_are_those_there_are() -> None:
+    extras = set(tomllib.loads(page("pyproject.toml"))["project"]["optional-dependencies"])
+    assert extras == {name for row in rows(section("docs/install.md", "Install")) for name in tokens(row[0])} - {
+        "extra"
+    }
 
 
 def test_the_targets_of_make_that_are_named_exist() -> None:

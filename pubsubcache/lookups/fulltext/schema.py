@@ -1,9 +1,8 @@
-"""Full text on whichever database it is: its schema, made by a migration and again by `pubsub_reindex`."""
+"""Full text on whichever database it is: makes the index that a migration created again, for `pubsub_reindex`."""
 
 from typing import Any
 
-from django.db import connections, router, transaction
-from django.db.migrations.operations.base import Operation
+from django.db import connections, transaction
 
 from pubsubcache.conf import settings
 from pubsubcache.lookups import hotkeys
@@ -25,32 +24,6 @@ def rebuild(alias: str) -> None:
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         for sql in statements(connections[alias]):
             cursor.execute(sql)
-
-
-class CreateFullText(Operation):
-    """Makes the index in its present form: it is derived of the items, and can be made again at any time."""
-
-    reversible = True
-
-    def state_forwards(self, app_label: str, state: Any) -> None:
-        """Django's models know nothing of it."""
-
-    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Make and fill the index."""
-        if router.allow_migrate(schema_editor.connection.alias, app_label):
-            for sql in statements(schema_editor.connection):
-                schema_editor.execute(sql, params=None)
-
-    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Remove the index."""
-        vendors = {"sqlite": sqlite.DROP, "postgresql": postgresql.DROP}
-        if router.allow_migrate(schema_editor.connection.alias, app_label):
-            for sql in vendors.get(schema_editor.connection.vendor, ()):
-                schema_editor.execute(sql, params=None)
-
-    def describe(self) -> str:
-        """Say what it is."""
-        return "Create the full text index of the items"
 
 
 def repair(alias: str) -> None:

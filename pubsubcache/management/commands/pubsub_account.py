@@ -22,6 +22,10 @@ class Command(PubsubCommand):
 
     help = "Manage the XMPP accounts that the cache logs in with."
 
+    def is_read_only(self, options: dict[str, Any]) -> bool:
+        """Whether the action only looks."""
+        return options["action"] in ("list", "test")
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take an action with its own options."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -30,6 +30,10 @@ class Command(PubsubCommand):
         "its nodes are synchronised, whatever it says itself; a node's own policy wins over that."
     )
 
+    def is_read_only(self, options: dict[str, Any]) -> bool:
+        """Whether no choice is made."""
+        return not any(options[switch] for switch in SWITCHES)
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the choices, and the form of the list."""
         for switch, (_, meaning, _) in SWITCHES.items():

@@ -14,6 +14,7 @@ class Command(PubsubCommand):
     """Writes nodes from the database; nothing is asked of a service."""
 
     help = "Write nodes with their items to a file that pubsub_import takes."
+    read_only = True
     formats = FORMATS
 
     def add_arguments(self, parser: CommandParser) -> None:

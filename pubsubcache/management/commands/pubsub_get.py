@@ -22,6 +22,7 @@ class Command(PubsubCommand):
     """Reads as `pubsubcache.cache.get_items` does, and prints what it got."""
 
     help = "Print items of a node: all of them, or those asked for, oldest first."
+    read_only = True
     formats = ("table", "json", "xml")
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -18,6 +18,7 @@ class Command(PubsubCommand):
     """Lists nodes from the database; nothing is asked of a service."""
 
     help = "List the nodes of the cache with their state."
+    read_only = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters."""

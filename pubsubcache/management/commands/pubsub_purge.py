@@ -18,6 +18,10 @@ class Command(PubsubCommand):
         "pubsub_sync brings it back."
     )
 
+    def is_read_only(self, options: dict[str, Any]) -> bool:
+        """Whether items are only counted."""
+        return bool(options["dry_run"])
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the filters."""
         self.add_filters(parser, "account", "service", "node", "type", "subtype")

@@ -24,6 +24,7 @@ class Command(PubsubCommand):
     """Prints what `pubsubcache.search.search` finds; nothing is asked of a service."""
 
     help = "Find items in the cache, of all accounts unless some are named. See docs/search.md."
+    read_only = True
     formats = ("table", "json", "xml")
 
     def add_arguments(self, parser: CommandParser) -> None:

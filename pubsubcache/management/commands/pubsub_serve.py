@@ -1,27 +1,16 @@
 """`manage.py pubsub_serve`: web and worker in one process, the embedded default."""
 
 import asyncio
-import contextlib
-import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-from channels.layers import get_channel_layer
 from channels.routing import get_default_application
+from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.management.base import CommandError, CommandParser
 
 from pubsubcache.management.base import ExitCodeCommand
-from pubsubcache.worker import PubsubWorker
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the command."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Command(ExitCodeCommand):
@@ -37,12 +26,25 @@ class Command(ExitCodeCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Listen and work."""
+        serve = _server()
+        has_own = getattr(settings, "ASGI_APPLICATION", None)
+        application = get_default_application() if has_own else get_asgi_application()
         listening = _listen(options["bind"])
         host, port = listening.getsockname()[:2]
         self.stdout.write(f"Serving on http://{host}:{port}/")
         self.stdout.flush()
         with listening:
-            asyncio.run(serve(listening))
+            asyncio.run(serve(application, listening))
+
+
+def _server() -> Callable[..., Any]:
+    try:
+        from pubsubcache.management.serving import serve
+    except ModuleNotFoundError as error:
+        if error.name != "uvicorn":
+            raise
+        raise CommandError("pubsub_serve needs uvicorn: pip install 'pubsubcache[server]'.") from error
+    return serve
 
 
 def _listen(bind: str) -> socket.socket:
@@ -56,28 +58,3 @@ def _listen(bind: str) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror or error).partition(" (while")[0]
         raise CommandError(f"Cannot listen on {bind}: {reason}.") from error
-
-
-async def serve(listening: socket.socket) -> None:
-    """Serve on a listening socket, and hold the sessions, until SIGTERM or SIGINT."""
-    application = get_default_application()
-    worker = PubsubWorker(application=application, channel_layer=get_channel_layer())
-    config = uvicorn.Config(
-        application, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
-    )
-    server = _Server(config)
-
-    def stop() -> None:
-        server.should_exit = True
-        worker.stop()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    work = asyncio.create_task(worker.work())
-    web = asyncio.create_task(server.serve(sockets=[listening]))
-    try:
-        await asyncio.wait({work, web}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stop()
-        await asyncio.gather(work, web)

@@ -1,4 +1,4 @@
-"""Operations of migrations: what is for one database vendor alone, and generated columns all at once."""
+"""Operations of migrations: SQL for one database vendor, and several generated columns at once."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
