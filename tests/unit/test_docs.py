@@ -307,6 +307,8 @@ def test_what_examples_import_is_there(name: str, number: int, code: str) -> Non
     tree = compile(code, name, "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
+            if node.module == "blog":  # made in the tutorial, which a test of its own follows
+                continue
             module = __import__(node.module or "", fromlist=["_"])
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
