@@ -1,4 +1,4 @@
-"""Settings of the project, all of them changeable by environment variables (see README.md)."""
+"""Settings of the project, all of them read from environment variables (see docs/settings.md)."""
 
 from pathlib import Path
 
@@ -120,8 +120,7 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "static/"
-# The admin's own files are served straight from the packages; STATIC_ROOT is for who collects them elsewhere.
-STATIC_ROOT = env.str("STATIC_ROOT", default="") or None
+# Static files are served straight from the packages.
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_USE_MANIFEST = False
 SERVESTATIC_AUTOREFRESH = False

@@ -7,6 +7,7 @@
 - `pubsubcache.W001`: SQLite without IMMEDIATE transactions.
 - `pubsubcache.W002`: nodes refer to an analyser that no app registers (only with `--database`).
 - `pubsubcache.W003`: the full text index is of another language than the settings say (only with `--database`).
+- `pubsubcache.W004`: a site sets a PUBSUBCACHE_* setting that was removed.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from pubsubcache.analysers import registry
-from pubsubcache.conf import LEAST, PREFIX, SHORT_KEY, Defaults, is_too_short, names, settings
+from pubsubcache.conf import PREFIX, SHORT_KEY, Defaults, is_too_short, least, names, removed, settings
 from pubsubcache.lookups.fulltext import postgresql, sqlite
 from pubsubcache.models import PubsubNode
 
@@ -31,11 +32,11 @@ def check_settings(app_configs: Sequence[Any] | None, **options: Any) -> list[Ch
         default, value = getattr(Defaults, name), getattr(settings, name)
         kinds = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
-            reason = f"is to be of the type {type(default).__name__}, not {type(value).__name__}."
-        elif _is_number(value) and value < (least := LEAST.get(name, 1 if isinstance(default, int) else 0)):
-            reason = f"is to be at least {least}, not {value!r}."
+            reason = f"must be of type {type(default).__name__}, not {type(value).__name__}."
+        elif _is_number(value) and value < least(name):
+            reason = f"must be at least {least(name)}, not {value!r}."
         elif isinstance(value, list) and not all(isinstance(member, str) for member in value):
-            reason = "is to be a list of texts."
+            reason = "must be a list of strings."
         else:
             continue
         messages.append(Error(f"{PREFIX}{name} {reason}", hint=f"Its default is {default!r}.", id="pubsubcache.E001"))
@@ -48,8 +49,21 @@ def check_encryption_key(app_configs: Sequence[Any] | None, **options: Any) -> l
     key = settings.ENCRYPTION_KEY
     if not isinstance(key, str) or not is_too_short(key):
         return []
-    hint = "Then encrypt the passwords anew, as the README says under Accounts and security."
+    hint = "Then encrypt the passwords again: docs/security.md shows how."
     return [Error(SHORT_KEY, hint=hint, id="pubsubcache.E003")]
+
+
+@register("pubsubcache")
+def check_removed_settings(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
+    """Warn of settings that no longer exist."""
+    return [
+        Warning(
+            f"{PREFIX}{name} has no effect: this setting was removed.",
+            hint="Delete it from the settings and from the environment. docs/settings.md lists the settings there are.",
+            id="pubsubcache.W004",
+        )
+        for name in removed()
+    ]
 
 
 def _is_number(value: Any) -> bool:

@@ -11,9 +11,23 @@ from typing import Any
 from django.conf import settings as django_settings
 
 PREFIX = "PUBSUBCACHE_"
+#: Settings that earlier versions had, without the prefix. A system check names those that a site still sets.
+REMOVED = (
+    "EVENT_BATCH_SIZE",
+    "EVENT_QUEUE_BYTES",
+    "EVENT_QUEUE_SIZE",
+    "HEARTBEAT_INTERVAL",
+    "KEEPALIVE_INTERVAL",
+    "MAX_ITEM_DEPTH",
+    "MIGRATE_BACKUPS",
+    "POLL_INTERVAL",
+    "RECONNECT_DELAY",
+    "SYNC_CLAIM_TIMEOUT",
+    "UNAVAILABLE_ANSWERS",
+    "UNAVAILABLE_PERIOD",
+)
 YES = ("1", "true", "yes", "on", "y", "t", "ok")
 NO = ("0", "false", "no", "off", "n", "f")
-LEAST = {"MIGRATE_BACKUPS": 0}  # other whole numbers are at least 1
 MIN_KEY_LENGTH = 32  # characters of the encryption key
 SHORT_KEY = (
     f"{PREFIX}ENCRYPTION_KEY has fewer than {MIN_KEY_LENGTH} characters. Move it to "
@@ -26,7 +40,6 @@ class Defaults:
 
     # Start
     AUTO_MIGRATE: bool = False  # commands that write migrate pubsubcache's tables; False: they refuse to start
-    MIGRATE_BACKUPS: int = 3  # copies of a SQLite database kept from before a migration
     # Reading
     MAX_AGE: float = 300.0  # how long a node that nobody follows is trusted after it was checked
     READ_TIMEOUT: float = 60.0  # how long a read of the service may take, whatever the number of requests
@@ -35,36 +48,24 @@ class Defaults:
     MAX_NODE_ITEMS: int = 100_000  # of a larger node only the newest are kept
     SYNC_CONCURRENCY: int = 4  # nodes synchronised at once by one worker
     SYNC_TIMEOUT: float = 3600.0  # how long one synchronisation may take, whatever progress it makes
-    SYNC_CLAIM_TIMEOUT: float = 60.0  # a synchronisation not heard of for so long is taken over
     RETRY_DELAY: float = 30.0  # before a failed synchronisation is tried again; doubles each time
     RETRY_MAX_DELAY: float = 3600.0
-    UNAVAILABLE_ANSWERS: int = 5  # of service-unavailable in a row before an account's (PEP) node is hidden
-    UNAVAILABLE_PERIOD: float = 3600.0  # and the time that they must span
     RECONCILE_INTERVAL: float = 3600.0  # the ids of a followed node are compared with the service's so often
     COMPARE_INTERVAL: float = 86_400.0  # and its contents so often
     # Keeping
     UNREAD_NODE_AGE: float = 30 * 86_400.0  # an unpinned node that nobody read for so long is forgotten
     MAX_UNPINNED_NODES: int = 10_000  # of one account; past it the least recently read are forgotten
-    # Notifications
-    EVENT_BATCH_SIZE: int = 200  # notifications written in one transaction, at most
-    EVENT_QUEUE_SIZE: int = 20_000  # notifications waiting for one account; past it, the busiest node loses its own
-    EVENT_QUEUE_BYTES: int = 64 * 1024 * 1024  # memory that they may take
     # XMPP
     CONNECT_TIMEOUT: float = 20.0
     IQ_TIMEOUT: float = 30.0  # how long a service may take to answer one request
-    RECONNECT_DELAY: float = 1.0  # after a lost session; doubles each time
-    RECONNECT_MAX_DELAY: float = 60.0
-    KEEPALIVE_INTERVAL: float = 30.0
+    RECONNECT_MAX_DELAY: float = 60.0  # longest wait before a lost session is opened again
     ALLOW_PLAINTEXT_AUTH: bool = False  # SASL PLAIN, inside TLS only
     MAX_STANZA_SIZE: int = 64 * 1024 * 1024
     MAX_ITEM_SIZE: int = 4 * 1024 * 1024
-    MAX_ITEM_DEPTH: int = 5_000
     # Search
     SEARCH_LANGUAGE: str = "simple"  # PostgreSQL's text search configuration; `pubsub_reindex` applies it
     # Workers
     CHANNEL: str = "pubsubcache"  # channel on which workers listen for requests
-    POLL_INTERVAL: float = 1.0  # how often a worker looks at what is due without being called
-    HEARTBEAT_INTERVAL: float = 3.0
     LEASE_TIMEOUT: float = 12.0  # an account whose worker was silent for so long is taken by another
     RPC_TIMEOUT: float = 60.0  # how long a web process waits for a worker's answer
     # Safety
@@ -91,15 +92,34 @@ def names() -> list[str]:
     return [name for name in vars(Defaults) if name.isupper()]
 
 
-def from_environment(env: Any) -> dict[str, Any]:
-    """Return the settings that the environment gives, prefixed, each in the type of its default.
+def removed() -> list[str]:
+    """Return the removed settings that the site still sets, without the prefix."""
+    return [name for name in REMOVED if hasattr(django_settings, PREFIX + name)]
 
-    `env` is an `environ.Env`; raises `django.core.exceptions.ImproperlyConfigured` on a value that is
-    not of the type.
+
+def least(name: str) -> int:
+    """Return the smallest value of a setting that is a number: whole numbers are counts of at least 1."""
+    return 1 if isinstance(getattr(Defaults, name), int) else 0
+
+
+def from_environment(env: Any) -> dict[str, Any]:
+    """Read the settings from environment variables of the same names.
+
+    Args:
+        env: An `environ.Env`.
+
+    Returns:
+        The settings that the environment sets, with the prefix, each in the type of its default. Removed settings are
+        among them as text, for the system check that warns of them.
+
+    Raises:
+        ImproperlyConfigured: A value has the wrong type.
     """
     from django.core.exceptions import ImproperlyConfigured
 
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {
+        PREFIX + name: env.get_value(PREFIX + name, cast=str) for name in REMOVED if PREFIX + name in env.ENVIRON
+    }
     for name in names():
         if (variable := PREFIX + name) not in env.ENVIRON:
             continue
@@ -107,10 +127,10 @@ def from_environment(env: Any) -> dict[str, Any]:
         text = env.get_value(variable, cast=str)
         try:
             found[variable] = _CASTS[kind](text)
-            if kind in (int, float) and not LEAST.get(name, 1 if kind is int else 0) <= found[variable] < float("inf"):
+            if kind in (int, float) and not least(name) <= found[variable] < float("inf"):
                 raise ValueError
         except ValueError:
-            raise ImproperlyConfigured(f"{variable} is to be {_KINDS[kind]}, not {text!r:.50}.") from None
+            raise ImproperlyConfigured(f"{variable} must be {_KINDS[kind]}, not {text!r:.50}.") from None
     return found
 
 
@@ -132,4 +152,4 @@ def is_too_short(key: str) -> bool:
 
 # environ's own casts take any word for False, and find a number in any text.
 _CASTS: dict[type, Callable[[str], Any]] = {bool: _bool, int: int, float: float, str: str, list: _list}
-_KINDS = {bool: "true or false", int: "a whole number, large enough", float: "a number of at least 0", str: "a text"}
+_KINDS = {bool: "true or false", int: "an integer >= 1", float: "a number >= 0", str: "a string"}

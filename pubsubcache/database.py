@@ -24,6 +24,7 @@ from pubsubcache.utils.cleaning import get_logger
 logger = get_logger(__name__)
 
 APP = "pubsubcache"
+BACKUPS = 3  # copies of a SQLite database, made before migrations, that are kept
 LOCK_NUMBER = 0x70756273  # of the advisory lock, known to nothing else
 
 
@@ -151,7 +152,7 @@ def _lock(alias: str) -> Iterator[None]:
 
 
 def _copy_aside(alias: str) -> None:
-    """Copy a SQLite database that holds anything, and keep the newest `MIGRATE_BACKUPS` copies."""
+    """Copy a SQLite database that holds anything, and keep the newest `BACKUPS` copies."""
     path = _sqlite_path(alias)
     if path is None or not path.exists() or not connections[alias].introspection.table_names():
         return
@@ -161,5 +162,5 @@ def _copy_aside(alias: str) -> None:
         source.backup(target)
     logger.info("The database was copied to %s.", copy)
     old = sorted(path.parent.glob(f"{path.name}.before-*"))
-    for surplus in old[: -settings.MIGRATE_BACKUPS or None]:
+    for surplus in old[:-BACKUPS]:
         surplus.unlink()

@@ -230,8 +230,8 @@ class _Reader:
             raise ValueError("there is an element within JSON.")
 
     def _limit(self, depth: int) -> None:
-        if depth > settings.MAX_ITEM_DEPTH:
-            raise ValueError(f"this is nested deeper than {settings.MAX_ITEM_DEPTH} elements.")
+        if depth > xmlform.MAX_DEPTH:
+            raise ValueError(f"this is nested deeper than {xmlform.MAX_DEPTH} elements.")
         if self._parser.CurrentByteIndex - self._began > LARGEST_LINE * settings.MAX_ITEM_SIZE:
             raise ValueError(f"this is longer than {LARGEST_LINE * settings.MAX_ITEM_SIZE} bytes.")
 

@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass
 
 from pubsubcache import store
-from pubsubcache.conf import settings
 from pubsubcache.exceptions import NoLongerKept, PubsubCacheError, SyncInProgress
 from pubsubcache.management.output import Report
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models.node import claim_timeout
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.syncing.full_sync import SyncResult, sync_node
@@ -70,7 +70,7 @@ async def _sync(service: PubsubService, pk: int, report: Report) -> SyncResult:
 async def _other_ended(pk: int, report: Report) -> None:
     """Return when nobody alive synchronises a node any more; `report` tells how far it is."""
     while (node := await in_thread(nodes.load_node)(pk)) is not None and node.sync_owner:
-        if not clock.is_recent(node.sync_heartbeat, await in_thread(clock.now)(), settings.SYNC_CLAIM_TIMEOUT):
+        if not clock.is_recent(node.sync_heartbeat, await in_thread(clock.now)(), claim_timeout()):
             return
         report(node.sync_done, node.sync_total)
         await asyncio.sleep(POLL_INTERVAL)

@@ -16,6 +16,13 @@ from pubsubcache.models.timed import TimedQuerySet, silent
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils import clock
 
+CLAIM_LEASES = 5  # a claim outlives this many leases: a large page takes long to fetch and to store
+
+
+def claim_timeout() -> float:
+    """Return how many seconds after its last heartbeat another process may take over a synchronisation."""
+    return float(CLAIM_LEASES * settings.LEASE_TIMEOUT)
+
 
 class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
     """Nodes."""
@@ -41,7 +48,7 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
 
     def unclaimed(self, now: datetime | None = None) -> Self:
         """Nodes that nobody who is alive synchronises."""
-        return self.filter(models.Q(sync_owner="") | silent("sync_heartbeat", settings.SYNC_CLAIM_TIMEOUT, now))
+        return self.filter(models.Q(sync_owner="") | silent("sync_heartbeat", claim_timeout(), now))
 
     def invalidate(self) -> int:
         """Stop vouching for the nodes; those that are just being synchronised are to be once more."""

@@ -9,7 +9,6 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from pubsubcache.analysers import Analysis, registry
-from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
 from pubsubcache.store.choices import locked_choice
@@ -23,6 +22,9 @@ from pubsubcache.utils.cleaning import one_line
 
 # Service and name stand in one unique index, and PostgreSQL's index rows end at 2704 bytes.
 MAX_ADDRESS_BYTES = 2500
+# A PEP node is hidden after so many answers service-unavailable in a row, over at least so many seconds.
+UNAVAILABLE_ANSWERS = 5
+UNAVAILABLE_PERIOD = 3600.0
 SyncState = PubsubNode.SyncState
 Policy = PubsubNode.Policy
 
@@ -311,7 +313,7 @@ def is_unavailable(node: PubsubNode, condition: str) -> bool:
         node.unavailable_since = now
     node.unavailable_count = min(node.unavailable_count + 1, MAX_NUMBER)
     lasted = (now - node.unavailable_since).total_seconds()
-    return node.unavailable_count >= settings.UNAVAILABLE_ANSWERS and lasted >= settings.UNAVAILABLE_PERIOD
+    return node.unavailable_count >= UNAVAILABLE_ANSWERS and lasted >= UNAVAILABLE_PERIOD
 
 
 @fenced

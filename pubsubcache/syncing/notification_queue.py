@@ -19,6 +19,8 @@ from pubsubcache.types import NodeAddress, Publish, PubsubEvent
 #: What lost notifications: a node, all nodes of a service, or all nodes.
 Scope = NodeAddress | str | None
 
+MAX_EVENTS = 20_000  # of one account
+MAX_BYTES = 64 * 1024 * 1024
 BLAME = 64  # a service that takes less than this part of a full queue is not the one that fills it
 MAX_INVALIDATIONS = 256  # scopes to invalidate; with more, all nodes are
 TURN_BYTES = 4 * 1024 * 1024  # of notifications applied in one turn, unless a single one is larger

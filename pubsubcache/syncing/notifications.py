@@ -13,7 +13,6 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
-from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, LeaseLost, PubsubCacheError, ServiceUnreachable
 from pubsubcache.models import PubsubNode
 from pubsubcache.services.protocol import PubsubService
@@ -22,7 +21,7 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
-from pubsubcache.syncing.notification_queue import Batch, EventQueue, Place, Scope
+from pubsubcache.syncing.notification_queue import MAX_BYTES, MAX_EVENTS, Batch, EventQueue, Place, Scope
 from pubsubcache.syncing.payloads import Fetcher
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract, is_short
@@ -31,6 +30,7 @@ from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
+BATCH_SIZE = 200  # notifications written in one transaction, at most
 ATTEMPTS = 5  # to write notifications that the database refuses while it answers otherwise
 GRACE = 0.25  # seconds that a node stays vouched for while a service is asked for what a notification left out
 DELAY, MAX_DELAY = 0.1, 5.0  # seconds between attempts to write, doubled each time
@@ -90,7 +90,7 @@ class EventApplier:
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._queue = EventQueue(max_events=settings.EVENT_QUEUE_SIZE, max_bytes=settings.EVENT_QUEUE_BYTES)
+        self._queue = EventQueue(max_events=MAX_EVENTS, max_bytes=MAX_BYTES)
         self._fetcher = Fetcher(self.service)
         self._fetches: set[asyncio.Task[None]] = set()
         self._may_ask = True
@@ -110,7 +110,7 @@ class EventApplier:
         if event.kind == "lost":
             self._queue.invalidate(address.service)
             return
-        for part in _parts(event, settings.EVENT_BATCH_SIZE):
+        for part in _parts(event, BATCH_SIZE):
             if dropped := self._queue.put(address, part):
                 self.dropped["overflow"] += dropped
 
@@ -200,7 +200,7 @@ class EventApplier:
                 await self._is_open.wait()
                 if (invalidation := self._queue.next_invalidation()) is not None:
                     await self._invalidate(*invalidation)
-                elif (batch := self._queue.take(settings.EVENT_BATCH_SIZE)) is not None:
+                elif (batch := self._queue.take(BATCH_SIZE)) is not None:
                     await self._turn(batch)
 
     async def _invalidate(self, scope: Scope, version: int) -> None:

@@ -3,7 +3,7 @@
 Servers and parsers differ in prefixes, quoting and attribute order, and an item that came in a
 notification stands in another namespace than the same item fetched. Here equal content gives equal
 text: default namespaces, attributes sorted, `pubsub` as the namespace of the item. Nothing here
-recurses, so that depth is bounded by `MAX_ITEM_DEPTH` and not by Python's stack.
+recurses, so that depth is bounded by `MAX_DEPTH` and not by Python's stack.
 """
 
 import re
@@ -20,6 +20,7 @@ from pubsubcache.utils.xmlparse import Refused, XmlError, parse
 PUBSUB = "http://jabber.org/protocol/pubsub"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 XHTML = "http://www.w3.org/1999/xhtml"
+MAX_DEPTH = 5_000  # elements of an item within each other
 MAX_WORD = 500  # characters of ASCII
 # Characters of a name with its namespace, which counts for each element and attribute in it.
 MAX_TAG = 2000
@@ -101,13 +102,13 @@ def _events(root: Element) -> Iterator[tuple[str, Element]]:
 def to_text(root: Element) -> str:
     """Return the normal form of `root` as text.
 
-    Raises `TooLarge` when it is nested deeper than `MAX_ITEM_DEPTH`, longer than `MAX_ITEM_SIZE`, or has a name longer
+    Raises `TooLarge` when it is nested deeper than `MAX_DEPTH`, longer than `MAX_ITEM_SIZE`, or has a name longer
     than `MAX_TAG`.
     """
     out: list[str] = []
     namespaces = [""]
     size = 0
-    max_depth, max_size = settings.MAX_ITEM_DEPTH, settings.MAX_ITEM_SIZE
+    max_size = settings.MAX_ITEM_SIZE
     for kind, element in _events(root):
         _check_name(element.tag)
         namespace, name = split_tag(element.tag)
@@ -119,8 +120,8 @@ def to_text(root: Element) -> str:
             end = ">" if text or len(element) else "/>"
             piece = f"<{name}{declaration}{_attributes(element)}{end}{text}"
             namespaces.append(namespace)
-            if len(namespaces) - 1 > max_depth:
-                raise TooLarge(f"The item is nested deeper than {max_depth} elements.")
+            if len(namespaces) - 1 > MAX_DEPTH:
+                raise TooLarge(f"The item is nested deeper than {MAX_DEPTH} elements.")
         else:
             namespaces.pop()
             piece = f"</{name}>" if element.text or len(element) else ""

@@ -26,6 +26,7 @@ from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
 logger = get_logger(__name__)
 
+POLL_INTERVAL = 1.0  # seconds between looks at what is due, without being woken
 DRAIN_TIMEOUT = 5.0
 QUIET = 0.1  # seconds without news of a node before its ids are compared
 CHECK_PATIENCE = 60.0  # seconds that the comparison of a node's ids may wait for a slot
@@ -199,7 +200,7 @@ class Keeper:
         now = time.monotonic()
         # What is ready and was not started waits for a slot: whoever gives one back calls.
         soonest = min((due for due in self._id_checks.values() if due > now), default=math.inf) - now
-        return float(min(settings.POLL_INTERVAL, max(soonest, 0.01)))
+        return float(min(POLL_INTERVAL, max(soonest, 0.01)))
 
     async def _attend(self) -> None:
         await self._ageing.attend()

@@ -28,6 +28,7 @@ from pubsubcache.worker.keeper import Keeper
 
 logger = get_logger(__name__)
 
+HEARTBEATS = 4  # in the time of a lease, so that a late one loses nothing
 GROUP_RENEWAL = 3600.0
 STOP_TIMEOUT = 15.0
 RELEASE_TIMEOUT = 5.0
@@ -153,7 +154,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
                 logger.warning("The leases could not be renewed: %s", error)
             else:
                 self._renewed = time.monotonic()
-            await asyncio.sleep(settings.HEARTBEAT_INTERVAL)
+            await asyncio.sleep(settings.LEASE_TIMEOUT / HEARTBEATS)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -168,7 +169,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
                 self._renewed = time.monotonic()
                 await self._hold(held)
             with suppress(TimeoutError):
-                async with asyncio.timeout(settings.HEARTBEAT_INTERVAL):
+                async with asyncio.timeout(settings.LEASE_TIMEOUT / HEARTBEATS):
                     await self._due.wait()
                     await asyncio.sleep(0.05)  # several calls at once count as one
 

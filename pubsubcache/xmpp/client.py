@@ -35,6 +35,7 @@ logger = get_logger(__name__)
 
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
+KEEPALIVE_INTERVAL = 30.0  # seconds without a sign of the server before it is pinged
 DIRECT_TLS_PORTS = (5223, 443)
 MIN_SCRAM_ITERATIONS = 4096  # RFC 7677, section 4
 MAX_SCRAM_ITERATIONS = 1_000_000  # slixmpp's own loop takes 2 seconds for so many
@@ -255,8 +256,8 @@ class Client(GuardedStream):
         """Ping the server when nothing came for a while, and cut the connection when nothing comes then either."""
         while self.online:
             silence = self.loop.time() - self.received_at
-            if silence < settings.KEEPALIVE_INTERVAL:
-                await asyncio.sleep(settings.KEEPALIVE_INTERVAL - silence)
+            if silence < KEEPALIVE_INTERVAL:
+                await asyncio.sleep(KEEPALIVE_INTERVAL - silence)
                 continue
             asked_at = self.loop.time()
             await self.requests.ping(self.default_domain)

@@ -32,6 +32,7 @@ logger = get_logger(__name__)
 
 State = Literal["offline", "connecting", "online", "auth_failed", "error"]
 STOP_TIMEOUT = 5.0
+RECONNECT_DELAY = 1.0  # seconds before a lost session is opened again; doubles each time
 LOG_LEVELS = {"connecting": logging.DEBUG, "auth_failed": logging.WARNING, "error": logging.WARNING}
 # Notifications are headlines, which go to every resource whose priority is not negative (RFC 6121, 8.5.2.1.1);
 # any higher one would draw chats away from the account's other clients.
@@ -142,7 +143,8 @@ class Session:
     # Keeping open
 
     async def _keep_open(self) -> None:
-        delay = settings.RECONNECT_DELAY
+        first_delay = min(RECONNECT_DELAY, settings.RECONNECT_MAX_DELAY)
+        delay = first_delay
         try:
             while True:
                 began = asyncio.get_running_loop().time()
@@ -159,7 +161,7 @@ class Session:
                 except ServiceUnreachable as error:
                     # Only a session that lasted earns a quick return: one that ends at once would be a storm.
                     if asyncio.get_running_loop().time() - began > settings.RECONNECT_MAX_DELAY:
-                        delay = settings.RECONNECT_DELAY
+                        delay = first_delay
                     self._report("offline", str(error))
                 except Exception:
                     logger.exception("The session of %s met an error of ours.", self.login.jid)

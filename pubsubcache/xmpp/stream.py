@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 from slixmpp import ClientXMPP
 
 from pubsubcache.conf import settings
+from pubsubcache.utils import xmlform
 from pubsubcache.utils.cleaning import get_logger, one_line
 from pubsubcache.utils.xmlform import XML, split_tag
 from pubsubcache.utils.xmlparse import Event, Refused, StanzaParser, XmlError
@@ -34,7 +35,7 @@ class GuardedStream(ClientXMPP):
     def init_parser(self) -> None:
         """Begin a new XML document, as after TLS and after authentication."""
         # An item that is cut at this depth is still deeper than items may be, and so refused by itself.
-        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, settings.MAX_ITEM_DEPTH + WRAPPING)
+        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, xmlform.MAX_DEPTH + WRAPPING)
         self._prolog: bytes | None = b""
 
     def data_received(self, data: bytes | str) -> None:

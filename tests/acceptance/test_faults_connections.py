@@ -13,7 +13,6 @@ from tests.oracle.proxy import Proxy
 def quick(settings: Any) -> None:
     settings.PUBSUBCACHE_PAGE_SIZE = 20
     settings.PUBSUBCACHE_RETRY_DELAY = 0.2
-    settings.PUBSUBCACHE_RECONNECT_DELAY = 0.1
     settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.5
 
 

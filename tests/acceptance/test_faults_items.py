@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, SubElement, fromstring
 import pytest
 
 from pubsubcache.exceptions import ServiceError
+from pubsubcache.syncing import notifications
 from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.worker.keeper import Keeper
 from tests.acceptance.site import Site, entry, make_node, publish_many
@@ -129,10 +130,10 @@ async def test_a_burst_of_ten_thousand_notifications(ejabberd: Ejabberd, live_da
 
 @pytest.mark.parametrize("size", [1, 50])
 async def test_a_queue_that_overflows_has_the_nodes_compared(
-    xmpp_server, live_database: None, client, settings, size: int
+    xmpp_server, live_database: None, client, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    settings.PUBSUBCACHE_EVENT_QUEUE_SIZE = size
-    settings.PUBSUBCACHE_EVENT_BATCH_SIZE = 2
+    monkeypatch.setattr(notifications, "MAX_EVENTS", size)
+    monkeypatch.setattr(notifications, "BATCH_SIZE", 2)
     site = Site(xmpp_server)
     await site.add_account()
     async with site.working():

@@ -15,9 +15,7 @@ from tests.servers.manage import ManagedProcess
 
 ENV = {
     "PUBSUBCACHE_PAGE_SIZE": "10",
-    "PUBSUBCACHE_HEARTBEAT_INTERVAL": "0.3",
     "PUBSUBCACHE_LEASE_TIMEOUT": "2",
-    "PUBSUBCACHE_SYNC_CLAIM_TIMEOUT": "3",
     "PUBSUBCACHE_RETRY_DELAY": "0.2",
 }
 ITEMS = 3000

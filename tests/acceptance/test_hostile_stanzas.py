@@ -45,7 +45,6 @@ def storable(server: XmppServer) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def impatient(settings: Any) -> None:
-    settings.PUBSUBCACHE_RECONNECT_DELAY = 0.05
     settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.2
 
 

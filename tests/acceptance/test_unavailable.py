@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 
 from pubsubcache.exceptions import ItemNotFound, PubsubCacheError
+from pubsubcache.store import nodes
 from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, entry, new_name
 from tests.servers.ejabberd import Ejabberd
@@ -33,12 +34,12 @@ def blocking(action: str, jid: str) -> Element:
 
 
 @pytest.fixture
-def quick(settings: Any) -> None:
+def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare nodes and try again without waiting long."""
     settings.PUBSUBCACHE_RECONCILE_INTERVAL = 1.0
     settings.PUBSUBCACHE_RETRY_DELAY = 0.2
     settings.PUBSUBCACHE_RETRY_MAX_DELAY = 1.0
-    settings.PUBSUBCACHE_UNAVAILABLE_PERIOD = 1.0
+    monkeypatch.setattr(nodes, "UNAVAILABLE_PERIOD", 1.0)
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ async def test_a_signal_ends_a_worker_in_order(site: Site, start_manage) -> None
 
 
 async def test_another_worker_takes_over_and_never_shares(site: Site, start_manage) -> None:
-    env = {"PUBSUBCACHE_HEARTBEAT_INTERVAL": "0.3", "PUBSUBCACHE_LEASE_TIMEOUT": "2"}
+    env = {"PUBSUBCACHE_LEASE_TIMEOUT": "2"}
     with override_settings(PUBSUBCACHE_LEASE_TIMEOUT=2):
         first = await in_thread(start_manage)("pubsub_worker", env=env, ready=lambda: True)
         await site.until(site.is_online)

@@ -15,6 +15,7 @@ import pytest
 
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, TooLarge, UntrustedServer
 from pubsubcache.types import ItemsRequest, NodeAddress, Publish, PubsubEvent
+from pubsubcache.xmpp import client
 from pubsubcache.xmpp.session import Login, Session, SessionStatus, open_session
 from tests.servers.xmpp import XmppServer
 
@@ -115,7 +116,6 @@ async def watched(login: Login) -> AsyncIterator[Watched]:
 
 @pytest.fixture(autouse=True)
 def impatient(settings: Any) -> None:
-    settings.PUBSUBCACHE_RECONNECT_DELAY = 0.05
     settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.2
 
 
@@ -296,8 +296,11 @@ async def test_a_service_that_does_not_answer_is_unreachable(
         assert await session.get_features(xmpp_server.pubsub)
 
 
-async def test_a_silent_connection_is_noticed(xmpp_server: XmppServer, proxy: Proxy, settings: Any) -> None:
-    settings.PUBSUBCACHE_KEEPALIVE_INTERVAL = settings.PUBSUBCACHE_IQ_TIMEOUT = 0.3
+async def test_a_silent_connection_is_noticed(
+    xmpp_server: XmppServer, proxy: Proxy, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PUBSUBCACHE_IQ_TIMEOUT = 0.3
+    monkeypatch.setattr(client, "KEEPALIVE_INTERVAL", 0.3)
     async with watched(xmpp_server.login("alice", port=proxy.port)) as run:
         await run.until_online(1)
         proxy.flowing.clear()

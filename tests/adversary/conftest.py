@@ -1,6 +1,6 @@
 """The attackers, and what they attack."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pubsubcache.store import in_thread
 from tests.acceptance.conftest import site
 from tests.acceptance.site import Site
 from tests.adversary.component import HostileService
-from tests.adversary.process import QUICK, resume
+from tests.adversary.process import QUICK, QUICK_CONSTANTS, resume
 from tests.adversary.stranger import Stranger, open_stranger
 from tests.servers.manage import ManagedProcess
 from tests.servers.xmpp import XmppServer
@@ -24,10 +24,12 @@ StartWorker = Callable[..., Awaitable[ManagedProcess]]
 
 
 @pytest.fixture(autouse=True)
-def quick(settings: Any) -> None:
+def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the test's process see time as the workers that `workers` starts do."""
     for name, value in QUICK.items():
         setattr(settings, name, float(value))
+    for name, number in QUICK_CONSTANTS.items():
+        monkeypatch.setattr(name, number)
 
 
 @pytest.fixture
@@ -69,10 +71,16 @@ async def worker(live_database: None, on_redis: dict[str, str], tmp_path: Path) 
     """
     started: list[ManagedProcess] = []
 
-    async def start(site: Site | None = None, log_file: Path | None = None, **environment: str) -> ManagedProcess:
+    async def start(
+        site: Site | None = None,
+        log_file: Path | None = None,
+        constants: Mapping[str, float] | None = None,
+        **environment: str,
+    ) -> ManagedProcess:
         env = {**QUICK, **on_redis, **environment}
         folder = tmp_path / f"worker-{len(started)}"
-        process = ManagedProcess(folder, "pubsub_worker", env=env, ready=lambda: True)
+        patched = {**QUICK_CONSTANTS, **(constants or {})}
+        process = ManagedProcess(folder, "pubsub_worker", env=env, ready=lambda: True, constants=patched)
         process.log_file = log_file or process.log_file
         started.append(process)
         await in_thread(process.start)()

@@ -12,14 +12,11 @@ from project.sample.process import PrivateServer
 
 #: Short times, so that a lease expires and is taken over within a test.
 QUICK = {
-    "PUBSUBCACHE_HEARTBEAT_INTERVAL": "0.3",
     "PUBSUBCACHE_LEASE_TIMEOUT": "2",
-    "PUBSUBCACHE_SYNC_CLAIM_TIMEOUT": "4",
-    "PUBSUBCACHE_POLL_INTERVAL": "0.3",
     "PUBSUBCACHE_RETRY_DELAY": "0.2",
-    "PUBSUBCACHE_RECONNECT_DELAY": "0.1",
     "PUBSUBCACHE_RECONNECT_MAX_DELAY": "0.5",
 }
+QUICK_CONSTANTS = {"pubsubcache.worker.keeper.POLL_INTERVAL": 0.3, "pubsubcache.models.node.CLAIM_LEASES": 2}
 
 
 def pause(process: PrivateServer) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pubsubcache.utils import xmlform
 from tests.acceptance.site import Site
 from tests.adversary.component import deep, entry
 from tests.adversary.conftest import MakeHostile
@@ -17,8 +18,8 @@ ODD_ITEMS = {
 
 
 @pytest.fixture(autouse=True)
-def narrow(settings: Any) -> None:
-    settings.PUBSUBCACHE_MAX_ITEM_DEPTH = 50
+def narrow(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xmlform, "MAX_DEPTH", 50)
     settings.PUBSUBCACHE_MAX_ITEM_SIZE = 40_000
 
 

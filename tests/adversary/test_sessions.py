@@ -27,7 +27,7 @@ async def test_queue_of_a_lost_session_does_not_overwrite_a_later_listing(
         site = Site(server_without_resumption)
         await site.add_account(port=proxy.port)
         # One at a time, so that they take long to apply.
-        await worker(site, PUBSUBCACHE_EVENT_BATCH_SIZE="1")
+        await worker(site, constants={"pubsubcache.syncing.notifications.BATCH_SIZE": 1})
         await worker()
         await site.cached(address)
         await site.cached(other)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.db import OperationalError
@@ -173,7 +174,7 @@ async def test_notifications_of_a_node_stay_in_order_across_a_fetch() -> None:
     here.service.publish("edited", "fetched", SILENT)
     here.service.publish("retracted", "fetched", SILENT)
     async with here.running():
-        with override_settings(PUBSUBCACHE_EVENT_BATCH_SIZE=3):
+        with patch.object(notifications, "BATCH_SIZE", 3):
             here.feed(bare(SILENT, "bare", "edited", "retracted"))
             await here.asked.wait()
             here.feed(
@@ -283,7 +284,7 @@ async def test_finish_gives_up_fetches_and_applies_the_rest() -> None:
 
 @in_loop
 async def test_flood_costs_other_nodes_nothing() -> None:
-    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=50, PUBSUBCACHE_EVENT_BATCH_SIZE=10):
+    with patch.multiple(notifications, MAX_EVENTS=50, BATCH_SIZE=10):
         here = await world()
         here.feed(here.publish(GOOD, "new"), here.publish(SECOND, "new"))
         here.feed(*(publish_event(make_item(f"flood-{number}"), address=SILENT) for number in range(100)))
@@ -299,7 +300,7 @@ async def test_flood_costs_other_nodes_nothing() -> None:
 
 @in_loop
 async def test_flood_of_strange_nodes_invalidates_only_nodes_of_its_service() -> None:
-    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=50):
+    with patch.object(notifications, "MAX_EVENTS", 50):
         here = await world()
         here.feed(here.publish(GOOD, "new"))
         for number in range(60):
@@ -313,7 +314,7 @@ async def test_flood_of_strange_nodes_invalidates_only_nodes_of_its_service() ->
 
 @in_loop
 async def test_all_nodes_are_invalidated_when_no_service_is_to_blame() -> None:
-    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=200):
+    with patch.object(notifications, "MAX_EVENTS", 200):
         here = await world()
         for number in range(201):
             here.feed(publish_event(make_item("x"), address=NodeAddress(f"{number}.example.com", NODE)))
@@ -328,7 +329,7 @@ async def test_all_nodes_are_invalidated_when_no_service_is_to_blame() -> None:
 async def test_notification_of_many_items_takes_several_turns_in_order() -> None:
     here = await world()
     items = [make_item(f"new-{number:02}") for number in range(25)]
-    with override_settings(PUBSUBCACHE_EVENT_BATCH_SIZE=10):
+    with patch.object(notifications, "BATCH_SIZE", 10):
         here.feed(publish_event(*items, address=GOOD))
         async with here.running():
             await here.applier.join()

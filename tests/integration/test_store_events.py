@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.db import OperationalError, connection
@@ -18,6 +19,7 @@ from pubsubcache.exceptions import ServiceUnreachable
 from pubsubcache.models import Account, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.signals import items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import evict, in_thread, nodes
+from pubsubcache.syncing import notifications
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.notifications import EventApplier
 from pubsubcache.syncing.revalidation import check_ids
@@ -170,7 +172,7 @@ async def test_news_edits_and_retractions() -> None:
 async def test_a_batch_leaves_what_its_last_change_says() -> None:
     for size in (1, 200):
         await in_thread(lambda: Account.objects.all().delete())()
-        with override_settings(PUBSUBCACHE_EVENT_BATCH_SIZE=size):
+        with patch.object(notifications, "BATCH_SIZE", size):
             here = await site(3)
             pks = {name: row["id"] for name, row in (await here.rows()).items()}
             service = here.service
@@ -572,7 +574,7 @@ async def test_an_item_purged_from_the_cache_comes_back_when_it_is_edited() -> N
 
 @in_loop
 async def test_node_that_fills_the_queue_loses_its_notifications_and_is_invalidated() -> None:
-    with override_settings(PUBSUBCACHE_EVENT_QUEUE_SIZE=3):
+    with patch.object(notifications, "MAX_EVENTS", 3):
         here = await site(0)
         await here.apply(*(publish_event(here.service.publish(f"n{number}")) for number in range(5)))
     assert here.doubted == [here.pk]

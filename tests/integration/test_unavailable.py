@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from django.test import override_settings
 from django.utils import timezone
 
 from pubsubcache.analysers import registry
@@ -13,7 +13,7 @@ from pubsubcache.cache import get_items
 from pubsubcache.exceptions import PubsubCacheError, ServiceError, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.services.sessions import sessions
-from pubsubcache.store import in_thread, scheduling
+from pubsubcache.store import in_thread, nodes, scheduling
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
 from tests.fakes import FakeService, in_loop, note_analyser
@@ -31,7 +31,7 @@ def _site() -> Iterator[None]:
     Account.objects.create(jid=ALICE)
     with (
         registry.temporarily(note_analyser(), replace=True),
-        override_settings(PUBSUBCACHE_UNAVAILABLE_ANSWERS=3, PUBSUBCACHE_UNAVAILABLE_PERIOD=600.0),
+        patch.multiple(nodes, UNAVAILABLE_ANSWERS=3, UNAVAILABLE_PERIOD=600.0),
     ):
         yield
 

@@ -15,7 +15,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from pubsubcache.analysers import Analyser, registry
+from pubsubcache.models import node
 from pubsubcache.parsers import ParseContext
+from pubsubcache.syncing import notifications
+from pubsubcache.worker import keeper
 from tests.oracle.steps import Step, final_forms, histories
 from tests.oracle.world import LEASE, open_world
 from tests.servers.xmpp import XmppServer
@@ -29,18 +32,16 @@ SHRINK = (Phase.shrink,) if os.environ.get("ORACLE_SHRINK") else ()
 
 
 @pytest.fixture
-def lively(settings: Any) -> Iterator[None]:
+def lively(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Small pages and short waits, so that little data and little time have all that large ones have."""
     settings.PUBSUBCACHE_PAGE_SIZE = 3
-    settings.PUBSUBCACHE_EVENT_BATCH_SIZE = 5
     settings.PUBSUBCACHE_RETRY_DELAY = 0.2
-    settings.PUBSUBCACHE_RECONNECT_DELAY = 0.1
     settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.5
-    settings.PUBSUBCACHE_POLL_INTERVAL = 0.2
-    settings.PUBSUBCACHE_HEARTBEAT_INTERVAL = 0.3
-    settings.PUBSUBCACHE_SYNC_CLAIM_TIMEOUT = 5.0
     settings.PUBSUBCACHE_LEASE_TIMEOUT = LEASE
     settings.PUBSUBCACHE_MAX_NODE_ITEMS = 300
+    monkeypatch.setattr(notifications, "BATCH_SIZE", 5)
+    monkeypatch.setattr(keeper, "POLL_INTERVAL", 0.2)
+    monkeypatch.setattr(node, "CLAIM_LEASES", 2)
     with registry.temporarily(slow_microblog(), replace=True):
         yield
 

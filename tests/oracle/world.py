@@ -20,7 +20,7 @@ from pubsubcache.types import ItemsPage, NodeAddress
 from pubsubcache.xmpp.session import Session, open_session
 from tests.acceptance.site import Site, new_name
 from tests.adversary.component import HostileService
-from tests.adversary.process import QUICK, paused
+from tests.adversary.process import QUICK, QUICK_CONSTANTS, paused
 from tests.oracle.clock import WallClock, wall_clock
 from tests.oracle.payloads import payloads, publish
 from tests.oracle.proxy import Proxy
@@ -147,7 +147,9 @@ class World:
         """Pause another worker past its lease, while notifications wait in its socket; go on after a takeover."""
         await self.offline()
         environment = {**QUICK, "PUBSUBCACHE_LEASE_TIMEOUT": str(LEASE), "PUBSUBCACHE_PAGE_SIZE": "3"}
-        other = ManagedProcess(self.folder, "pubsub_worker", env=environment, ready=lambda: True)
+        other = ManagedProcess(
+            self.folder, "pubsub_worker", env=environment, ready=lambda: True, constants=QUICK_CONSTANTS
+        )
         await in_thread(other.start)()
         try:
             await self.site.until(self.site.is_online)

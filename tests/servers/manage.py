@@ -1,16 +1,19 @@
 """The project's commands, run as an operator runs them: each a process of its own, on the tests' database."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from django.db import connection
 
 from project.sample.process import PrivateServer
 
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
+PATCHED_MANAGE = "tests.servers.patched_manage"
 TIMEOUT = 120
 
 
@@ -48,7 +51,10 @@ def manage(
 
 
 class ManagedProcess(PrivateServer):
-    """A command of `manage.py` that runs on, such as a worker; started when `ready()` is true."""
+    """A command of `manage.py` that runs on, such as a worker; started when `ready()` is true.
+
+    `constants` gives module constants of the process, by their dotted names, other values.
+    """
 
     def __init__(
         self,
@@ -57,16 +63,20 @@ class ManagedProcess(PrivateServer):
         ready: Callable[[], bool] | None = None,
         env: Mapping[str, str] | None = None,
         port: int = 0,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = arguments[0]
         super().__init__(folder, port)
         self.arguments = arguments
         self._ready = ready
         self._environment = dict(env or {})
+        if constants:
+            self._environment["TEST_CONSTANTS"] = json.dumps(constants)
 
     def command(self) -> list[str]:
         """Return the command line of the process, which stays in the foreground."""
-        return [sys.executable, str(MANAGE), *self.arguments]
+        entry = ["-m", PATCHED_MANAGE] if "TEST_CONSTANTS" in self._environment else [str(MANAGE)]
+        return [sys.executable, *entry, *self.arguments]
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the process."""

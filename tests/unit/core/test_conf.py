@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from pubsubcache import conf
+from pubsubcache import checks, conf
 
 
 def read(**variables: str) -> dict[str, Any]:
@@ -69,7 +69,6 @@ def test_no(word: str) -> None:
         ("MAX_AGE", "nan"),
         ("MAX_AGE", "inf"),
         ("MAX_AGE", "-1"),
-        ("MIGRATE_BACKUPS", "-1"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, text: str) -> None:
@@ -79,7 +78,42 @@ def test_a_wrong_value_is_named(name: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("MAX_AGE", "0", 0.0), ("MAX_AGE", "3e2", 300.0), ("MIGRATE_BACKUPS", "0", 0), ("ENCRYPTION_KEY", "", "")],
+    [("MAX_AGE", "0", 0.0), ("MAX_AGE", "3e2", 300.0), ("ENCRYPTION_KEY", "", "")],
 )
 def test_values_at_the_edge(name: str, text: str, value: Any) -> None:
     assert read(**{name: text}) == {name: value}
+
+
+def test_removed_setting_is_named_by_a_warning_and_has_no_effect() -> None:
+    with override_settings(PUBSUBCACHE_POLL_INTERVAL=5.0):
+        (warning,) = checks.check_removed_settings(None)
+    assert (warning.id, warning.msg.partition(":")[0]) == (
+        "pubsubcache.W004",
+        "PUBSUBCACHE_POLL_INTERVAL has no effect",
+    )
+    assert checks.check_removed_settings(None) == []
+    assert not set(conf.REMOVED) & set(conf.names())
+
+
+def test_removed_setting_in_the_environment_reaches_the_check() -> None:
+    assert read(POLL_INTERVAL="many") == {"POLL_INTERVAL": "many"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PAGE_SIZE", "100", "must be of type int, not str."),
+        ("PAGE_SIZE", True, "must be of type int, not bool."),
+        ("PAGE_SIZE", 0, "must be at least 1, not 0."),
+        ("MAX_AGE", -1, "must be at least 0, not -1."),
+        ("ENCRYPTION_KEY_FALLBACKS", [1], "must be a list of strings."),
+    ],
+)
+def test_check_names_a_setting_with_a_wrong_value(name: str, value: Any, said: str) -> None:
+    with override_settings(**{f"PUBSUBCACHE_{name}": value}):
+        (error,) = checks.check_settings(None)
+    assert (error.id, error.msg) == ("pubsubcache.E001", f"PUBSUBCACHE_{name} {said}")
+
+
+def test_defaults_pass_the_check() -> None:
+    assert checks.check_settings(None) == []

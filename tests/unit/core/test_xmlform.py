@@ -1,6 +1,7 @@
 """Equal content gives equal text, whichever way it came; nothing is lost; nothing recurses."""
 
 import xml.etree.ElementTree as ET
+from unittest.mock import patch
 from xml.etree.ElementTree import Element, SubElement
 
 import pytest
@@ -169,8 +170,8 @@ def deep(depth: int) -> Element:
     return root
 
 
-def test_depth_is_bounded_by_the_setting_alone() -> None:
-    with override_settings(PUBSUBCACHE_MAX_ITEM_DEPTH=20_000):
+def test_depth_is_bounded_by_max_depth_alone() -> None:
+    with patch.object(xmlform, "MAX_DEPTH", 20_000):
         item = Item.from_element(deep(20_000))
         assert xmlform.words(from_text(item.xml)) == "bottom"
         assert to_text(normal_item(from_text(item.xml))) == item.xml

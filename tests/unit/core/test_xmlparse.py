@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import ParseError, TooLarge
+from pubsubcache.utils import xmlform
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, split_tag, to_text
 from pubsubcache.utils.xmlparse import MAX_NAMESPACE, UNDECLARED, XML, XMLNS, Refused, StanzaParser, XmlError
 
@@ -267,8 +268,8 @@ def test_what_is_too_deep_is_left_out(step: int) -> None:
     assert found[1][1][0].tag == "{jabber:client}a"
 
 
-def test_an_item_that_was_cut_is_still_refused(settings: object) -> None:
-    settings.PUBSUBCACHE_MAX_ITEM_DEPTH = 10  # type: ignore[attr-defined]
+def test_an_item_that_was_cut_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xmlform, "MAX_DEPTH", 10)
     stream = parser(max_depth=10 + 16)
     wrapped = b"<message><event><items><item>" + b"<x>" * 100 + b"</x>" * 100 + b"</item></items></event></message>"
     [(_, stanza)] = stream.feed(wrapped)
