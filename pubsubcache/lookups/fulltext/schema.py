@@ -1,4 +1,4 @@
-"""Full text on whichever database it is: its schema, made by a migration and again by `pubsub_reindex`."""
+"""Creates the full text index on either database, in a migration and in `pubsub_reindex`."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ from pubsubcache.lookups.fulltext import postgresql, sqlite
 
 
 def statements(connection: Any) -> list[str]:
-    """Return what makes the full text index anew in a transaction, in the language of the settings.
+    """Return the SQL that recreates the full text index in a transaction, in the language of the settings.
 
-    Raises `InvalidRequest` when PostgreSQL doesn't know that language.
+    Raises:
+        InvalidRequest: PostgreSQL does not know this language.
     """
     if connection.vendor == "postgresql":
         return postgresql.statements(connection, settings.SEARCH_LANGUAGE)
@@ -21,45 +22,45 @@ def statements(connection: Any) -> list[str]:
 
 
 def rebuild(alias: str) -> None:
-    """Make the full text index of a database anew, in one transaction. Raises `InvalidRequest` as `statements`."""
+    """Recreate the full text index of a database in one transaction. Raises `InvalidRequest` like `statements`."""
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         for sql in statements(connections[alias]):
             cursor.execute(sql)
 
 
 class CreateFullText(Operation):
-    """Makes the index in its present form: it is derived of the items, and can be made again at any time."""
+    """Creates the index in its current form. It is derived from the items and can be rebuilt at any time."""
 
     reversible = True
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Django's models know nothing of it."""
+        """Do nothing: the index is not part of the models."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Make and fill the index."""
         if router.allow_migrate(schema_editor.connection.alias, app_label):
             for sql in statements(schema_editor.connection):
                 schema_editor.execute(sql, params=None)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Remove the index."""
         vendors = {"sqlite": sqlite.DROP, "postgresql": postgresql.DROP}
         if router.allow_migrate(schema_editor.connection.alias, app_label):
             for sql in vendors.get(schema_editor.connection.vendor, ()):
                 schema_editor.execute(sql, params=None)
 
     def describe(self) -> str:
-        """Say what it is."""
         return "Create the full text index of the items"
 
 
 def repair(alias: str) -> None:
-    """Put right what a migration of the items' table on SQLite ended: triggers go with the table that is replaced."""
+    """Restore the triggers on SQLite after a migration of the table of items.
+
+    Such a migration replaces the table and drops its triggers. The tables that they maintain are refilled.
+    """
     connection = connections[alias]
     if connection.vendor != "sqlite":
         return
     with transaction.atomic(using=alias), connection.cursor() as cursor:
-        for sql in hotkeys.repairing(connection):
+        for sql in hotkeys.repair_statements(connection):
             cursor.execute(sql)
     if not sqlite.is_complete(connection):
         rebuild(alias)
