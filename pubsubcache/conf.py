@@ -1,8 +1,7 @@
-"""The settings of the application: typed defaults, and the only reader of `django.conf.settings`.
+"""Settings of the application with typed defaults; the only module that reads `django.conf.settings`.
 
-Each attribute of `Defaults` is a setting: `conf.settings.MAX_AGE` is the Django setting
-`PUBSUBCACHE_MAX_AGE` where there is one, else the default. Read at each use, so that
-`override_settings` works.
+Each attribute of `Defaults` is a setting: `conf.settings.MAX_AGE` returns the Django setting `PUBSUBCACHE_MAX_AGE`, or
+the default if it is not set. Settings are read at each use, so that `override_settings` works.
 """
 
 from collections.abc import Callable
@@ -74,7 +73,7 @@ class Defaults:
 
 
 class Settings(Defaults):
-    """Attribute access to the settings, see the module's docstring."""
+    """Gives access to the settings as attributes, see the module docstring."""
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)
@@ -92,10 +91,16 @@ def names() -> list[str]:
 
 
 def from_environment(env: Any) -> dict[str, Any]:
-    """Return the settings that the environment gives, prefixed, each in the type of its default.
+    """Read the settings that are set in the environment.
 
-    `env` is an `environ.Env`; raises `django.core.exceptions.ImproperlyConfigured` on a value that is
-    not of the type.
+    Args:
+        env: An `environ.Env`.
+
+    Returns:
+        Names with prefix, and values in the type of the default.
+
+    Raises:
+        ImproperlyConfigured: A value has the wrong type or is out of range.
     """
     from django.core.exceptions import ImproperlyConfigured
 
@@ -110,7 +115,7 @@ def from_environment(env: Any) -> dict[str, Any]:
             if kind in (int, float) and not LEAST.get(name, 1 if kind is int else 0) <= found[variable] < float("inf"):
                 raise ValueError
         except ValueError:
-            raise ImproperlyConfigured(f"{variable} is to be {_KINDS[kind]}, not {text!r:.50}.") from None
+            raise ImproperlyConfigured(f"{variable} must be {_KINDS[kind]}, got {text!r:.50}.") from None
     return found
 
 
@@ -126,10 +131,10 @@ def _list(text: str) -> list[str]:
 
 
 def is_too_short(key: str) -> bool:
-    """Whether `key` is too short for an encryption key; an empty one is none."""
+    """Return whether `key` is too short for an encryption key; an empty string means that there is no key."""
     return 0 < len(key) < MIN_KEY_LENGTH
 
 
-# environ's own casts take any word for False, and find a number in any text.
+# The casts of environ convert any word to False, and find a number in any text.
 _CASTS: dict[type, Callable[[str], Any]] = {bool: _bool, int: int, float: float, str: str, list: _list}
-_KINDS = {bool: "true or false", int: "a whole number, large enough", float: "a number of at least 0", str: "a text"}
+_KINDS = {bool: "true or false", int: "a large enough integer", float: "a number >= 0", str: "a string"}
