@@ -135,7 +135,7 @@ async def test_pages_of_item_ids_are_followed_to_their_end() -> None:
 
 async def test_pages_of_item_ids_that_go_in_a_circle_are_an_error() -> None:
     service = Service(*[ids_page("ab", "<last>b</last>")] * 5)
-    with pytest.raises(ServiceError, match="circle"):
+    with pytest.raises(ServiceError, match="pages of its list of items repeat"):
         await pubsub.get_item_ids(service, NODE)
     assert len(service.asked) == 2
 
@@ -164,7 +164,7 @@ async def test_endless_item_ids_are_too_many(settings: Any) -> None:
 
 async def test_pages_of_item_ids_without_news_end() -> None:
     service = EndlessService(lambda number: ["a", "b"])
-    with pytest.raises(ServiceError, match="circle"):
+    with pytest.raises(ServiceError, match="pages of its list of items repeat"):
         await pubsub.get_item_ids(service, NODE)
     assert service.pages == 4
 
