@@ -1,4 +1,4 @@
-"""The ASGI application: HTTP by Django, the worker's channels by their consumer."""
+"""ASGI application: Django handles HTTP, a consumer handles the channels of workers."""
 
 import os
 

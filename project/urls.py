@@ -1,4 +1,4 @@
-"""URLs of the project: the admin, at whose door a visitor of the root lands."""
+"""URLs of the project: the admin, to which the root redirects."""
 
 from django.contrib import admin
 from django.urls import path
