@@ -9,12 +9,12 @@ OTHERS = 0o077
 PATTERNS = ("db.sqlite3*", "secret_key*", "admin_password*")
 
 
-def make_private(folder: Path, *, ours: bool, database: Path | None = None) -> None:
+def make_private(folder: Path, *, exclusive: bool, database: Path | None = None) -> None:
     """Remove the permissions of other users for the site's files in `folder`, whatever the umask.
 
     Args:
         folder: The data folder.
-        ours: Whether it only contains data of the site, so that the folder itself may be made private.
+        exclusive: Whether it only contains data of the site, so that the folder itself may be made private.
         database: A SQLite database in it, or None. It is created together with the folder if it is missing, because
             SQLite would apply the umask, and uses the same mode for the files beside it.
     """
@@ -25,7 +25,7 @@ def make_private(folder: Path, *, ours: bool, database: Path | None = None) -> N
                 database.touch(mode=0o600)
         except OSError:  # for example while an image is built; opening the database reports the error
             return
-    if ours and _mode(folder) & OTHERS_READ_OR_WRITE:
+    if exclusive and _mode(folder) & OTHERS_READ_OR_WRITE:
         folder.chmod(0o700)
     for path in (path for pattern in PATTERNS for path in folder.glob(pattern)):
         if _mode(path) & OTHERS:

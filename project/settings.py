@@ -85,7 +85,7 @@ elif not DATABASES["default"].get("CONN_MAX_AGE"):  # DATABASE_URL may set it in
 
 SQLITE = Path(DATABASES["default"]["NAME"]) if DATABASES["default"]["ENGINE"].endswith("sqlite3") else None
 make_private(
-    DATA_DIR, ours=DATA_DIR == BASE_DIR / "var", database=SQLITE if SQLITE and SQLITE.parent == DATA_DIR else None
+    DATA_DIR, exclusive=DATA_DIR == BASE_DIR / "var", database=SQLITE if SQLITE and SQLITE.parent == DATA_DIR else None
 )
 
 REDIS_URL = env.str("REDIS_URL", default="")

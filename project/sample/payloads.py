@@ -45,36 +45,36 @@ def entry(post: Post, author: str, author_jid: str, address: NodeAddress, commen
     return root
 
 
-def event(told: Event) -> Element:
+def event(source: Event) -> Element:
     """Build a calendar event (XEP-0471)."""
     namespace, place = "urn:xmpp:calendar-events:0", "http://jabber.org/protocol/geoloc"
     root = Element(f"{{{namespace}}}event")
-    SubElement(root, f"{{{namespace}}}name").text = told.title
-    SubElement(root, f"{{{namespace}}}start").text = _date(told.start)
-    SubElement(root, f"{{{namespace}}}end").text = _date(told.start + timedelta(hours=told.hours))
-    SubElement(root, f"{{{namespace}}}description", {"type": "text"}).text = told.description
-    for tag in told.tags:
+    SubElement(root, f"{{{namespace}}}name").text = source.title
+    SubElement(root, f"{{{namespace}}}start").text = _date(source.start)
+    SubElement(root, f"{{{namespace}}}end").text = _date(source.start + timedelta(hours=source.hours))
+    SubElement(root, f"{{{namespace}}}description", {"type": "text"}).text = source.description
+    for tag in source.tags:
         SubElement(root, f"{{{namespace}}}category", {"term": tag})
     location = SubElement(SubElement(root, f"{{{namespace}}}location"), f"{{{place}}}geoloc")
-    SubElement(location, f"{{{place}}}locality").text = told.place
+    SubElement(location, f"{{{place}}}locality").text = source.place
     return root
 
 
-def ticket(told: Ticket, author_jid: str) -> Element:
+def ticket(source: Ticket, author_jid: str) -> Element:
     """Build a ticket, which is a submitted form (XEP-0346)."""
     namespace = "jabber:x:data"
     root = Element(f"{{{namespace}}}x", {"type": "submit"})
-    date = _date(told.created)
+    date = _date(source.created)
     fields = {
-        "title": (told.title,),
-        "body": (told.body,),
-        "author": (told.author.title(),),
+        "title": (source.title,),
+        "body": (source.body,),
+        "author": (source.author.title(),),
         "author_jid": (author_jid,),
         "created": (date,),
         "updated": (date,),
-        "labels": told.labels,
-        "status": (told.status,),
-        "priority": (told.priority,),
+        "labels": source.labels,
+        "status": (source.status,),
+        "priority": (source.priority,),
     }
     for name, values in fields.items():
         field = SubElement(root, f"{{{namespace}}}field", {"var": name})

@@ -116,7 +116,7 @@ def user_for(folder: Path, *names: str) -> str | None:
 
 def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     test = [find_program("test", "coreutils"), "-x", str(folder)]
-    asked = subprocess.run(test, user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # noqa: S603 (our own words)
+    asked = subprocess.run(test, user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # noqa: S603 (fixed arguments)
     return asked.returncode == 0
 
 
@@ -236,7 +236,7 @@ class PrivateServer(ABC):
 
     def _spawn(self) -> None:
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 (our own command lines)
+            self._process = subprocess.Popen(  # noqa: S603 (fixed command lines)
                 _as_user(self.command(), self.user),
                 cwd=self.folder,
                 env=self.environment(),
