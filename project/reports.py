@@ -1,4 +1,4 @@
-"""What Django's error pages and error mails show of the settings and the environment."""
+"""Hides secrets from the settings and the environment in Django's error pages and error mails."""
 
 import re
 from typing import Any
@@ -7,14 +7,13 @@ from django.views.debug import SafeExceptionReporterFilter
 
 
 class UrlFilter(SafeExceptionReporterFilter):
-    """Hides what Django hides, and the logins in URLs of databases and servers too."""
+    """Additionally hides credentials in the URLs of databases and servers."""
 
     hidden_settings = re.compile(SafeExceptionReporterFilter.hidden_settings.pattern + "|DATABASE_URL|REDIS", re.I)
     login = re.compile(r"(?<=://)\S*@")
     query = re.compile(r"(?<=\?)\S+")
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
-        """Return `value` as it may be shown, like its parent's method."""
         cleansed = super().cleanse_setting(key, value)
         if isinstance(cleansed, str) and "://" in cleansed:
             stars = self.cleansed_substitute

@@ -1,7 +1,7 @@
-"""What `make run` starts: the admin with the cache at work, on a given account or on a sample of its own.
+"""Entry point of `make run`: serves the admin and runs the cache, with a given account or with sample nodes.
 
-The environment says on what: XMPP_JID and XMPP_PASSWORD (XMPP_HOST, XMPP_PORT, XMPP_CA_FILE) the account, BIND or PORT
-the address; DATABASE_URL and all else as in the settings.
+Environment variables: XMPP_JID and XMPP_PASSWORD (with XMPP_HOST, XMPP_PORT and XMPP_CA_FILE) set the account, BIND or
+PORT the address to listen on. All others are those of the settings.
 """
 
 import asyncio
@@ -30,25 +30,25 @@ STOP_TIMEOUT = 10.0
 
 
 class CannotRun(Exception):
-    """The site cannot be started; the message says why, in one sentence."""
+    """The site cannot be started; the message is one sentence with the reason."""
 
 
 def bind_address() -> tuple[str, int]:
-    """Return the host and port to listen on. Raises `CannotRun` when they make no sense or are taken."""
+    """Return the host and port to listen on. Raises `CannotRun` if they are invalid or in use."""
     bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT') or 8000}"
     host, _, port = bind.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise CannotRun(f"{bind!r} is no address to listen on: BIND is HOST:PORT, PORT a number.")
+        raise CannotRun(f"Invalid address {bind!r}: BIND must be HOST:PORT, and PORT a number.")
     try:
         socket.create_server((host, int(port))).close()
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]
-        raise CannotRun(f"Cannot listen on {bind}: {reason}. Name another port as in PORT=8080 make run.") from error
+        raise CannotRun(f"Cannot listen on {bind}: {reason}. Choose another port, as in PORT=8080 make run.") from error
     return host, int(port)
 
 
 def admin_login(folder: Path) -> str:
-    """Return how to log in to the admin, whose superuser is made if there is none of that name."""
+    """Create the superuser of the admin if it does not exist, and describe how to log in."""
     from django.contrib.auth import get_user_model
 
     from project.sample.service import read_or_make
@@ -60,11 +60,11 @@ def admin_login(folder: Path) -> str:
         user = users.create_superuser(ADMIN, password=password)
     if user.check_password(password):
         return f"user {ADMIN}, password {password}"
-    return f"user {ADMIN}, with the password that you gave it"
+    return f"user {ADMIN}, with the password that you set"
 
 
 def save_account(**fields: Any) -> "Account":
-    """Return the account of a JID, brought to what `fields` say. Raises `CannotRun` when that is not valid."""
+    """Create or update the account with the JID in `fields`, and enable it. Raises `CannotRun` if it is invalid."""
     from django.core.exceptions import ValidationError
 
     from pubsubcache.models import Account
@@ -81,7 +81,7 @@ def save_account(**fields: Any) -> "Account":
 
 
 def given_account() -> "Account | None":
-    """Return the account that the environment names, or None. Raises `CannotRun` without its password."""
+    """Return the account from the environment, or None. Raises `CannotRun` if its password is missing."""
     if not (jid := os.environ.get("XMPP_JID")):
         return None
     if not (password := os.environ.get("XMPP_PASSWORD")):
@@ -96,7 +96,7 @@ def given_account() -> "Account | None":
 
 
 def sample_account(prosody: "Prosody") -> "Account":
-    """Return the account that reads the sample."""
+    """Return the account that reads the sample nodes."""
     return save_account(
         jid=prosody.jid(SAMPLE_USER),
         password=prosody.users[SAMPLE_USER],
@@ -107,7 +107,7 @@ def sample_account(prosody: "Prosody") -> "Account":
 
 
 def forget_sample_account() -> None:
-    """Let nobody try to log in to a sample that does not run."""
+    """Disable the sample account, so that no worker tries to log in while the sample does not run."""
     from project.sample.service import DOMAIN
     from pubsubcache.models import Account
 
@@ -115,7 +115,7 @@ def forget_sample_account() -> None:
 
 
 async def announce(address: tuple[str, int], words: list[str]) -> None:
-    """Say where the site is as soon as it answers there."""
+    """Print the address of the site, followed by `words`, as soon as it accepts connections."""
     host, port = ("127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]), address[1]  # noqa: S104
     async with asyncio.timeout(READY_TIMEOUT):
         while True:
@@ -131,7 +131,7 @@ async def announce(address: tuple[str, int], words: list[str]) -> None:
 
 @contextmanager
 def meanwhile(*tasks: Coroutine[Any, Any, None]) -> Iterator[None]:
-    """Run `tasks` on an event loop of their own, and cancel them at the end."""
+    """Run coroutines on an event loop in a separate thread, and cancel them at the end of the block."""
     loop = asyncio.new_event_loop()
 
     async def all_of_them() -> None:
@@ -157,7 +157,7 @@ def _run(loop: asyncio.AbstractEventLoop, main: "asyncio.Task[None]") -> None:
 
 
 def serve(address: tuple[str, int]) -> None:
-    """Serve the site and hold the sessions until a signal says to end."""
+    """Serve the site and keep the sessions open until a signal ends the process."""
     from django.core.management import CommandError, call_command
 
     try:
@@ -167,7 +167,7 @@ def serve(address: tuple[str, int]) -> None:
 
 
 def run() -> None:
-    """Prepare what is needed and serve. Raises `CannotRun`, and `KeyboardInterrupt` by a signal."""
+    """Prepare and serve the site. Raises `CannotRun`, or `KeyboardInterrupt` on a signal."""
     from django.conf import settings
 
     from pubsubcache import database
@@ -191,7 +191,7 @@ def run() -> None:
 
 
 def _start_sample(stack: ExitStack, address: tuple[str, int], login: str) -> list[Coroutine[Any, Any, None]]:
-    """Start the sample, to be stopped by `stack`, and return what is to go on while it is shown."""
+    """Start the sample, which `stack` stops, and return the coroutines to run meanwhile."""
     from django.conf import settings
 
     from project.sample import content
@@ -200,7 +200,7 @@ def _start_sample(stack: ExitStack, address: tuple[str, int], login: str) -> lis
     from project.sample.visit import visit
 
     print(
-        "Starting a private Prosody with sample nodes; XMPP_JID and XMPP_PASSWORD take your account instead.",
+        "Starting a private Prosody with sample nodes. Set XMPP_JID and XMPP_PASSWORD to use your own account.",
         flush=True,
     )
     try:
@@ -209,7 +209,7 @@ def _start_sample(stack: ExitStack, address: tuple[str, int], login: str) -> lis
         raise CannotRun(str(error)) from error
     asyncio.run(content.publish(prosody))
     account = sample_account(prosody)
-    words = [login, f"The account is {account.jid}, on a Prosody of its own at {prosody.host}:{prosody.port}."]
+    words = [login, f"The account is {account.jid}, on a private Prosody at {prosody.host}:{prosody.port}."]
     return [announce(address, words), visit(account, prosody)]
 
 

@@ -1,4 +1,4 @@
-"""The secret key of a site that was given none: made once, kept in a file that only its owner reads."""
+"""Generates the secret key of a site that has none, and stores it in a file that only its owner can read."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from django.core.management.utils import get_random_secret_key
 
 
 def local_secret_key(folder: Path) -> str:
-    """Return the key kept in `folder`/secret_key, made there at the first call.
+    """Return the key in `folder`/secret_key, and create it on the first call.
 
-    Two processes that start at once get the same key: the file appears whole or not at all.
+    The file is created atomically, so processes that start at the same time get the same key.
     """
     path = folder / "secret_key"
     try:
@@ -22,7 +22,7 @@ def local_secret_key(folder: Path) -> str:
     try:
         os.link(draft, path)
     except FileExistsError:
-        pass  # another process was first: its key is the one
+        pass  # another process was first; use its key
     finally:
         draft.unlink()
     return path.read_text()

@@ -1,4 +1,4 @@
-"""Settings of the project, all of them read from environment variables (see docs/settings.md)."""
+"""Settings of the project. Environment variables can change all of them (see docs/settings.md)."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 env = environ.Env()
 
-# Where the embedded default keeps its database, its secret key and the sample service.
+# Folder of the default database, the secret key and the sample service.
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var")))
 
 DEBUG = env.bool("DEBUG", default=False)
@@ -67,36 +67,36 @@ TEMPLATES = [
 
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # IMMEDIATE: a transaction that reads and then writes would fail at once under DEFERRED when another
-    # writer came between, whatever the timeout.
+    # With DEFERRED, a transaction that reads and then writes fails at once if another one wrote in between, whatever
+    # the timeout.
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         transaction_mode="IMMEDIATE",
         timeout=30,
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
     )
-    # Asynchronous code gives its connection back after each piece of work: opening one anew takes longer than a read.
+    # Asynchronous code returns its connection after each operation, and opening a new one takes longer than a read.
     DATABASES["default"].setdefault("CONN_MAX_AGE", None)
-elif not DATABASES["default"].get("CONN_MAX_AGE"):  # which DATABASE_URL may ask for instead
+elif not DATABASES["default"].get("CONN_MAX_AGE"):  # DATABASE_URL may set it instead
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
-    # For the same reason. Short timeouts: while the database is away, callers are told so and try again themselves.
+    # A pool for the same reason. Timeouts are short, because callers retry while the database is down.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
         "pool", {"min_size": 1, "max_size": 20, "timeout": 5, "reconnect_timeout": 5}
     )
 
 SQLITE = Path(DATABASES["default"]["NAME"]) if DATABASES["default"]["ENGINE"].endswith("sqlite3") else None
 make_private(
-    DATA_DIR, ours=DATA_DIR == BASE_DIR / "var", database=SQLITE if SQLITE and SQLITE.parent == DATA_DIR else None
+    DATA_DIR, exclusive=DATA_DIR == BASE_DIR / "var", database=SQLITE if SQLITE and SQLITE.parent == DATA_DIR else None
 )
 
 REDIS_URL = env.str("REDIS_URL", default="")
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        # The layer waits 5 seconds for a message, which is also how long the client waits for any answer by default.
+        # The layer blocks for 5 seconds to wait for a message, which is also the default socket timeout of the client.
         "CONFIG": {
             "hosts": [{"address": REDIS_URL, "socket_timeout": 30}],
             "capacity": 1000,
-            # Whoever reaches Redis can then neither read items nor forge answers.
+            # Encryption prevents others with access to Redis from reading items or forging answers.
             "symmetric_encryption_keys": channel_layer_keys(SECRET_KEY, SECRET_KEY_FALLBACKS),
         },
     }
@@ -127,7 +127,7 @@ SERVESTATIC_AUTOREFRESH = False
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# A site that only answers on loopback is reached by plain http; any other is taken to be behind TLS.
+# A site that only answers on loopback uses plain HTTP; all others are expected to be behind TLS.
 HTTPS = env.bool("HTTPS", default=not DEBUG and not set(ALLOWED_HOSTS) <= set(LOOPBACK_HOSTS))
 if HTTPS:
     SECURE_SSL_REDIRECT = True
@@ -141,14 +141,14 @@ if HTTPS:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    # The application cleans its own records; this is for what others log of remote entities.
+    # The application cleans its own records; this filter cleans those of other packages, which may quote remote text.
     "filters": {"clean": {"()": "pubsubcache.utils.cleaning.CleanRecords"}},
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["clean"]}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         "pubsubcache": {"level": env.str("LOG_LEVEL", default="INFO")},
-        "slixmpp": {"level": "CRITICAL"},  # what it meets, the session says in its own words
+        "slixmpp": {"level": "CRITICAL"},  # sessions log its errors themselves
     },
 }
 

@@ -1,4 +1,4 @@
-"""The WSGI application, for servers without ASGI (the worker then runs by itself)."""
+"""WSGI application, for servers without ASGI; the worker then runs as a separate process."""
 
 import os
 

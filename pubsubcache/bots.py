@@ -1,6 +1,6 @@
-"""The cache as the slixmpp plug-in of `pubsubcache.xmpp.plugin` uses it.
+"""The cache of an account for the slixmpp plug-in `pubsubcache.xmpp.plugin`.
 
-`xmpp/` knows neither the cache nor the database; the application's `AppConfig.cache_of` brings the two together.
+The plug-in depends neither on the cache nor on the database; it gets a `CacheOfAccount` from `AppConfig.cache_of`.
 """
 
 import asyncio
@@ -24,12 +24,17 @@ from pubsubcache.utils.cleaning import get_logger
 logger = get_logger(__name__)
 
 ATTEMPTS = 5
-QUIET = 0.5  # seconds without a write before a node's ids are compared
+QUIET = 0.5  # seconds without a write before an id check
 SyncState = PubsubNode.SyncState
 
 
 class CacheOfAccount:
-    """The cache of the account `account` (a bare JID), for a program that reaches services by `service`."""
+    """Cache of an account for a program with its own XMPP session.
+
+    Args:
+        account: Bare JID of the account.
+        service: Sends requests over the session of the program.
+    """
 
     def __init__(self, account: str, service: PubsubService) -> None:
         self.account = account
@@ -41,12 +46,12 @@ class CacheOfAccount:
         self._checking_ids: dict[int, asyncio.Task[None]] = {}
 
     def close(self) -> None:
-        """End what goes on in the background."""
+        """Cancel background tasks."""
         for task in self._checking_ids.values():
             task.cancel()
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-        """Answer a request as `pubsubcache.cache.get_items` does, and without the database by the service alone."""
+        """Answer a request like `pubsubcache.cache.get_items`; if the database fails, ask the service only."""
         try:
             await self._look_for_account()
             with sessions.offered(self.account, self._service):
@@ -62,7 +67,7 @@ class CacheOfAccount:
         except PubsubCacheError:
             raise
         except Exception:
-            logger.exception("The cache failed; the service is asked for %s.", address.uri)
+            logger.exception("The cache failed; asking the service for %s.", address.uri)
             return await fetching.read(self._service, address, request)
 
     async def _look_for_account(self) -> None:
@@ -70,46 +75,50 @@ class CacheOfAccount:
             logger.warning("The cache has no account %s: add it with manage.py pubsub_account add.", self.account)
         self._known = True
 
-    async def written(self, address: NodeAddress, names: list[str] | None) -> None:
-        """Take in that the items `names` of a node were changed at the service; None: anything may have been.
+    async def written(self, address: NodeAddress, item_ids: list[str] | None) -> None:
+        """Update the cache after the program changed items at the service.
 
-        What became of them is asked of the service, so that they are kept as it has them. Writes that come
-        together are taken in together.
+        The items are read from the service, so that the cache stores them as the service does. Concurrent writes are
+        handled together.
+
+        Args:
+            address: The node.
+            item_ids: Ids of the changed items; None if any item may have changed.
         """
-        if names is None:
+        if item_ids is None:
             await self._invalidate(address)
             return
-        self._written.setdefault(address, {}).update(dict.fromkeys(names))
+        self._written.setdefault(address, {}).update(dict.fromkeys(item_ids))
         async with self._turns.setdefault(address, asyncio.Lock()):
             if not (waiting := self._written.pop(address, None)):
-                return  # whoever had the turn before asked after our write
+                return  # a previous holder of the lock included this write
             try:
-                await self._take_in(address, list(waiting))
+                await self._update(address, list(waiting))
             except PubsubCacheError as error:
-                logger.info("What was written to %s could not be read again: %s", address.uri, error)
+                logger.info("Could not read the items written to %s: %s", address.uri, error)
                 await self._invalidate(address)
             except BaseException:
                 await uninterrupted(self._invalidate(address))
                 raise
 
-    async def _take_in(self, address: NodeAddress, names: list[str]) -> None:
+    async def _update(self, address: NodeAddress, item_ids: list[str]) -> None:
         for _ in range(ATTEMPTS):
             node = await in_thread(nodes.find_node)(self.account, address)
             if node is None or node.sync_state not in (SyncState.COMPLETED, SyncState.IN_PROGRESS):
                 return
             if node.sync_owner:
-                break  # its pages may be older than the write: it is synchronised once more
-            found = {item.id: item for item in await fetching.read_ids(self._service, address, names)}
+                break  # the pages of a running synchronisation may be older than the write
+            found = {item.id: item for item in await fetching.read_ids(self._service, address, item_ids)}
             prepared = await prepare(node.analyser, address, list(found.values()))
-            known = [known_id(name) for name in names]
-            changes: list[Change] = [prepared[name] if name in prepared else Removal(name) for name in known]
+            known_ids = [known_id(item_id) for item_id in item_ids]
+            changes: list[Change] = [prepared[known] if known in prepared else Removal(known) for known in known_ids]
             outcome = await in_thread(apply_at)(node, changes)
             if outcome is not None:
-                await self._tell(outcome)
+                await self._announce(outcome)
                 return
         await self._invalidate(address)
 
-    async def _tell(self, outcome: Outcome) -> None:
+    async def _announce(self, outcome: Outcome) -> None:
         if outcome.grown or outcome.order_unknown:
             self._check_ids_soon(outcome.node_pk)
         if outcome.published:
@@ -118,16 +127,16 @@ class CacheOfAccount:
             await announce(items_retracted, node_pk=outcome.node_pk, names=outcome.retracted)
 
     async def _invalidate(self, address: NodeAddress) -> None:
-        """Have a node compared with the service before the cache answers for it again."""
+        """Invalidate a node and request its revalidation."""
         if (node := await in_thread(nodes.find_node)(self.account, address)) is not None:
             await in_thread(nodes.invalidate_node)(node.pk)
             await in_thread(nodes.request_revalidation)(node.pk)
             await remote.awake()
 
     def _check_ids_soon(self, pk: int) -> None:
-        """Compare a node's ids with the service's: one that makes room for new items says nothing of it.
+        """Schedule an id check, because a service may remove old items without a notification.
 
-        The worker won't, as the notifications bring it nothing new.
+        The worker does not check, because the notifications of these writes change nothing.
         """
         self._id_checks.add(pk)
         if pk not in self._checking_ids:
@@ -142,9 +151,9 @@ class CacheOfAccount:
                     if not await check_ids(self._service, pk):
                         self._id_checks.add(pk)
         except PubsubCacheError as error:
-            logger.info("Node %d could not be compared with the service: %s", pk, error)
+            logger.info("The id check of node %d failed: %s", pk, error)
             await in_thread(nodes.invalidate_node)(pk)
         except Exception:
-            logger.exception("Node %d could not be compared with the service.", pk)
+            logger.exception("The id check of node %d failed.", pk)
         finally:
             self._checking_ids.pop(pk, None)

@@ -1,13 +1,13 @@
 """System checks of the application.
 
-- `pubsubcache.E001`: a PUBSUBCACHE_* setting is of the wrong type, or too small.
-- `pubsubcache.E002`: SQLite without FTS5.
-- `pubsubcache.E003`: the encryption key is too short.
-- `pubsubcache.E004`: a channel layer cannot be imported.
-- `pubsubcache.W001`: SQLite without IMMEDIATE transactions.
-- `pubsubcache.W002`: nodes refer to an analyser that no app registers (only with `--database`).
-- `pubsubcache.W003`: the full text index is of another language than the settings say (only with `--database`).
-- `pubsubcache.W004`: a site sets a PUBSUBCACHE_* setting that was removed.
+- `pubsubcache.E001`: A `PUBSUBCACHE_*` setting has the wrong type or is too small.
+- `pubsubcache.E002`: SQLite was built without FTS5.
+- `pubsubcache.E003`: The encryption key is too short.
+- `pubsubcache.E004`: A channel layer cannot be imported.
+- `pubsubcache.W001`: SQLite does not use IMMEDIATE transactions.
+- `pubsubcache.W002`: Nodes refer to an analyser that no app registers (only with `--database`).
+- `pubsubcache.W003`: The language of the full text index differs from the setting (only with `--database`).
+- `pubsubcache.W004`: The site sets a `PUBSUBCACHE_*` setting that was removed.
 """
 
 from collections.abc import Sequence
@@ -26,26 +26,26 @@ from pubsubcache.models import PubsubNode
 
 @register("pubsubcache")
 def check_settings(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
-    """Check the types of the settings, and that numbers make sense."""
+    """Check the types and the minimum values of the settings."""
     messages: list[CheckMessage] = []
     for name in names():
         default, value = getattr(Defaults, name), getattr(settings, name)
         kinds = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
-            reason = f"must be of type {type(default).__name__}, not {type(value).__name__}."
+            reason = f"must be of type {type(default).__name__}, got {type(value).__name__}."
         elif _is_number(value) and value < least(name):
-            reason = f"must be at least {least(name)}, not {value!r}."
+            reason = f"must be >= {least(name)}, got {value!r}."
         elif isinstance(value, list) and not all(isinstance(member, str) for member in value):
             reason = "must be a list of strings."
         else:
             continue
-        messages.append(Error(f"{PREFIX}{name} {reason}", hint=f"Its default is {default!r}.", id="pubsubcache.E001"))
+        messages.append(Error(f"{PREFIX}{name} {reason}", hint=f"The default is {default!r}.", id="pubsubcache.E001"))
     return messages
 
 
 @register("pubsubcache")
 def check_encryption_key(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
-    """Check that the passwords' key cannot be guessed."""
+    """Check that the encryption key of passwords is long enough."""
     key = settings.ENCRYPTION_KEY
     if not isinstance(key, str) or not is_too_short(key):
         return []
@@ -72,10 +72,10 @@ def _is_number(value: Any) -> bool:
 
 @register("pubsubcache")
 def check_sqlite(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
-    """Check that SQLite's transactions don't fail as soon as two meet."""
+    """Check that SQLite uses IMMEDIATE transactions, so that concurrent writers wait instead of failing."""
     return [
         Warning(
-            f"The SQLite database {alias!r} has no IMMEDIATE transactions: with two writers, one fails at once.",
+            f"The SQLite database {alias!r} does not use IMMEDIATE transactions: concurrent writes fail at once.",
             hint='Set "OPTIONS": {"transaction_mode": "IMMEDIATE"}.',
             id="pubsubcache.W001",
         )
@@ -87,13 +87,13 @@ def check_sqlite(app_configs: Sequence[Any] | None, **options: Any) -> list[Chec
 
 @register("pubsubcache")
 def check_fts5(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
-    """Check that SQLite has what full text search needs."""
+    """Check that SQLite was built with FTS5."""
     if all(connections[alias].vendor != "sqlite" for alias in connections) or sqlite.is_available():
         return []
     return [
         Error(
-            "This Python's SQLite was built without FTS5, which full text search needs.",
-            hint="Use a SQLite with FTS5, or PostgreSQL.",
+            "The SQLite of this Python was built without FTS5, which full text search needs.",
+            hint="Use SQLite with FTS5, or PostgreSQL.",
             id="pubsubcache.E002",
         )
     ]
@@ -118,10 +118,10 @@ def check_channel_layers(app_configs: Sequence[Any] | None, **options: Any) -> l
 def check_language(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **options: Any
 ) -> list[CheckMessage]:
-    """Check that the full text index is of the language that the settings say."""
+    """Check that the full text index has the language of the settings."""
     return [
         Warning(
-            f"The full text index is of the language {language!r}, the settings say {settings.SEARCH_LANGUAGE!r}.",
+            f"The language of the full text index is {language!r}, but the setting is {settings.SEARCH_LANGUAGE!r}.",
             hint="Run manage.py pubsub_reindex.",
             id="pubsubcache.W003",
         )
@@ -144,7 +144,7 @@ def check_analysers(
         messages += [
             Warning(
                 f"Nodes were matched by the analyser {name!r}, which no installed app registers.",
-                hint="Install the app again, or synchronise the nodes to have them analysed anew.",
+                hint="Install the app again, or synchronise the nodes to analyse them again.",
                 id="pubsubcache.W002",
             )
             for name in kept.order_by("analyser")

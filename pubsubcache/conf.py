@@ -1,8 +1,7 @@
-"""The settings of the application: typed defaults, and the only reader of `django.conf.settings`.
+"""Settings of the application with typed defaults; the only module that reads `django.conf.settings`.
 
-Each attribute of `Defaults` is a setting: `conf.settings.MAX_AGE` is the Django setting
-`PUBSUBCACHE_MAX_AGE` where there is one, else the default. Read at each use, so that
-`override_settings` works.
+Each attribute of `Defaults` is a setting: `conf.settings.MAX_AGE` returns the Django setting `PUBSUBCACHE_MAX_AGE`, or
+the default if it is not set. Settings are read at each use, so that `override_settings` works.
 """
 
 from collections.abc import Callable
@@ -75,7 +74,7 @@ class Defaults:
 
 
 class Settings(Defaults):
-    """Attribute access to the settings, see the module's docstring."""
+    """Gives access to the settings as attributes, see the module docstring."""
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)
@@ -103,7 +102,7 @@ def least(name: str) -> int:
 
 
 def from_environment(env: Any) -> dict[str, Any]:
-    """Read the settings from environment variables of the same names.
+    """Read the settings that are set in the environment.
 
     Args:
         env: An `environ.Env`.
@@ -130,7 +129,7 @@ def from_environment(env: Any) -> dict[str, Any]:
             if kind in (int, float) and not least(name) <= found[variable] < float("inf"):
                 raise ValueError
         except ValueError:
-            raise ImproperlyConfigured(f"{variable} must be {_KINDS[kind]}, not {text!r:.50}.") from None
+            raise ImproperlyConfigured(f"{variable} must be {_KINDS[kind]}, got {text!r:.50}.") from None
     return found
 
 
@@ -146,10 +145,10 @@ def _list(text: str) -> list[str]:
 
 
 def is_too_short(key: str) -> bool:
-    """Whether `key` is too short for an encryption key; an empty one is none."""
+    """Return whether `key` is too short for an encryption key; an empty string means that there is no key."""
     return 0 < len(key) < MIN_KEY_LENGTH
 
 
-# environ's own casts take any word for False, and find a number in any text.
+# The casts of environ convert any word to False, and find a number in any text.
 _CASTS: dict[type, Callable[[str], Any]] = {bool: _bool, int: int, float: float, str: str, list: _list}
 _KINDS = {bool: "true or false", int: "an integer >= 1", float: "a number >= 0", str: "a string"}

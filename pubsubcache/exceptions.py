@@ -1,18 +1,18 @@
-"""The errors of the application, all under one base.
+"""The exceptions of the application, with a common base class.
 
-Commands turn them into the exit codes given by `exit_code`; their text is one sentence for people.
+The text of each is one readable sentence. Commands exit with its `exit_code`.
 """
 
 from pubsubcache.utils.cleaning import one_line
 
 MAX_CONDITION = 100
-MAX_WORDS = 500  # characters of what a service says
+MAX_WORDS = 500  # characters of the text of a service
 
 
 class PubsubCacheError(Exception):
-    """Base of all errors of the application.
+    """Base class of all exceptions of the application.
 
-    A text may quote a remote entity, so it is reduced to one clean line of bounded length.
+    The text may quote a remote entity, so it is reduced to one clean line of bounded length.
     """
 
     exit_code = 1
@@ -22,17 +22,22 @@ class PubsubCacheError(Exception):
 
 
 class InvalidRequest(PubsubCacheError, ValueError):
-    """A request that has no meaning, such as a malformed JID or a negative number of items."""
+    """The request is invalid, for example because of a malformed JID or a negative number of items."""
 
 
 class NotInCache(PubsubCacheError):
-    """What was asked is not in the cache, and asking the service was not allowed."""
+    """The answer is not in the cache, and the request did not allow asking the service."""
 
     exit_code = 3
 
 
 class ServiceError(PubsubCacheError):
-    """The service refused: `condition` is the stanza error condition (RFC 6120, 8.3.3), `text` its words."""
+    """The service refused the request.
+
+    Args:
+        condition: The stanza error condition (RFC 6120, 8.3.3).
+        text: The text of the error, from the service.
+    """
 
     exit_code = 4
 
@@ -53,21 +58,21 @@ class ItemNotFound(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The account may not read the node (forbidden, not-authorized and their like)."""
+    """The account is not allowed to read the node (forbidden, not-authorized and similar conditions)."""
 
 
 class ServiceUnreachable(PubsubCacheError):
-    """The service cannot be asked: no connection, no session, or no answer in time."""
+    """The service cannot be reached: there is no connection, no session, or no answer in time."""
 
     exit_code = 5
 
 
 class AuthenticationFailed(ServiceUnreachable):
-    """The server did not accept the account's JID and password."""
+    """The server rejected the JID or the password of the account."""
 
 
 class UntrustedServer(ServiceUnreachable):
-    """The server's certificate is not trusted, or it offers no TLS."""
+    """The certificate of the server is not trusted, or the server does not offer TLS."""
 
 
 class SyncInProgress(PubsubCacheError):
@@ -75,35 +80,35 @@ class SyncInProgress(PubsubCacheError):
 
 
 class SyncFailed(PubsubCacheError):
-    """The synchronisation did not come to its end; the text says why."""
+    """The synchronisation failed; the text gives the reason."""
 
 
 class LeaseLost(PubsubCacheError):
-    """This worker no longer acts for the account, so it may not write for it."""
+    """This worker lost the lease of the account, so it must not write for it."""
 
 
 class NoLongerKept(SyncFailed):
-    """The analysers, asked again, do not synchronise the node any more."""
+    """The analysers no longer keep the node in sync."""
 
 
 class ParseError(PubsubCacheError):
-    """An item that cannot be parsed: raised by parsers, kept in the item's `parse_error`."""
+    """The item cannot be parsed. Raised by parsers; the text is stored in `PubsubItem.parse_error`."""
 
 
 class TooLarge(PubsubCacheError):
-    """What a remote entity sent is over a bound of ours (size, depth or count)."""
+    """Data from a remote entity exceeds a limit of size, depth or count."""
 
 
 class NodeTooLarge(TooLarge):
-    """A node lists more than the cache goes through; it is tried again rarely."""
+    """A node lists more items than the cache accepts. It is retried rarely."""
 
 
 class DamagedFile(PubsubCacheError):
-    """What is to be imported is no export, or not as it was written; the text names the line."""
+    """The imported file is not an export, or it is damaged; the text names the line."""
 
 
 class MigrationsPending(PubsubCacheError):
-    """The database is not up to date, and may not be migrated by itself."""
+    """The database needs migrations, and automatic migration is not allowed."""
 
 
 FORBIDDEN_CONDITIONS = frozenset(
@@ -120,7 +125,7 @@ FORBIDDEN_CONDITIONS = frozenset(
     }
 )
 
-# Conditions that speak of a service being down rather than of it refusing.
+# Conditions that mean that a service is down rather than that it refuses the request.
 UNREACHABLE_CONDITIONS = frozenset(
     {
         "remote-server-not-found",
@@ -134,7 +139,7 @@ UNREACHABLE_CONDITIONS = frozenset(
 
 
 def service_error(condition: str, text: str = "") -> ServiceError:
-    """Return the error for a stanza error condition, in the most telling class."""
+    """Return an exception of the most specific class for a stanza error condition."""
     if condition in {"item-not-found", "gone"}:
         return ItemNotFound(condition, text)
     if condition in FORBIDDEN_CONDITIONS:

@@ -1,4 +1,4 @@
-"""Found by autodiscovery, as in any other app."""
+"""Registers the built-in analysers; loaded by autodiscovery like the `pubsub_analysers` module of any app."""
 
 from pubsubcache.analysers import builtin
 

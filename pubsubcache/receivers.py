@@ -1,4 +1,4 @@
-"""Our own handlers of signals."""
+"""Receivers of Django's signals: wake workers, register SQLite functions, repair indexes after migrations."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ from pubsubcache.services import remote
 
 @receiver([post_save, post_delete], sender=Account, dispatch_uid="pubsubcache_account_changed")
 def account_changed(sender: type[Account], **named: Any) -> None:
-    """Have the workers take up, change or end the session of an account at once."""
+    """Wake the workers, so that they start, change or end the session of an account at once."""
     transaction.on_commit(remote.wake, using=named["using"])
 
 
 @receiver(connection_created, dispatch_uid="pubsubcache_sqlite_functions")
 def connected(connection: BaseDatabaseWrapper, **named: Any) -> None:
-    """Give SQLite the functions that searches call."""
+    """Register the functions that searches call on new SQLite connections."""
     sqlite.register(connection)
 
 
 @receiver(post_migrate, dispatch_uid="pubsubcache_migrated")
 def migrated(app_config: AppConfig, using: str, **named: Any) -> None:
-    """Have searches find all that is there after a migration of the items."""
+    """Restore the search indexes on SQLite after a migration of the table of items."""
     if app_config.name == "pubsubcache":
         schema.repair(using)

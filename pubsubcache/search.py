@@ -1,7 +1,7 @@
-"""Finding items: by where they are, by their words, by fields of their parsed data.
+"""Public search for cached items by location, full text and fields of parsed data.
 
-The same as query methods, to combine with any other filter: `PubsubItem.objects.matching(...)`, `.full_text(...)`,
-`.where_parsed(...)`, `.order_by_parsed(...)`.
+The same filters are available as query methods, which combine with any other filter:
+`PubsubItem.objects.matching(...)`, `.full_text(...)`, `.where_parsed(...)` and `.order_by_parsed(...)`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from pubsubcache.models import PubsubItem, PubsubItemQuerySet
 from pubsubcache.types import check_number, check_text
 from pubsubcache.utils import jid
 
-BATCH = 500  # rows read from the database at once
+BATCH = 500  # rows per read from the database
 COLUMNS = (
     "node__account__jid", "node__service", "node__name", "name", "created", "updated", "parsed",
 )  # fmt: skip
@@ -29,7 +29,7 @@ ORDERS: dict[str, Any] = {
     "item_id": ByCodePoint("name"),
     "rank": F("rank"),
 }
-BEST_FIRST = {"rank"}  # orders that descend unless they say otherwise
+BEST_FIRST = {"rank"}  # orders that descend by default
 
 Path = str | Sequence[str | int]
 Condition = tuple[Path, str] | tuple[Path, str, Any]
@@ -38,10 +38,18 @@ Order = str | tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An item that was found.
+    """An item that a search found.
 
-    `parsed` is {} where there is none, `snippet` the part of the text with the words looked for (None without such),
-    `xml` the whole `<item/>` if it was asked for.
+    Attributes:
+        account: JID of the account.
+        service: JID of the service.
+        node: Name of the node.
+        id: The item id.
+        created: When the cache first stored the item.
+        updated: When the cache last changed the item.
+        parsed: The parsed data; {} if there is none.
+        snippet: Excerpt with the hits of the full text query; None without such a query.
+        xml: The whole `<item/>`, if it was requested.
     """
 
     account: str
@@ -57,9 +65,18 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The items found, read from the database when they are asked for: one by one in a loop, or all of `items`."""
+    """The result of a search. Iterate over it to read the items in batches, or use `items` to read them all.
 
-    queryset: PubsubItemQuerySet  # all of them in their order, whatever the limit
+    Attributes:
+        queryset: All matching items in order, ignoring limit and index.
+        limit: Maximum number of items; None for no limit.
+        index: Offset of the first item.
+        keys: Keys of the parsed data to return; empty for all.
+        with_payload: Whether items have their XML.
+        with_snippets: Whether items have a snippet.
+    """
+
+    queryset: PubsubItemQuerySet
     limit: int | None
     index: int
     keys: tuple[str, ...]
@@ -68,12 +85,12 @@ class SearchResult:
 
     @cached_property
     def total(self) -> int:
-        """How many items there are, whatever the limit."""
+        """Number of matching items, ignoring limit and index."""
         return self.queryset.order_by().count()
 
     @cached_property
     def items(self) -> list[Found]:
-        """The items from `index` on, as many as the limit allows."""
+        """The items from `index` on, up to the limit."""
         return list(self)
 
     def __iter__(self) -> Iterator[Found]:
@@ -83,12 +100,12 @@ class SearchResult:
             yield self._found(row)
 
     def _found(self, row: Sequence[Any]) -> Found:
-        account, service, node, name, created, updated, parsed, *more = row
+        account, service, node, item_id, created, updated, parsed, *more = row
         return Found(
             account=account,
             service=service,
             node=node,
-            id=name,
+            id=item_id,
             created=created,
             updated=updated,
             parsed=self._shown(parsed),
@@ -118,16 +135,32 @@ def search(
     keys: Iterable[str] = (),
     with_payload: bool = False,
 ) -> SearchResult:
-    """Return the items that fulfil all filters given; of the values of one filter any one will do.
+    """Search the cache. Items must match all filters, and any of the values of each filter.
 
-    **Of all accounts, unless `accounts` names some**: what this finds is for whoever may see all of that.
+    **Without `accounts`, this searches the items of all accounts.** Only show the result to users who may see them.
 
-    `fts` is a full text query ("" for none); `accounts` and `services` are JIDs; `types` and `subtypes` those of nodes,
-    "" for nodes without; `names` item ids; `parsed` conditions as `parsed_matches` takes them: (path, operator, value).
-    `order_by` has "creation" (the default), "modification", "item_id", "rank" (needs `fts`), each also as a pair with
-    "asc" or "desc", and ("field", path) or ("field", path, "desc"). Rank is best first, all else ascending; what is
-    equal stays in one order, so pages fit together. `limit` None or 0 is no limit, `index` the place to begin at.
-    `keys` leaves only these keys of the root in the parsed data. Raises `InvalidRequest`.
+    Args:
+        fts: Full text query; "" for none.
+        accounts: JIDs of accounts.
+        services: JIDs of services.
+        nodes: Names of nodes.
+        types: Types of nodes; "" matches nodes without a type.
+        subtypes: Subtypes of nodes; "" matches nodes without a subtype.
+        names: Item ids.
+        parsed: Conditions on the parsed data: (path, operator, value), see docs/search.md.
+        order_by: "creation" (the default), "modification", "item_id" or "rank" (requires `fts`), each optionally in a
+            tuple with "asc" or "desc"; or ("field", path) or ("field", path, "desc"). The default direction is best
+            first for rank and ascending for all others. Ties have a stable order, so pages fit together.
+        limit: Maximum number of items; None or 0 for no limit.
+        index: Offset of the first item.
+        keys: Top-level keys of the parsed data to return; empty for all.
+        with_payload: Whether to return the XML of items.
+
+    Returns:
+        A lazy result.
+
+    Raises:
+        InvalidRequest: An argument is invalid.
     """
     found = PubsubItem.objects.matching(
         accounts=[jid.account(one) for one in accounts],
@@ -157,7 +190,7 @@ def search(
 
 def _texts(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
-        raise InvalidRequest(f"{name} is to be in a list: not {values!r:.50}, but [{values!r:.50}].")
+        raise InvalidRequest(f"{name} must be in a list: use [{values!r:.50}], not {values!r:.50}.")
     found = list(values)
     for value in found:
         check_text(name, value)
@@ -166,24 +199,24 @@ def _texts(name: str, values: Iterable[str]) -> list[str]:
 
 def _condition(given: Any) -> Any:
     if not isinstance(given, list | tuple) or len(given) not in (2, 3):
-        raise InvalidRequest(f"A condition is a path, an operator and a value, not {given!r:.50}.")
+        raise InvalidRequest(f"A condition must be a path, an operator and a value, got {given!r:.50}.")
     return given
 
 
 def _order(given: Any, ranked: bool) -> list[OrderBy]:
-    """Return an order as the ORM takes it. Raises `InvalidRequest`."""
+    """Convert an order to expressions of the ORM. Raises `InvalidRequest`."""
     words = [given] if isinstance(given, str) else given
     if not isinstance(words, list | tuple) or not words:
-        raise InvalidRequest(f"An order is a name, or a name and more, not {given!r:.50}.")
+        raise InvalidRequest(f"An order must be a name, or a list that starts with a name, got {given!r:.50}.")
     kind, *more = words
     if kind == "field":
         if not more:
-            raise InvalidRequest("To order by a field, name the field: field PATH.")
+            raise InvalidRequest("The order by field needs a path: field PATH.")
         return order_of_parsed(more[0], descending=_descends("field", more[1:]))
     if not isinstance(kind, str) or kind not in ORDERS:
-        raise InvalidRequest(f"There is no order {kind!r:.50}; there are {', '.join(ORDERS)} and field.")
+        raise InvalidRequest(f"Unknown order {kind!r:.50}; known are {', '.join(ORDERS)} and field.")
     if kind == "rank" and not ranked:
-        raise InvalidRequest("Only a full text query ranks what it finds.")
+        raise InvalidRequest("The order by rank needs a full text query.")
     descends = _descends(kind, more)
     column = ORDERS[kind]
     return [column.desc() if descends else column.asc()]
@@ -193,6 +226,6 @@ def _descends(kind: str, words: Sequence[Any]) -> bool:
     if not words:
         return kind in BEST_FIRST
     if len(words) > 1 or words[0] not in DIRECTIONS:
-        said = " ".join(str(word) for word in words)
-        raise InvalidRequest(f"The direction of an order is asc or desc, not {said!r:.50}.")
+        given = " ".join(str(word) for word in words)
+        raise InvalidRequest(f"The direction of an order must be asc or desc, got {given!r:.50}.")
     return bool(words[0] == "desc")

@@ -1,11 +1,11 @@
-"""Signals of the cache, sent after the change is committed. A receiver that fails stops nothing.
+"""Signals of the cache. They are sent after the change is committed; errors of receivers are only logged.
 
-Each is sent with `node_pk`, the primary key of the node, and:
+All signals have `node_pk`, the primary key of the node, and these arguments:
 
-- `items_published`: `names`, the ids of items that notifications brought or changed.
-- `items_retracted`: `names`, the ids of items that are gone.
-- `node_purged`: nothing more; all items of the node are gone at the service.
-- `node_deleted`: `account` and `address`; the node is gone at the service, and its row with it.
+- `items_published`: `names`, the ids of items that notifications added or changed.
+- `items_retracted`: `names`, the ids of items that were removed.
+- `node_purged`: none; the service removed all items of the node.
+- `node_deleted`: `account` and `address`; the service deleted the node, and the cache deleted its row.
 - `node_synced`: `result`, a `pubsubcache.syncing.full_sync.SyncResult`.
 """
 
@@ -26,7 +26,7 @@ node_synced = Signal()
 
 
 async def announce(signal: Signal, **named: Any) -> None:
-    """Send a signal from asynchronous code; what a receiver raises is logged."""
+    """Send a signal from asynchronous code, and log the errors of receivers."""
     if not signal.has_listeners(sender=None):
         return
     for receiver, outcome in await sync_to_async(signal.send_robust)(sender=None, **named):

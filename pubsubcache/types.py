@@ -1,4 +1,4 @@
-"""The data that passes between the parts: plain dataclasses, no Django model and no stanza among them."""
+"""Plain dataclasses that packages exchange, independent of Django models and XMPP stanzas; and input validation."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,24 +16,24 @@ from pubsubcache.utils import xmlform
 Order = Literal["creation", "modification"]
 ORDERS = ("creation", "modification")
 MAX_NUMBER = 2**31 - 1
-# Ids are part of unique indexes, and PostgreSQL's index rows end at 2704 bytes.
+# Item ids are part of unique indexes, and an index row of PostgreSQL is limited to 2704 bytes.
 MAX_NAME_BYTES = 2048
 SHORT_ID = "left-out:sha256:"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def known_id(name: str) -> str:
-    """Return the text under which the cache knows an item: its id, or a short form of an id that cannot be stored.
+def known_id(item_id: str) -> str:
+    """Return the item id under which the cache stores an item: the id itself, or a hash if it cannot be stored.
 
-    Ids that look like a short form are shortened too, so that no two ids share one.
+    Ids that look like such a hash are hashed too, so that no two ids collide.
     """
-    if not name.startswith(SHORT_ID) and is_storable(name) and _size(name) <= MAX_NAME_BYTES:
-        return name
-    return SHORT_ID + sha256(name.encode(errors="surrogatepass")).hexdigest()
+    if not item_id.startswith(SHORT_ID) and is_storable(item_id) and _size(item_id) <= MAX_NAME_BYTES:
+        return item_id
+    return SHORT_ID + sha256(item_id.encode(errors="surrogatepass")).hexdigest()
 
 
 def is_storable(text: str) -> bool:
-    """Whether both databases can store `text`: no NUL, no lone surrogate."""
+    """Return whether both databases can store `text`, i.e. it contains neither NUL nor lone surrogates."""
     return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))
 
 
@@ -41,29 +41,29 @@ def _size(text: str) -> int:
     return len(text) if len(text) > MAX_NAME_BYTES or text.isascii() else len(text.encode())
 
 
-def is_short(name: str) -> bool:
-    """Whether `name`, as returned by `known_id`, is the short form of an id."""
-    return name.startswith(SHORT_ID)
+def is_short(item_id: str) -> bool:
+    """Return whether a result of `known_id` is a hash."""
+    return item_id.startswith(SHORT_ID)
 
 
 def check_number(name: str, value: Any, least: int) -> None:
-    """Raise `InvalidRequest` for what is neither None nor a whole number of at least `least`."""
+    """Raise `InvalidRequest` unless `value` is None or an integer >= `least`."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_NUMBER:
-        raise InvalidRequest(f"{name} is to be a whole number of at least {least}, not {value!r:.50}.")
+        raise InvalidRequest(f"{name} must be an integer >= {least}, got {value!r:.50}.")
 
 
 def check_text(name: str, value: Any) -> None:
-    """Raise `InvalidRequest` for what is no text that XML and databases can hold."""
+    """Raise `InvalidRequest` unless `value` is a string that XML and both databases can store."""
     if isinstance(value, str) and is_storable(value):
         return
-    raise InvalidRequest(f"{name} is to be a text, not {value!r:.50}.")
+    raise InvalidRequest(f"{name} must be a string, got {value!r:.50}.")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """A node of a service (XEP-0060): `service` a JID, `name` the node's name."""
+    """Address of a node (XEP-0060): the JID of the service and the name of the node."""
 
     service: str
     name: str
@@ -76,11 +76,16 @@ class NodeAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rsm:
-    """Result set management (XEP-0059), both ways.
+    """Result set management (XEP-0059), for requests and answers.
 
-    In a request: `max`, `after`, `before` ("" is the last page), `index`. In an answer: `first`, `last`
-    (cursors, opaque), `index` (of the first item, from 0) and `count` (of all items), each None where
-    the service did not say.
+    Attributes:
+        first: In an answer, opaque cursor of the first item.
+        last: In an answer, opaque cursor of the last item.
+        index: In a request, offset of the first item to return; in an answer, offset of the first item, from 0.
+        count: In an answer, total number of items.
+        max: In a request, maximum number of items.
+        after: In a request, cursor after which the page begins.
+        before: In a request, cursor before which the page ends; "" for the last page.
     """
 
     first: str | None = None
@@ -93,15 +98,15 @@ class Rsm:
 
     @classmethod
     def of(cls, value: "Rsm | Mapping[str, Any] | None") -> "Rsm | None":
-        """Return `value` as an `Rsm`. Raises `InvalidRequest` when it has no meaning as a request."""
+        """Convert `value` to an `Rsm`. Raises `InvalidRequest` if it is not a valid request."""
         if value is None:
             return None
         if not isinstance(value, Rsm):
             if not isinstance(value, Mapping):
-                raise InvalidRequest(f"rsm is to be an Rsm or its fields, not {value!r:.50}.")
+                raise InvalidRequest(f"rsm must be an Rsm or a mapping of its fields, got {value!r:.50}.")
             known = {item.name for item in fields(cls)}
             if unknown := sorted(str(name) for name in value if name not in known):
-                raise InvalidRequest(f"Result set management has no {', '.join(unknown)}.")
+                raise InvalidRequest(f"Unknown fields of rsm: {', '.join(unknown)}.")
             value = cls(**value)
         for name in ("max", "index"):
             check_number(name, getattr(value, name), 0)
@@ -109,13 +114,17 @@ class Rsm:
             if (cursor := getattr(value, name)) is not None:
                 check_text(name, cursor)
         if sum(given is not None for given in (value.after, value.before, value.index)) > 1:
-            raise InvalidRequest("Only one of after, before and index can be given.")
+            raise InvalidRequest("Only one of after, before and index is allowed.")
         return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsRequest:
-    """What is asked of a node; see `pubsubcache.cache.get_items` for the meaning. Checked when made."""
+    """A request for items of a node. `pubsubcache.cache.get_items` documents the fields.
+
+    Raises:
+        InvalidRequest: A field is invalid.
+    """
 
     item_ids: tuple[str, ...] | None = None
     max_items: int | None = None
@@ -125,26 +134,31 @@ class ItemsRequest:
     def __post_init__(self) -> None:
         if self.item_ids is not None:
             if isinstance(self.item_ids, str) or not isinstance(self.item_ids, Iterable):
-                raise InvalidRequest(f"item_ids is to be a list of item ids, not {self.item_ids!r:.50}.")
-            names = list(self.item_ids)
-            for name in names:
-                check_text("An item id", name)
-            object.__setattr__(self, "item_ids", tuple(dict.fromkeys(names)))
+                raise InvalidRequest(f"item_ids must be a list of item ids, got {self.item_ids!r:.50}.")
+            item_ids = list(self.item_ids)
+            for item_id in item_ids:
+                check_text("An item id", item_id)
+            object.__setattr__(self, "item_ids", tuple(dict.fromkeys(item_ids)))
         check_number("max_items", self.max_items, 1)
         object.__setattr__(self, "rsm", Rsm.of(self.rsm))
         if self.item_ids is not None and (self.max_items is not None or self.rsm is not None):
-            raise InvalidRequest("Item ids can't be combined with max_items or result set management.")
+            raise InvalidRequest("Item ids cannot be combined with max_items or result set management.")
         if self.order_by is not None and self.order_by not in ORDERS:
-            raise InvalidRequest(f"order_by is to be creation or modification, not {self.order_by!r}.")
+            raise InvalidRequest(f"order_by must be creation or modification, got {self.order_by!r}.")
 
 
 @dataclass(kw_only=True)
 class Item:
-    """An item of a node, as readers get it.
+    """An item of a node.
 
-    `xml` is the whole `<item/>` in its normal form; `parsed` what the analyser's parser made of it, or None;
-    `publisher` a JID or None; `created` and `updated` the times in the cache, None when the service answered.
-    `left_out` is the reason why the item cannot be kept, in one sentence; `xml` is then empty.
+    Attributes:
+        id: The item id.
+        xml: The whole `<item/>` in normal form; "" if the item is left out.
+        parsed: Result of the parser, or None.
+        publisher: JID of the publisher, or None.
+        created: When the cache first stored the item; None if the service answered.
+        updated: When the cache last changed the item; None if the service answered.
+        left_out: Why the item cannot be stored, as one sentence; "" for all other items.
     """
 
     id: str
@@ -166,7 +180,7 @@ class Item:
         return xmlform.first_payload(self.element)
 
     def without_publisher(self) -> "Item":
-        """Return the item as a service that keeps publishers to itself would give it."""
+        """Return the item as returned by a service that does not report publishers."""
         if self.left_out or "publisher" not in self.element.attrib:
             return self
         element = Element(self.element.tag, {key: value for key, value in self.element.items() if key != "publisher"})
@@ -176,10 +190,10 @@ class Item:
 
     @classmethod
     def from_element(cls, element: Element) -> "Item":
-        """Return the item for an `<item/>` that came from a service, left out if it cannot be kept."""
-        name = element.get("id", "")
-        known = known_id(name)
-        if known != name:
+        """Create an item from an `<item/>` of a service. It is left out if it cannot be stored."""
+        item_id = element.get("id", "")
+        known = known_id(item_id)
+        if known != item_id:
             return cls.without_content(known)
         normal = xmlform.normal_item(element)
         try:
@@ -193,15 +207,15 @@ class Item:
         return item
 
     @classmethod
-    def without_content(cls, name: str) -> "Item":
-        """Return the item of which only the short form `name` of its id is known."""
+    def without_content(cls, item_id: str) -> "Item":
+        """Create an item that is left out because its id cannot be stored; `item_id` is the hash of the id."""
         reason = f"The id of the item is longer than {MAX_NAME_BYTES} bytes, or cannot be stored."
-        return cls(id=name, xml="", left_out=reason)
+        return cls(id=item_id, xml="", left_out=reason)
 
 
 @dataclass(kw_only=True)
 class ServicePage:
-    """What a service answered: items in its order, those left out too, and its result set management if it used it."""
+    """Answer of a service: items in its order, including those left out, and its result set management or None."""
 
     items: list[Item]
     rsm: Rsm | None = None
@@ -209,13 +223,17 @@ class ServicePage:
 
 @dataclass(kw_only=True)
 class ItemsPage:
-    """An answer to a reader.
+    """Answer to a read.
 
-    `items` oldest first; `rsm` where the request asked for pages and got them; `complete`: nothing lies
-    beyond this page in the direction asked. `origin` says who answered, `stale` that the cache could not vouch for
-    being up to date and the service could not be asked; `checked_at` when the node was last
-    known equal to the service, `state` its sync state. `left_out` names the items of this answer that cannot be
-    kept, as pairs of id and reason; pages and counts include them.
+    Attributes:
+        items: The items, oldest first.
+        rsm: Result set management, if the request asked for pages.
+        complete: Whether there are no more items in the requested direction.
+        origin: Who answered, the cache or the service.
+        stale: Whether the cache may be outdated and the service could not be asked.
+        checked_at: When the node was last known to equal that of the service.
+        state: Sync state of the node.
+        left_out: Items of this page that cannot be stored, as (item id, reason). Pages and counts include them.
     """
 
     items: list[Item]
@@ -230,7 +248,7 @@ class ItemsPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """A subscription of ours at a service: `state` none, pending, unconfigured or subscribed."""
+    """A subscription of an account; `state` is none, pending, unconfigured or subscribed."""
 
     jid: str
     state: str
@@ -243,7 +261,7 @@ EventKind = Literal["items", "purge", "delete", "configuration", "subscription",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """An item that was published; without a payload when the notification carried none."""
+    """An item that was published; `has_payload` is false if the notification did not contain the payload."""
 
     item: Item
     has_payload: bool = True
@@ -258,13 +276,21 @@ class Retract:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PubsubEvent:
-    """One notification (XEP-0060, 7 and 12): what happened to a node, in the order of the message.
+    """One notification (XEP-0060, 7 and 12).
 
-    A "lost" one stands for a message that could not be read, so that any node of the sender may have changed.
+    The kind "lost" stands for a message that could not be read, so any node of the sender may have changed.
 
-    `sender` is the JID that the message came from, unchecked. `changes` belongs to the kind "items",
-    `subscription` and `subscriber` to "subscription", `redirect` to "delete". `unreadable` says
-    that something of the message could not be taken in, so that the node is to be compared anew.
+    Attributes:
+        sender: JID that sent the message, not verified.
+        node: Name of the node.
+        kind: Kind of the notification.
+        changes: Published and retracted items in the order of the message, for the kind "items".
+        subscription: State of the subscription, for the kind "subscription".
+        subscriber: JID of the subscriber, for the kind "subscription".
+        redirect: URI of the replacement node, for the kind "delete".
+        unreadable: Why a part of the message could not be read, or "". If set, the node must be revalidated.
+        delayed: Whether the message was delivered late (XEP-0203).
+        extra: For the kind "configuration", the fields of the new configuration as `fields`.
     """
 
     sender: str

@@ -1,1 +1,1 @@
-"""What `make run` shows when no account was given: a private XMPP service with nodes to look at."""
+"""The sample that `make run` starts if no account is given: a private XMPP server with sample nodes."""

@@ -1,10 +1,10 @@
-"""A bot written for slixmpp alone: prints the last titles of a node, and again for each line that it is given.
+"""Sample slixmpp bot that prints the last titles of a node, and again for each line of input.
 
     python -m project.sample.bot [-s SERVICE] [-n NODE] [-N COUNT] [--cache]
 
-With --cache one line more answers it from the cache, also while the server is down: the output is the same.
-XMPP_JID, XMPP_PASSWORD, XMPP_HOST, XMPP_PORT and XMPP_CA_FILE say who logs in; by default alice, to the sample
-that `make run` has started.
+With --cache, one more line of code makes it read from the cache, even while the server is down, with the same output.
+XMPP_JID, XMPP_PASSWORD, XMPP_HOST, XMPP_PORT and XMPP_CA_FILE set the login; the default is alice on the sample server
+of `make run`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SAMPLE = Path(os.environ.get("DATA_DIR") or Path(__file__).resolve().parents[2] 
 
 
 def login() -> dict[str, str]:
-    """Return the environment's XMPP_* variables without that prefix; those of the sample where it names no JID."""
+    """Return the XMPP_* environment variables without prefix, or the login of the sample if there is no XMPP_JID."""
     given = {name.removeprefix("XMPP_"): value for name, value in os.environ.items() if name.startswith("XMPP_")}
     if given.get("JID") or not (SAMPLE / "passwords.json").exists():
         return given
@@ -37,13 +37,13 @@ def login() -> dict[str, str]:
 
 
 def title_of(item: Any) -> str:
-    """Return the text of the first `<title/>` in an item's payload, whichever its namespace, or the item's id."""
+    """Return the text of the first `<title/>` in the payload, in any namespace, or the item id."""
     titles = (element.text for element in item["payload"].iter() if element.tag.rpartition("}")[2] == "title")
     return " ".join((next(titles, "") or item["id"]).split())
 
 
 class Bot(ClientXMPP):
-    """Logs in, and stays."""
+    """Logs in and reconnects until `leave`."""
 
     def __init__(self, who: dict[str, str]) -> None:
         super().__init__(who["JID"], who["PASSWORD"])
@@ -64,7 +64,7 @@ class Bot(ClientXMPP):
         await self.disconnect(wait=1.0)
 
     async def titles(self, service: str | None, node: str, count: int) -> list[str]:
-        """Return the titles of the node's newest items. Raises `IqError`, and `IqTimeout` after 5 seconds."""
+        """Return the titles of the newest items of a node. Raises `IqError`, or `IqTimeout` after 5 seconds."""
         pubsub: Any = self.plugin["xep_0060"]
         answer = await pubsub.get_items(service, node, max_items=count, timeout=TIMEOUT)
         return [title_of(item) for item in answer["pubsub"]["items"] if item["payload"] is not None]
@@ -83,7 +83,7 @@ async def read(bot: Bot, options: argparse.Namespace) -> None:
 
 
 async def run(who: dict[str, str], options: argparse.Namespace) -> None:
-    """Print the titles at once, and again for each line of the standard input."""
+    """Print the titles, and again for each line of standard input."""
     bot = Bot(who)
     if options.cache:
         bot.register_plugin("pubsub_cache", {"account": who["JID"]}, module="pubsubcache.xmpp.plugin")
@@ -97,7 +97,7 @@ async def run(who: dict[str, str], options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run until the standard input ends."""
+    """Run until the end of standard input."""
     parser = argparse.ArgumentParser(description="Print the last titles of a node, again for each line of input.")
     parser.add_argument("-s", "--service", help="JID of the pubsub service; by default the account itself (PEP)")
     parser.add_argument("-n", "--node", default="urn:xmpp:microblog:0")

@@ -1,4 +1,4 @@
-"""Certificates for private servers: an authority of their own, and what it signed."""
+"""Creates certificates for private servers, signed by a private certificate authority."""
 
 import datetime
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ PEM = serialization.Encoding.PEM
 
 @dataclass(frozen=True)
 class Certificates:
-    """Paths of PEM files: the authority's certificate, the server's (with its chain), the server's key.
+    """Paths of PEM files: the certificate of the authority, that of the server with its chain, and the server's key.
 
-    The authority's key is kept beside them, for certificates issued later.
+    The key of the authority is stored beside them, to issue more certificates later.
     """
 
     ca_file: Path
@@ -26,7 +26,7 @@ class Certificates:
 
     @classmethod
     def in_folder(cls, folder: Path, domains: list[str]) -> "Certificates":
-        """Return the certificates kept in `folder`, made there at the first call for the host names `domains`."""
+        """Return the certificates in `folder`, and create them for the host names `domains` if they are missing."""
         found = cls(folder / "ca.pem", folder / "server.pem", folder / "server.key")
         if not all(path.exists() for path in (found.ca_file, found.certificate, found.key)):
             found._make(domains)
@@ -34,13 +34,15 @@ class Certificates:
 
     @property
     def bundle(self) -> bytes:
-        """The server's key and certificates in one, as some servers want them."""
+        """Key and certificates of the server in one file, which some servers need."""
         return self.key.read_bytes() + self.certificate.read_bytes()
 
     def issue(self, domains: list[str], lifetime: datetime.timedelta = LIFETIME) -> bytes:
-        """Return a new key and its certificate (with the chain), signed by the same authority.
+        """Return a new key and its certificate with the chain, signed by the same authority.
 
-        `domains` are the host names; a negative `lifetime` makes a certificate that has expired.
+        Args:
+            domains: Host names of the certificate.
+            lifetime: Time until it expires; if negative, the certificate has already expired.
         """
         ca = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
         ca_key = serialization.load_pem_private_key(self._ca_key.read_bytes(), None)

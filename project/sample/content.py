@@ -1,4 +1,4 @@
-"""The sample's nodes, published over XMPP by their owners."""
+"""The nodes of the sample, which their owners publish over XMPP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,9 +27,14 @@ PRIVATE_NODE: dict[str, str | bool] = {**OPEN_NODE, "pubsub#access_model": "whit
 
 @dataclass(frozen=True)
 class SampleNode:
-    """A node of the sample: who publishes it, its items by their ids, oldest first.
+    """A node of the sample.
 
-    `analysed`: an analyser decides to keep it in sync; the others are kept because staff say so.
+    Attributes:
+        owner: User who publishes it.
+        address: Address of the node.
+        items: Payloads by item id, oldest first.
+        config: Configuration of the node.
+        analysed: Whether an analyser keeps it in sync; otherwise the policy of the node does.
     """
 
     owner: str
@@ -40,7 +45,7 @@ class SampleNode:
 
 
 def login(prosody: Prosody, user: str) -> Login:
-    """Return what a session of `user` needs."""
+    """Return the login of a user."""
     return Login(
         jid=prosody.jid(user),
         password=prosody.users[user],
@@ -51,17 +56,17 @@ def login(prosody: Prosody, user: str) -> Login:
 
 
 def journal(prosody: Prosody) -> NodeAddress:
-    """Return the address of the garden's journal, which grows while the sample runs."""
+    """Return the address of the garden journal, which grows while the sample runs."""
     return NodeAddress(prosody.pubsub, JOURNAL)
 
 
 def journal_payload(prosody: Prosody, post: Post) -> Element:
-    """Return an entry of the journal, as its gardener publishes it."""
+    """Build the payload of a journal entry."""
     return payloads.entry(post, GARDENER.title(), prosody.jid(GARDENER), journal(prosody), None)
 
 
 def nodes(prosody: Prosody) -> list[SampleNode]:
-    """Return the nodes of the sample on `prosody`."""
+    """Return all nodes of the sample."""
     entries = (journal_entry(number) for number in range(1, JOURNAL_LENGTH + 1))
     return [
         *_blog(prosody, "alice", ARTICLES),
@@ -73,7 +78,7 @@ def nodes(prosody: Prosody) -> list[SampleNode]:
 
 
 def _shared(prosody: Prosody) -> list[SampleNode]:
-    """Return the garden's calendar, and the list of what is to be mended."""
+    """Return the calendar of the garden and the list of repairs."""
     calendar, repairs = NodeAddress(prosody.pubsub, CALENDAR), NodeAddress(prosody.pubsub, REPAIRS)
     return [
         SampleNode(GARDENER, calendar, {event.id: payloads.event(event) for event in EVENTS}),
@@ -86,7 +91,7 @@ def _shared(prosody: Prosody) -> list[SampleNode]:
 
 
 def _blog(prosody: Prosody, owner: str, posts: tuple[Post, ...]) -> list[SampleNode]:
-    """Return the blog of `owner`, and the nodes of its posts' comments."""
+    """Return the blog of a user and the comments nodes of its posts."""
     address = NodeAddress(prosody.jid(owner), BLOG)
     items, replies = {}, []
     for post in posts:
@@ -106,7 +111,7 @@ def _comments(prosody: Prosody, address: NodeAddress, post: Post) -> dict[str, E
 
 
 def _personal(prosody: Prosody) -> list[SampleNode]:
-    """Return what alice says of herself, and her bookmarks, which are for nobody else."""
+    """Return the public PEP nodes of alice, and her private bookmarks."""
     jid = prosody.jid(READER)
     lasting = {
         "http://jabber.org/protocol/nick": payloads.nick(),
@@ -129,7 +134,7 @@ def _personal(prosody: Prosody) -> list[SampleNode]:
 
 
 async def publish(prosody: Prosody) -> None:
-    """Publish the items of the sample that are not there yet. Raises `PubsubCacheError`."""
+    """Publish the missing items of the sample. Raises `PubsubCacheError`."""
     sample = nodes(prosody)
     for owner in sorted({node.owner for node in sample}):
         async with open_session(login(prosody, owner)) as session:
@@ -146,7 +151,7 @@ async def _publish_missing(session: Session, node: SampleNode) -> None:
 
 
 async def _present_ids(session: Session, node: SampleNode) -> list[str]:
-    """Return the ids of the node's items; it is created when it is not there."""
+    """Return the ids of the items of a node; create the node if it does not exist."""
     try:
         return await session.get_item_ids(node.address)
     except ItemNotFound:

@@ -1,4 +1,4 @@
-"""Payloads of the sample's items, built as clients build them."""
+"""Builds the payloads of the sample as clients do."""
 
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -16,7 +16,15 @@ def _date(moment: datetime) -> str:
 
 
 def entry(post: Post, author: str, author_jid: str, address: NodeAddress, comments: NodeAddress | None) -> Element:
-    """Return `post` as an Atom entry (XEP-0277, XEP-0472) of the node `address`, commented on at `comments`."""
+    """Build an Atom entry (XEP-0277, XEP-0472).
+
+    Args:
+        post: The post.
+        author: Name of the author.
+        author_jid: Bare JID of the author.
+        address: Node of the entry.
+        comments: Comments node of the entry, or None.
+    """
     root = Element(f"{{{ATOM}}}entry")
     SubElement(root, f"{{{ATOM}}}title", {"type": "text"}).text = post.title
     SubElement(root, f"{{{ATOM}}}id").text = f"{address.uri};item={quote(post.id, safe='')}"
@@ -37,36 +45,36 @@ def entry(post: Post, author: str, author_jid: str, address: NodeAddress, commen
     return root
 
 
-def event(told: Event) -> Element:
-    """Return `told` as an event of a calendar (XEP-0471)."""
+def event(source: Event) -> Element:
+    """Build a calendar event (XEP-0471)."""
     namespace, place = "urn:xmpp:calendar-events:0", "http://jabber.org/protocol/geoloc"
     root = Element(f"{{{namespace}}}event")
-    SubElement(root, f"{{{namespace}}}name").text = told.title
-    SubElement(root, f"{{{namespace}}}start").text = _date(told.start)
-    SubElement(root, f"{{{namespace}}}end").text = _date(told.start + timedelta(hours=told.hours))
-    SubElement(root, f"{{{namespace}}}description", {"type": "text"}).text = told.description
-    for tag in told.tags:
+    SubElement(root, f"{{{namespace}}}name").text = source.title
+    SubElement(root, f"{{{namespace}}}start").text = _date(source.start)
+    SubElement(root, f"{{{namespace}}}end").text = _date(source.start + timedelta(hours=source.hours))
+    SubElement(root, f"{{{namespace}}}description", {"type": "text"}).text = source.description
+    for tag in source.tags:
         SubElement(root, f"{{{namespace}}}category", {"term": tag})
     location = SubElement(SubElement(root, f"{{{namespace}}}location"), f"{{{place}}}geoloc")
-    SubElement(location, f"{{{place}}}locality").text = told.place
+    SubElement(location, f"{{{place}}}locality").text = source.place
     return root
 
 
-def ticket(told: Ticket, author_jid: str) -> Element:
-    """Return `told` as a ticket: a submitted form (XEP-0346)."""
+def ticket(source: Ticket, author_jid: str) -> Element:
+    """Build a ticket, which is a submitted form (XEP-0346)."""
     namespace = "jabber:x:data"
     root = Element(f"{{{namespace}}}x", {"type": "submit"})
-    date = _date(told.created)
+    date = _date(source.created)
     fields = {
-        "title": (told.title,),
-        "body": (told.body,),
-        "author": (told.author.title(),),
+        "title": (source.title,),
+        "body": (source.body,),
+        "author": (source.author.title(),),
         "author_jid": (author_jid,),
         "created": (date,),
         "updated": (date,),
-        "labels": told.labels,
-        "status": (told.status,),
-        "priority": (told.priority,),
+        "labels": source.labels,
+        "status": (source.status,),
+        "priority": (source.priority,),
     }
     for name, values in fields.items():
         field = SubElement(root, f"{{{namespace}}}field", {"var": name})
@@ -76,7 +84,7 @@ def ticket(told: Ticket, author_jid: str) -> Element:
 
 
 def profile(name: str, jid: str) -> Element:
-    """Return a profile (XEP-0292)."""
+    """Build a profile (XEP-0292)."""
     namespace = "urn:ietf:params:xml:ns:vcard-4.0"
     root = Element(f"{{{namespace}}}vcard")
     texts = {"fn": name, "nickname": "alice", "note": "I grow beans, and explain them to computers."}
@@ -87,7 +95,7 @@ def profile(name: str, jid: str) -> Element:
 
 
 def mood() -> Element:
-    """Return a mood (XEP-0107)."""
+    """Build a user mood (XEP-0107)."""
     namespace = "http://jabber.org/protocol/mood"
     root = Element(f"{{{namespace}}}mood")
     SubElement(root, f"{{{namespace}}}contented")
@@ -96,7 +104,7 @@ def mood() -> Element:
 
 
 def tune() -> Element:
-    """Return what somebody listens to (XEP-0118)."""
+    """Build a user tune (XEP-0118)."""
     namespace = "http://jabber.org/protocol/tune"
     root = Element(f"{{{namespace}}}tune")
     for name, value in {"artist": "The Village Band", "title": "March of the Frogs", "length": "194"}.items():
@@ -105,14 +113,14 @@ def tune() -> Element:
 
 
 def nick() -> Element:
-    """Return a nickname (XEP-0172)."""
+    """Build a nickname (XEP-0172)."""
     root = Element("{http://jabber.org/protocol/nick}nick")
     root.text = "Alice of the Hedges"
     return root
 
 
 def geoloc() -> Element:
-    """Return a place (XEP-0080)."""
+    """Build a user location (XEP-0080)."""
     namespace = "http://jabber.org/protocol/geoloc"
     root = Element(f"{{{namespace}}}geoloc")
     for name, value in {"lat": "48.2015", "lon": "16.3695", "locality": "the garden", "accuracy": "20"}.items():
@@ -121,7 +129,7 @@ def geoloc() -> Element:
 
 
 def bookmark(name: str, nickname: str) -> Element:
-    """Return the bookmark of a room (XEP-0402)."""
+    """Build the bookmark of a room (XEP-0402)."""
     namespace = "urn:xmpp:bookmarks:1"
     root = Element(f"{{{namespace}}}conference", {"name": name, "autojoin": "true"})
     SubElement(root, f"{{{namespace}}}nick").text = nickname

@@ -1,4 +1,4 @@
-"""Private servers: started on loopback, awaited, and stopped with everything they started."""
+"""Starts private servers on loopback, waits until they are ready, and stops them with all their child processes."""
 
 import os
 import pwd
@@ -25,15 +25,15 @@ LOG_TAIL = 4000
 
 
 class ServerError(Exception):
-    """A private server is not installed, did not start, or ended; the message tells why."""
+    """A private server is not installed, did not start, or ended; the message gives the reason."""
 
 
 @cache
 def _starter() -> "SimpleQueue[tuple[Future[None], Callable[[], None]]]":
-    """Return where to put what starts a server.
+    """Return the queue of the thread that starts servers.
 
-    The kernel ends a server when the thread that started it ends (see `_as_user`). This one lasts as long as the
-    process, whichever thread asks.
+    The kernel ends a server when the thread that started it ends (see `_as_user`). This thread lives as long as the
+    process.
     """
     jobs: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
     Thread(target=_start_servers, args=(jobs,), name="servers", daemon=True).start()
@@ -51,27 +51,33 @@ def _start_servers(jobs: "SimpleQueue[tuple[Future[None], Callable[[], None]]]")
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback that nobody listens on."""
+    """Return a free TCP port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def find_program(name: str, package: str, folders: str = "") -> str:
-    """Return the path of the program `name`, sought in PATH and `folders` (colon-separated).
+    """Find a program.
 
-    Raises `ServerError`, which names the Debian `package` that has it.
+    Args:
+        name: Name of the program.
+        package: Debian package that contains it, for the error message.
+        folders: Folders to search in addition to PATH, separated by colons.
+
+    Raises:
+        ServerError: The program is not installed.
     """
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", folders))
     if found := shutil.which(name, path=path):
         return found
     raise ServerError(
-        f"{name} is not installed: `sudo apt-get install {package}` brings it, and so do `make run` and `make test`."
+        f"{name} is not installed: run `sudo apt-get install {package}`, or use `make run` or `make test`."
     )
 
 
 def _as_user(command: list[str], user: str | None) -> list[str]:
-    """Return `command` run as `user`, so that its process ends when this one does, even if this one is killed."""
+    """Wrap `command` to run as `user`, and to end when this process ends, even if it is killed."""
     if (setpriv := shutil.which("setpriv")) is None and user is None:
         return command
     identity = ["--reuid", user, "--regid", _group_of(user), "--clear-groups"] if user else []
@@ -83,10 +89,16 @@ def _group_of(user: str) -> str:
 
 
 def user_for(folder: Path, *names: str) -> str | None:
-    """Return the first of the users `names` that root can run a server with its data in `folder` as.
+    """Return the first user as whom root can run a server with its data in `folder`.
 
-    None: we are not root, there is no such user, or it cannot get to `folder`. Others may then pass through the
-    folder that `folder` is in, but not list it.
+    If there is one, other users get the permission to traverse the parent of `folder`, but not to list it.
+
+    Args:
+        folder: Data folder of the server.
+        names: Names of users.
+
+    Returns:
+        The name of the user; None if this process is not root, or if no such user exists or can access `folder`.
     """
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         return None
@@ -104,14 +116,14 @@ def user_for(folder: Path, *names: str) -> str | None:
 
 def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     test = [find_program("test", "coreutils"), "-x", str(folder)]
-    asked = subprocess.run(test, user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # noqa: S603 (our own words)
+    asked = subprocess.run(test, user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # noqa: S603 (fixed arguments)
     return asked.returncode == 0
 
 
 def give(folder: Path, user: str) -> None:
-    """Give `folder` with all that is in it to `user` alone, as only root can.
+    """Make `user` the owner of `folder` and its content, and remove access for others. Only root can do this.
 
-    Links in it are removed: its owner until now may have made them to be given what they lead to.
+    Links are removed, because the previous owner may have created them to gain access to their targets.
     """
     owner = pwd.getpwnam(user)
     os.chown(folder, owner.pw_uid, owner.pw_gid)
@@ -126,37 +138,37 @@ def give(folder: Path, user: str) -> None:
 
 
 class PrivateServer(ABC):
-    """A server process of our own, with its data in `folder`; a context manager.
+    """A private server process with its data in `folder`, usable as a context manager.
 
-    It can be stopped and started again, with the same data and port.
+    It can be stopped and started again with the same data and port.
     """
 
     name: str
     stop_signal = signal.SIGTERM
-    user: str | None = None  # run as somebody else
+    user: str | None = None  # run as this user
     host = "127.0.0.1"
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.log_file = folder / f"{self.name}.log"
-        #: Of the process that was stopped last; negative when a signal ended it.
+        #: Exit code of the last process; negative if a signal ended it.
         self.exit_code: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Return the command line of the process, which stays in the foreground."""
+        """Return the command line of the process, which must stay in the foreground."""
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the process."""
         return dict(os.environ)
 
     def prepare(self) -> None:  # noqa: B027 (not every server needs it)
-        """Write what the server needs before each start; called with `folder` made."""
+        """Write files that the server needs; called before each start, when `folder` exists."""
 
     def is_ready(self) -> bool:
-        """Whether the server answers; asked again and again while it starts."""
+        """Return whether the server accepts connections; polled while it starts."""
         try:
             with socket.create_connection((self.host, self.port), timeout=1):
                 return True
@@ -165,18 +177,18 @@ class PrivateServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The id of the process. Raises `ServerError` when it does not run."""
+        """Process id. Raises `ServerError` if the process is not running."""
         if self._process is None:
-            raise ServerError(f"{self.name} does not run.")
+            raise ServerError(f"{self.name} is not running.")
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and return when it answers; nothing when it runs. Raises `ServerError`."""
+        """Start the server and wait until it is ready; do nothing if it is running. Raises `ServerError`."""
         if self.running:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -193,25 +205,24 @@ class PrivateServer(ABC):
             raise
 
     def stop(self) -> None:
-        """End the server and all it started, and return when they are gone; nothing when it does not run."""
+        """End the server and all its child processes, and wait for them; do nothing if it is not running."""
         if (process := self._process) is None:
             return
         self._process = None
         if not _ended(process, 0):
             os.kill(process.pid, self.stop_signal)
             _ended(process, STOP_TIMEOUT)
-        # Before it is reaped: until then no other group can have taken its number.
-        with suppress(ProcessLookupError):  # it left nobody behind
+        # Kill the group before reaping the process, while its number cannot be reused.
+        with suppress(ProcessLookupError):  # no child processes remain
             os.killpg(process.pid, signal.SIGKILL)
         self.exit_code = process.wait()
 
     def restart(self) -> None:
-        """Stop and start the server."""
         self.stop()
         self.start()
 
     def log_tail(self) -> str:
-        """Return the end of what the server wrote to its log."""
+        """Return the end of the log of the server."""
         if not self.log_file.exists():
             return ""
         return self.log_file.read_text(errors="replace")[-LOG_TAIL:]
@@ -225,7 +236,7 @@ class PrivateServer(ABC):
 
     def _spawn(self) -> None:
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 (our own command lines)
+            self._process = subprocess.Popen(  # noqa: S603 (fixed command lines)
                 _as_user(self.command(), self.user),
                 cwd=self.folder,
                 env=self.environment(),
@@ -246,7 +257,7 @@ class PrivateServer(ABC):
 
 
 def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Whether `process` has ended, waiting `timeout` seconds; it is not reaped."""
+    """Wait up to `timeout` seconds for a process, and return whether it has ended. It is not reaped."""
     deadline = time.monotonic() + timeout
     while process.returncode is None:
         try:

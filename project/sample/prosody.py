@@ -1,4 +1,4 @@
-"""A private Prosody: one domain with PEP, one pubsub component, accounts with given passwords."""
+"""Runs a private Prosody with one domain, PEP, a pubsub component, and accounts with given passwords."""
 
 import hashlib
 import hmac
@@ -54,10 +54,15 @@ Component "$component" "pubsub"
 
 
 class Prosody(PrivateServer):
-    """A Prosody with its data in `folder`.
+    """A private Prosody.
 
-    `users` are the accounts' names and passwords; those in `admins` own every node of the pubsub component,
-    and only they can create nodes there.
+    Args:
+        folder: Folder for its data.
+        port: Port for clients; 0 for any free port.
+        domain: Domain of the accounts.
+        users: Passwords by name of the account.
+        admins: Accounts that own all nodes of the pubsub component, and who alone can create nodes there.
+        log_level: Minimum level of log messages.
     """
 
     name = "prosody"
@@ -82,15 +87,15 @@ class Prosody(PrivateServer):
 
     @property
     def ca_file(self) -> Path:
-        """The certificate of the authority to trust."""
+        """Certificate of the authority to trust."""
         return self.certificates.ca_file
 
     def jid(self, user: str) -> str:
-        """Return the bare JID of `user`."""
+        """Return the bare JID of a user."""
         return f"{user}@{self.domain}"
 
     def register(self, user: str, password: str) -> None:
-        """Make the account `user`, or give it another password; the server may be running."""
+        """Create an account or change its password; the server may be running."""
         self.users[user] = password
         accounts = self.folder / "data" / _encoded(self.domain) / "accounts"
         accounts.mkdir(parents=True, exist_ok=True)
@@ -103,15 +108,14 @@ class Prosody(PrivateServer):
         draft.replace(path)
 
     def command(self) -> list[str]:
-        """Return the command line of the process, which stays in the foreground."""
         return [find_program("prosody", "prosody"), "-F", "--config", str(self.folder / "prosody.cfg.lua")]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment without what would give Prosody other settings."""
+        """Return the environment without the variables of Prosody."""
         return {name: value for name, value in os.environ.items() if not name.startswith("PROSODY_")}
 
     def prepare(self) -> None:
-        """Write the configuration and the accounts; root runs the server as another user where it can."""
+        """Write the configuration and the accounts. As root, run the server as another user if possible."""
         self.user = None
         if os.geteuid() == 0:
             give(self.folder, "root")
@@ -128,7 +132,7 @@ class Prosody(PrivateServer):
         (self.folder / "prosody.cfg.lua").write_text(settings)
         for user, password in self.users.items():
             self.register(user, password)
-        # The mode stays with the file; without it every published item would wait for the disk several times.
+        # WAL is a property of the file. Without it, every published item would wait for the disk several times.
         with closing(sqlite3.connect(self.folder / "prosody.sqlite")) as database:
             database.execute("PRAGMA journal_mode=WAL")
         if runs_as:
@@ -137,7 +141,7 @@ class Prosody(PrivateServer):
 
 
 def _encoded(name: str) -> str:
-    """Return `name` as Prosody spells it in its files: all but letters and digits in hexadecimal."""
+    """Encode a name like Prosody does for file names: everything but letters and digits in hexadecimal."""
     return (
         "".join(
             character if character.isascii() and character.isalnum() else quote(character, safe="").lower()
@@ -151,7 +155,7 @@ def _encoded(name: str) -> str:
 
 
 def _scram_credentials(password: str) -> str:
-    """Return an account of Prosody's "internal_hashed" authentication (SCRAM-SHA-1, RFC 5802)."""
+    """Return the account file for Prosody's "internal_hashed" authentication (SCRAM-SHA-1, RFC 5802)."""
     salt = secrets.token_hex(16)
     salted = hashlib.pbkdf2_hmac("sha1", password.encode(), salt.encode(), ITERATIONS)
     stored_key = hashlib.sha1(hmac.digest(salted, b"Client Key", "sha1")).hexdigest()  # noqa: S324

@@ -1,4 +1,4 @@
-"""Keeps the sample's journal growing, so that there is something to follow."""
+"""Publishes new entries to the journal of the sample, so that there are notifications to follow."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 async def keep_publishing(prosody: Prosody) -> None:
-    """Add an entry to the journal now and then, until cancelled."""
+    """Publish a journal entry every 20 to 30 seconds, until cancelled."""
     while True:
         try:
             async with open_session(login(prosody, GARDENER)) as session:
@@ -30,7 +30,7 @@ async def keep_publishing(prosody: Prosody) -> None:
 async def _publish_on(prosody: Prosody, session: Session) -> None:
     number = len(await session.get_item_ids(journal(prosody)))
     while True:
-        await asyncio.sleep(random.uniform(*PAUSE))  # noqa: S311 (no secret in it)
+        await asyncio.sleep(random.uniform(*PAUSE))  # noqa: S311 (not a secret)
         number += 1
         post = journal_entry(number, datetime.now(UTC))
         await session.publish(journal(prosody), journal_payload(prosody, post), post.id)

@@ -1,4 +1,4 @@
-"""The sample as `make run` has it: a Prosody whose data stays from one run to the next."""
+"""Runs the Prosody of the sample for `make run`, and keeps its data between runs."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ DOMAIN = "sample.test"
 
 
 def read_or_make(path: Path, text: str) -> str:
-    """Return what the file `path` says, made with `text` in it if there is none; only its owner can read it."""
+    """Return the content of a file; create it with `text` if it is missing, readable for its owner only."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.new")
@@ -32,7 +32,7 @@ def _passwords(folder: Path) -> dict[str, str]:
 
 
 def _port(folder: Path) -> int:
-    """Return the port of the run before, or another if somebody has taken that."""
+    """Return the port of the previous run, or another one if it is in use."""
     path = folder / "port"
     port = int(read_or_make(path, str(free_port())))
     with socket.socket() as probe:
@@ -47,19 +47,19 @@ def _port(folder: Path) -> int:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    # The folder may belong to the user whom root runs the server as: no link of theirs is followed.
+    # The folder may belong to the user as whom root runs the server, so do not follow links.
     descriptor = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ServerError(f"Another process runs the sample in {folder}.") from None
+            raise ServerError(f"Another process is running the sample in {folder}.") from None
         yield
 
 
 @contextmanager
 def sample_service(folder: Path) -> Iterator[Prosody]:
-    """Run the sample's Prosody with its data in `folder`. Raises `ServerError`."""
+    """Run the Prosody of the sample with its data in `folder`. Raises `ServerError`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(folder):
         if os.geteuid() == 0:

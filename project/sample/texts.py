@@ -1,4 +1,4 @@
-"""The words of the sample: a blog with comments, and the shared journal of a garden."""
+"""Texts of the sample: blogs with comments, and the journal, events and tickets of a garden."""
 
 import random
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ JOURNAL_LENGTH = 300
 
 @dataclass(frozen=True)
 class Post:
-    """A blog post: its item id, when it appeared, and what it says, one text for each paragraph."""
+    """A blog post; `id` is the item id."""
 
     id: str
     published: datetime
@@ -154,7 +154,7 @@ STATUS_POSTS = (
 
 @dataclass(frozen=True)
 class Event:
-    """A day in the garden's calendar: its item id, what and where it is, when it begins and how many hours it lasts."""
+    """A calendar event; `id` is the item id and `hours` the duration."""
 
     id: str
     title: str
@@ -198,7 +198,7 @@ EVENTS = (
 
 @dataclass(frozen=True)
 class Ticket:
-    """Something to be mended: its item id, what it is, how far it is, how bad, and who wrote it when."""
+    """A ticket for a repair; `id` is the item id."""
 
     id: str
     title: str
@@ -272,8 +272,13 @@ _REMARKS = (
 
 
 def journal_entry(number: int, published: datetime | None = None) -> Post:
-    """Return entry `number` (from 1) of the garden's journal; by default on its own day of the first year."""
-    choice = random.Random(number)  # noqa: S311 (the same words at every call, nothing secret)
+    """Generate a journal entry.
+
+    Args:
+        number: Number of the entry, from 1. The same number always yields the same text.
+        published: Date of the entry; by default, entries are on consecutive days.
+    """
+    choice = random.Random(number)  # noqa: S311 (reproducible, not a secret)
     crop, bed, (done, sentence) = choice.choice(_CROPS), choice.randint(1, 14), choice.choice(_JOBS)
     work = sentence.format(crop=crop, bed=bed, weight=choice.randint(2, 40) / 2)
     return Post(

@@ -1,4 +1,4 @@
-"""What goes on while the sample is shown: its nodes are read once, as a site would read them, and one grows."""
+"""Reads all nodes of the sample once, as a site would, and keeps publishing to one of them."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 async def visit(account: Account, prosody: Prosody) -> None:
-    """Read every node of the sample, which brings it into the cache, then keep publishing until cancelled."""
+    """Read every node of the sample, which adds it to the cache, then keep publishing until cancelled."""
     await _until_online(account)
     for node in content.nodes(prosody):
         if not node.analysed:
@@ -31,7 +31,7 @@ async def visit(account: Account, prosody: Prosody) -> None:
         try:
             await get_items(account, node.address.service, node.address.name)
         except PubsubCacheError as error:
-            logger.warning("Node %s of the sample could not be read: %s", node.address.uri, error)
+            logger.warning("Failed to read node %s of the sample: %s", node.address.uri, error)
     await keep_publishing(prosody)
 
 

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Installs the Debian packages of the programs that are missing, and nothing when none is:
-#   packages.sh python   what the virtual environment needs
-#   packages.sh run      what `make run` needs
-#   packages.sh test     what `make test` needs
-# No service is started, none is left enabled that was not there before, and none that was there is touched.
+# Installs the Debian packages of missing programs:
+#   packages.sh python   for the virtual environment
+#   packages.sh run      for `make run`
+#   packages.sh test     for `make test`
+# It does not start services, leaves new ones disabled, and does not change existing ones.
 set -eu
 
 PURPOSE=${1:-}
 PYTHON=${PYTHON:-python3}
 PATH=$PATH:/usr/sbin:/sbin
-ROOT=${DPKG_ROOT:-} # as for the scripts of packages; tests have a root of their own
+ROOT=${DPKG_ROOT:-} # as in package scripts; tests use a separate root
 POLICY=$ROOT/usr/sbin/policy-rc.d
 POLICY_SAVED=$POLICY.pubsubcache-saved
 POLICY_NEW=$POLICY.pubsubcache-new
@@ -29,7 +29,7 @@ has_venv() {
     has "$PYTHON" && "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null
 }
 
-# Whether the first of its arguments, a pattern that the shell has expanded, is there.
+# Returns whether its first argument exists; the arguments are an expanded pattern.
 found() {
     [ -e "$1" ]
 }
@@ -38,7 +38,7 @@ has_postgresql() {
     has postgres || found /usr/lib/postgresql/*/bin/postgres
 }
 
-# Prosody's way to SQLite, without which a node of a thousand items takes minutes to fill.
+# SQLite driver for Prosody. Without it, filling a node with a thousand items takes minutes.
 has_lua_sqlite() {
     found /usr/lib/*/lua/5.*/dbd/sqlite3.so || found /usr/lib/lua/5.*/dbd/sqlite3.so
 }
@@ -47,12 +47,12 @@ has_ejabberd() {
     has erl && { found /usr/lib/*/ejabberd-*/ebin || found /usr/lib/erlang/lib/ejabberd-*/ebin; }
 }
 
-# The library that gives a process a clock of its own.
+# Library that fakes the clock of a process.
 has_libfaketime() {
     found /usr/lib/*/faketime/libfaketimeMT.so.1 || found /usr/lib/faketime/libfaketimeMT.so.1
 }
 
-# The names of the packages whose programs are missing.
+# Prints the packages of missing programs.
 missing() {
     has_venv || echo python3 python3-venv
     [ "$PURPOSE" != python ] || return 0
@@ -68,7 +68,7 @@ missing() {
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
-# Services that the machine knows, one per line.
+# Prints the installed services, one per line.
 known_services() {
     for service in $SERVICES; do
         for file in "$ROOT/etc/init.d/$service" "$ROOT/lib/systemd/system/$service.service" \
@@ -82,7 +82,7 @@ is_our_policy() {
     [ -e "$POLICY" ] && grep -qxF "$POLICY_MARK" "$POLICY"
 }
 
-# Whether an earlier run was killed; one that goes on has the lock.
+# Returns whether an earlier run was killed. A running one holds the lock.
 is_left_over() {
     is_our_policy || [ -e "$POLICY_SAVED" ] || [ -L "$POLICY_SAVED" ] || [ -e "$NO_CLUSTER" ]
 }
@@ -106,13 +106,13 @@ lock() {
     flock 9
 }
 
-# A word of a shell's command line.
+# Quotes a word for the shell.
 quoted() {
     printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
 }
 
-# The policy forbids services while the lock is held: by this script, or by apt-get if only the script was killed.
-# After that it removes itself, and what was there before decides.
+# Installs a policy that forbids services while the lock is held, by this script or, if it was killed, by apt-get.
+# Afterwards the policy removes itself and restores the previous one.
 forbid_services() {
     if [ -e "$POLICY" ] || [ -L "$POLICY" ]; then
         cp -Pp "$POLICY" "$POLICY_NEW"
@@ -163,7 +163,7 @@ disable_new_services() {
     done
 }
 
-# What apt-get says is of interest only when it fails.
+# Runs apt-get, and prints its output only if it fails.
 apt() {
     if words=$(DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q \
         -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" </dev/null 2>&1); then
@@ -179,9 +179,9 @@ tidy_up() {
     restore
 }
 
-# The lists are fetched only when they do not have what is wanted, or are too old to be of use.
+# Installs packages. Updates the package lists only if they lack a package or are too old.
 install() {
-    # What an interrupted installation left half done keeps apt-get from any other.
+    # apt-get refuses to work after an interrupted installation.
     [ -z "$(dpkg --audit)" ] || dpkg --configure -a </dev/null >&2 || true
     # shellcheck disable=SC2086 # names of packages, one word each
     if apt-cache show $1 >/dev/null 2>&1 && apt install -y --no-install-recommends $1; then
@@ -211,14 +211,14 @@ if [ -z "$packages" ]; then
 fi
 
 if ! has apt-get; then
-    say "Please install what Debian's packages $packages contain, and try again."
+    say "Please install the programs of these Debian packages and try again: $packages."
     exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
     if has sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
         exec sudo -- env "PYTHON=$PYTHON" sh "$0" "$PURPOSE"
     fi
-    say "Please run \`apt-get install $packages\` as root, and try again."
+    say "Please run \`apt-get install $packages\` as root and try again."
     exit 1
 fi
 
@@ -239,7 +239,7 @@ install "$packages" || status=$?
 packages=$(missing | tr '\n' ' ')
 packages=${packages% }
 if [ -n "$packages" ]; then
-    say "Could not install $packages: see apt-get's words above."
+    say "Could not install $packages: see the output of apt-get above."
     exit 1
 fi
-[ "$status" -eq 0 ] || say "apt-get complained, but every program that is needed is there."
+[ "$status" -eq 0 ] || say "apt-get reported errors, but all required programs are installed."

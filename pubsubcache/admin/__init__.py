@@ -1,8 +1,8 @@
-"""The Django admin of the cache: accounts, nodes, items, and the analysers in effect.
+"""The Django admin of the cache: accounts, nodes, items and analysers.
 
-What a person may see and do is decided by the models' permissions alone: whoever may view nodes sees
-those of every account, whoever owns it. Besides Django's own there are `sync_pubsubnode` and
-`purge_pubsubnode`. Nothing that came from a service can be edited here, and nothing of it is shown unescaped.
+Access depends on the permissions of the models only: users who may view nodes see the nodes of all accounts, whoever
+owns them. In addition to the permissions of Django there are `sync_pubsubnode` and `purge_pubsubnode`. Data from
+services cannot be edited and is always escaped.
 """
 
 from pubsubcache.admin import accounts, items, nodes

@@ -1,4 +1,4 @@
-"""Accounts: the logins, and how their sessions fare."""
+"""Admin of accounts: logins and the state of their sessions."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,12 +22,12 @@ from pubsubcache.models.fields import Undecryptable
 from pubsubcache.store import remove_accounts
 
 NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)
-# Where the password goes, and who can read it on the way.
+# Fields that decide where the password is sent and who can read it in transit.
 CONNECTION = ("host", "port", "tls_verify", "ca_file")
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
-    """An account; its password is written here and never shown."""
+    """Form for an account. The password can be set, but is never shown."""
 
     new_password = forms.CharField(
         label=gettext_lazy("Password"),
@@ -53,21 +53,21 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         if (field := self.fields.get(NEW_PASSWORD)) is not None:
             stored = bool(self.instance.password)
             field.required = self.instance._state.adding
-            field.help_text = _("Kept encrypted and never shown.")
+            field.help_text = _("Stored encrypted and never shown.")
             if stored:
                 field.help_text = _(
-                    "Leave it empty to keep the stored password, which is never shown. A changed connection needs it."
+                    "Leave empty to keep the stored password, which is never shown. Required to change the connection."
                 )
         if (field := self.fields.get("ca_file")) is not None:
             field.help_text = cafiles.help_text()
 
     def clean_ca_file(self) -> str:
-        """Check a new CA file; the one that is stored may be anywhere."""
+        """Validate the CA file if it changed; the stored one may be outside of the folder."""
         name: str = self.cleaned_data["ca_file"]
         return cafiles.usable(name) if name and "ca_file" in self.changed_data else name
 
     def clean(self) -> dict[str, Any] | None:
-        """Ask for the password when the connection changes: nobody may send a stored one elsewhere."""
+        """Require the password if the connection changes, so that nobody can send a stored one to another server."""
         cleaned = super().clean()
         changed = not self.instance._state.adding and not set(CONNECTION).isdisjoint(self.changed_data)
         if changed and not self.cleaned_data.get(NEW_PASSWORD) and NEW_PASSWORD not in self.errors:
@@ -76,7 +76,6 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def save(self, commit: bool = True) -> Any:
-        """Take over the password if one was entered."""
         if password := self.cleaned_data.get(NEW_PASSWORD):
             self.instance.password = password
         return super().save(commit)
@@ -84,10 +83,10 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Account)
 class AccountAdmin(CacheAdmin[Account]):
-    """Logins can be added, changed, enabled and disabled; what the workers report is only shown."""
+    """Admin to add, change, enable and disable accounts. The state reported by workers is read-only."""
 
     form = AccountForm
-    list_display = ("jid", "session", "enabled", "node_count", "owner", "place", "last_sign")
+    list_display = ("jid", "session", "enabled", "node_count", "owner", "worker_name", "last_heartbeat")
     list_filter = ("enabled", WorkerFilter, "status", "tls_verify")
     list_select_related = ("owner",)
     search_fields = ("jid", "worker")
@@ -116,7 +115,7 @@ class AccountAdmin(CacheAdmin[Account]):
         return self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
-        """The JID of an account that has nodes is theirs too: another login is another account."""
+        """Make the JID read-only for existing accounts, because their nodes belong to it."""
         return [*super().get_readonly_fields(request, obj), *(["jid"] if obj else [])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
@@ -127,7 +126,7 @@ class AccountAdmin(CacheAdmin[Account]):
         return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
-        """Write only what was changed here: a worker writes the state of the session at the same time."""
+        """Save only changed fields, because a worker updates the state of the session concurrently."""
         changed = ["password" if name == NEW_PASSWORD else name for name in form.changed_data]
         obj.save(update_fields=changed) if change else obj.save()
         wake_workers()
@@ -135,7 +134,7 @@ class AccountAdmin(CacheAdmin[Account]):
     def empty_note(self, request: HttpRequest) -> str:
         if Account.objects.exists():
             return ""
-        return _("There is no account yet. Add one, then start the worker: manage.py pubsub_worker.")
+        return _("There are no accounts yet. Add one, then start the worker: manage.py pubsub_worker.")
 
     def nodes_of(self, objects: Iterable[Account]) -> QuerySet[PubsubNode]:
         return PubsubNode.objects.filter(account__in=[account.pk for account in objects])
@@ -151,15 +150,17 @@ class AccountAdmin(CacheAdmin[Account]):
         wake_workers()
         if leaving:
             text = ngettext(
-                "%(count)d account goes when a worker has given up its subscriptions. Delete it again to leave them.",
-                "%(count)d accounts go when a worker has given up their subscriptions. Delete again to leave them.",
+                "%(count)d account will be removed after a worker has ended its subscriptions. Delete it again to "
+                "remove it now and leave them.",
+                "%(count)d accounts will be removed after a worker has ended their subscriptions. Delete them again "
+                "to remove them now and leave the subscriptions.",
                 leaving,
             )
             self.message_user(request, text % {"count": leaving}, messages.WARNING)
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def session(self, account: Account) -> str:
-        """What became of the session."""
+        """State of the session, with warnings."""
         shown = display.session_badge(account)
         if isinstance(account.password, Undecryptable):
             shown += display.badge("bad", _("password unreadable"), self.password_state(account))
@@ -168,50 +169,50 @@ class AccountAdmin(CacheAdmin[Account]):
         return shown
 
     @admin.display(description=gettext_lazy("worker"), ordering="worker")
-    def place(self, account: Account) -> str:
-        """The worker that holds the account."""
+    def worker_name(self, account: Account) -> str:
+        """Worker that holds the lease of the account."""
         return display.short(account.worker, 30)
 
     @admin.display(description=gettext_lazy("stored password"))
     def password_state(self, account: Account) -> str:
-        """Whether there is a password, and whether it can be used."""
+        """Whether a password is stored and can be decrypted."""
         if isinstance(account.password, Undecryptable):
             return _(
-                "It can't be decrypted, because the key of this site (PUBSUBCACHE_ENCRYPTION_KEY or SECRET_KEY) "
-                "is not the one it was encrypted with. Enter it again."
+                "It cannot be decrypted, because it was encrypted with a key other than that of this site "
+                "(PUBSUBCACHE_ENCRYPTION_KEY or SECRET_KEY). Enter it again."
             )
         return _("set") if account.password else _("not set")
 
-    @admin.display(description=gettext_lazy("last sign"), ordering="heartbeat")
-    def last_sign(self, account: Account) -> str:
-        """When the worker last said that it is alive."""
+    @admin.display(description=gettext_lazy("last heartbeat"), ordering="heartbeat")
+    def last_heartbeat(self, account: Account) -> str:
+        """Time of the last heartbeat of the worker."""
         return display.ago(account.heartbeat)
 
     @admin.display(description=gettext_lazy("nodes"), ordering="number_of_nodes")
     def node_count(self, account: Account) -> str:
-        """The number of nodes, linked to them, and how many of them wait to be compared with their services."""
+        """Number of nodes, linked to their list, and how many of them wait for revalidation."""
         url = reverse("admin:pubsubcache_pubsubnode_changelist", query={"account__id__exact": account.pk})
         link = format_html('<a href="{}">{}</a>', url, display.number(getattr(account, "number_of_nodes", 0)))
         if not (waiting := getattr(account, "number_waiting", 0)):
             return link
-        text = ngettext("%(number)s waits to be compared", "%(number)s wait to be compared", waiting)
+        text = ngettext("%(number)s waits for revalidation", "%(number)s wait for revalidation", waiting)
         return display.stacked(link, text % {"number": display.number(waiting)})
 
     @admin.display(description=gettext_lazy("nodes"))
     def node_link(self, account: Account) -> str:
-        """The same, on the account's own page."""
+        """Number of nodes on the page of the account."""
         return self.node_count(account)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Enable selected accounts"))
     def enable(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        """Have the workers keep a session of the accounts."""
+        """Enable accounts, so that workers open their sessions."""
         number = self._switch(request, queryset, True)
         text = ngettext("%(count)d account was enabled.", "%(count)d accounts were enabled.", number)
         self.message_user(request, text % {"count": number})
 
     @admin.action(permissions=["change"], description=gettext_lazy("Disable selected accounts"))
     def disable(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        """Have the workers end the sessions of the accounts."""
+        """Disable accounts, so that workers end their sessions."""
         number = self._switch(request, queryset, False)
         text = ngettext("%(count)d account was disabled.", "%(count)d accounts were disabled.", number)
         self.message_user(request, text % {"count": number})

@@ -1,4 +1,4 @@
-"""A page without a table: the analysers that are registered, what staff chose, and what became of their nodes."""
+"""Admin page of analysers: those registered, the choices of staff, and statistics of their nodes."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ NAMES = {to_sync: name for name, (to_sync, _label) in CHOICES.items()}
 
 @dataclass
 class Tally:
-    """What is in the cache of one analyser: nodes by state (None: not yet), items, and items not parsed."""
+    """Statistics of one analyser: nodes by sync state (None if not synchronised yet), items and parse errors."""
 
     nodes: Counter[str | None] = field(default_factory=Counter)
     items: int = 0
@@ -41,7 +41,7 @@ class Tally:
 
 
 def tallies() -> dict[str, Tally]:
-    """Return the tally of every analyser that a node names, and under "" that of the nodes without one."""
+    """Return the tallies by name of the analyser; the key "" is for nodes without one."""
     found: dict[str, Tally] = defaultdict(Tally)
     by_state = PubsubNode.objects.order_by().values("analyser", "sync_state")
     for row in by_state.annotate(number=Count("pk"), size=Sum("item_count")):
@@ -55,7 +55,7 @@ def tallies() -> dict[str, Tally]:
 
 
 def dotted(function: Any) -> str:
-    """Return where a function is defined, or an empty text for None."""
+    """Return the dotted path of a function, or "" for None."""
     if function is None:
         return ""
     name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -63,7 +63,7 @@ def dotted(function: Any) -> str:
 
 
 def app_of(analyser: Analyser) -> str:
-    """Return the label of the installed app that an analyser's functions belong to, or their module."""
+    """Return the label of the app that defines the functions of an analyser, or their module."""
     config = apps.get_containing_app_config(analyser.module) if analyser.module else None
     return config.label if config else analyser.module
 
@@ -90,7 +90,7 @@ def _row(name: str, tally: Tally, **more: Any) -> dict[str, Any]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return the registered analysers in order, then names that only nodes know, last the nodes without any."""
+    """Return the rows of the page: registered analysers in order, then unknown ones, then nodes without analyser."""
     found = tallies()
     choices, changes = store.choices(), _last_changes()
     shown = []
@@ -113,7 +113,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _last_changes() -> dict[str, LogEntry]:
-    """Return the last entry in the history of each choice, by the analysers' names."""
+    """Return the last history entry of each choice by name of the analyser."""
     names = {str(pk): name for pk, name in AnalyserChoice.objects.values_list("pk", "analyser")}
     kind = ContentType.objects.get_for_model(AnalyserChoice)
     history = LogEntry.objects.filter(content_type=kind, object_id__in=names).select_related("user")
@@ -121,24 +121,29 @@ def _last_changes() -> dict[str, LogEntry]:
 
 
 def may_choose(request: HttpRequest) -> bool:
-    """Whether the user may choose for analysers."""
+    """Return whether the user may change the choices for analysers."""
     return request.user.has_perm("pubsubcache.change_analyserchoice")
 
 
 def choose(request: HttpRequest) -> HttpResponse:
-    """Keep what the posted form chooses for an analyser. Raises `PermissionDenied`, and `BadRequest`."""
+    """Save the choice for an analyser from a posted form.
+
+    Raises:
+        PermissionDenied: The user may not change choices.
+        BadRequest: The analyser or the choice is unknown.
+    """
     if not may_choose(request):
         raise PermissionDenied
     name, chosen = request.POST.get("analyser", ""), request.POST.get("choice", "")
     if chosen not in CHOICES or not any(row["name"] == name for row in rows() if row["name"]):
-        raise BadRequest("There is no such analyser or choice.")
+        raise BadRequest("Unknown analyser or choice.")
     to_sync, label = CHOICES[chosen]
     choice, changed = store.choose_analyser(name, to_sync)
     log_changes(request, [choice], _("Synchronised: %(choice)s.") % {"choice": label})
     wake_workers()
     text = ngettext(
-        "Nodes of %(analyser)s are synchronised: %(choice)s. That changed %(count)d node.",
-        "Nodes of %(analyser)s are synchronised: %(choice)s. That changed %(count)d nodes.",
+        "Nodes of %(analyser)s are synchronised: %(choice)s. This changed %(count)d node.",
+        "Nodes of %(analyser)s are synchronised: %(choice)s. This changed %(count)d nodes.",
         changed,
     )
     messages.success(request, text % {"analyser": name, "choice": label, "count": changed})
@@ -146,7 +151,7 @@ def choose(request: HttpRequest) -> HttpResponse:
 
 
 def analysers_view(request: HttpRequest, site: AdminSite) -> HttpResponse:
-    """Render the page, or do what its form asks. To view it is permitted by the caller."""
+    """Render the page, or save its form. The caller must check the permission to view it."""
     if request.method == "POST":
         return choose(request)
     context = {

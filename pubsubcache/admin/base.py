@@ -1,4 +1,4 @@
-"""What the admin classes of the application share."""
+"""Base class and helpers for the admin classes."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,22 +17,22 @@ from pubsubcache.services import remote
 
 M = TypeVar("M", bound=Model)
 STYLES = "pubsubcache/admin.css"
-SECRETS = frozenset({"password"})  # fields of whichever model a list reaches
-MAX_NAMES = 50  # names spelled out on a page that asks for confirmation
+SECRETS = frozenset({"password"})  # fields of any model that a list can reach
+MAX_NAMES = 50  # objects listed on a confirmation page
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin
 else:
 
     class _ModelAdmin(admin.ModelAdmin):
-        """`ModelAdmin`, which takes a type argument only in the type checker."""
+        """Makes `ModelAdmin` subscriptable at runtime too."""
 
         def __class_getitem__(cls, model: Any) -> Any:
             return cls
 
 
 class CacheAdmin(_ModelAdmin[M]):
-    """An admin class whose list says what to do while it is empty, and whose deletions count in the database."""
+    """Base admin class with a hint for empty lists, and with deletions that count related objects in the database."""
 
     list_per_page = 50
 
@@ -40,13 +40,13 @@ class CacheAdmin(_ModelAdmin[M]):
         css = {"all": [STYLES]}
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """Refuse filters on what is kept secret: bit by bit, their results would tell it."""
+        """Reject filters on secrets, because their results would reveal them bit by bit."""
         if not SECRETS.isdisjoint(lookup.split(LOOKUP_SEP)):
             return False
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def empty_note(self, request: HttpRequest) -> str:
-        """Return a sentence (or HTML) for a list in which there can't be anything yet, else an empty text."""
+        """Return a hint (text or HTML) to show if the table is empty, or ""."""
         return ""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -55,13 +55,13 @@ class CacheAdmin(_ModelAdmin[M]):
         return super().changelist_view(request, context)
 
     def nodes_of(self, objects: Iterable[M]) -> "QuerySet[PubsubNode]":
-        """Return the nodes that go with `objects` when these are deleted."""
+        """Return the nodes that are deleted together with `objects`."""
         raise NotImplementedError
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        """Count what a deletion takes along: Django would load every item to list it."""
+        """Count the objects that a deletion affects. Django would load and list every item."""
         nodes = self.nodes_of(objs)
         counts = {
             str(self.opts.verbose_name_plural): len(objs),
@@ -81,15 +81,15 @@ class CacheAdmin(_ModelAdmin[M]):
 
 
 def bare(queryset: "QuerySet[M]") -> "QuerySet[M]":
-    """Return the same rows as a queryset without joins, annotations and order, fit for an UPDATE or DELETE."""
+    """Return the same rows without joins, annotations and ordering, as needed for an UPDATE or DELETE."""
     return queryset.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
 
 
 def log_changes(request: HttpRequest, objects: "QuerySet[Any] | list[Any]", message: str) -> None:
-    """Write `message` into the history of each of `objects`, in the name of the request's user."""
+    """Add `message` to the history of each object, on behalf of the user of the request."""
     LogEntry.objects.log_actions(request.user.pk, objects, CHANGE, message)  # type: ignore[arg-type]
 
 
 def wake_workers() -> None:
-    """Have the workers look at the rows now, once what was written is committed."""
+    """Wake the workers after the current transaction is committed."""
     on_commit(remote.wake)

@@ -1,4 +1,4 @@
-"""CA files that staff may name: certificates in the folder that the site's settings set aside for them."""
+"""Validation of CA files: staff may choose certificates in the folder `CA_FOLDER` only."""
 
 from pathlib import Path
 
@@ -12,22 +12,29 @@ MAX_SIZE = 4 * 1024 * 1024  # the system's own bundle has about 200 KB
 
 
 def help_text() -> str:
-    """Return what the form says about the field."""
+    """Return the help text of the form field."""
     if not settings.CA_FOLDER:
-        return _("This site has no folder for CA files, so it can only be set by commands.")
-    return _("The name of a file of certificates (PEM) in the site's folder for CA files, trusted beside the system's.")
+        return _("This site has no folder for CA files, so only commands can set it.")
+    return _("Name of a PEM file in the site's folder for CA files. It is trusted in addition to those of the system.")
 
 
 def usable(name: str) -> str:
-    """Return the real path of the CA file `name`, which is relative to `CA_FOLDER` or a path below it.
+    """Validate the name of a CA file.
 
-    Raises `ValidationError` unless it is a file of certificates below that folder. The error is the same whatever
-    the reason, so that it tells nothing about other files.
+    Args:
+        name: Path relative to `CA_FOLDER`, or an absolute path below it.
+
+    Returns:
+        The real path of the file.
+
+    Raises:
+        ValidationError: It is not a file of certificates below `CA_FOLDER`. The message is the same for all reasons, so
+            that it reveals nothing about other files.
     """
     if not settings.CA_FOLDER:
         raise ValidationError(_("This site has no folder for CA files."))
     if (path := _find(Path(settings.CA_FOLDER), name)) is None:
-        raise ValidationError(_("The site's folder for CA files has no such file of certificates (PEM)."))
+        raise ValidationError(_("The site's folder for CA files does not contain such a PEM file of certificates."))
     return str(path)
 
 
@@ -36,13 +43,13 @@ def _find(folder: Path, name: str) -> Path | None:
         folder = folder.resolve(strict=True)
         path = (folder / name).resolve(strict=True)
         found = path.is_relative_to(folder) and path.is_file() and _holds_certificates_only(path)
-    except (OSError, RuntimeError, ValueError):  # no such file, a loop of links, no path, no certificate
+    except (OSError, RuntimeError, ValueError):  # no such file, a loop of links, an invalid path, no certificate
         return None
     return path if found else None
 
 
 def _holds_certificates_only(path: Path) -> bool:
-    """Raises `ValueError` when there is no certificate."""
+    """Return whether a file has certificates and no private key. Raises `ValueError` if it has no certificate."""
     with path.open("rb") as file:
         text = file.read(MAX_SIZE + 1)
     return len(text) <= MAX_SIZE and b"PRIVATE KEY" not in text and bool(x509.load_pem_x509_certificates(text))

@@ -1,4 +1,4 @@
-"""How values are shown: badges, shortened names, times and preformatted text; whatever goes in is escaped."""
+"""Formats values for display: badges, shortened names, times and preformatted text. All input is escaped."""
 
 import json
 from datetime import datetime, timedelta
@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from pubsubcache.lookups.snippets import as_html
 from pubsubcache.models import Account, PubsubNode
 
-MAX_SHORT = 4000  # characters of a text that is shown in short
-EMPTY = "-"  # as the admin shows what is not there
+MAX_SHORT = 4000  # characters of a text to consider before shortening it
+EMPTY = "-"  # Django's placeholder for empty values
 STATE_KINDS: dict[str | None, str] = {
     PubsubNode.SyncState.COMPLETED: "good",
     PubsubNode.SyncState.IN_PROGRESS: "busy",
@@ -26,51 +26,57 @@ STATE_KINDS: dict[str | None, str] = {
 
 
 def badge(kind: str, label: str, title: str = "") -> SafeString:
-    """Return a coloured word; `kind` is good, busy, warn, bad or quiet."""
+    """Return a coloured label.
+
+    Args:
+        kind: One of good, busy, warn, bad and quiet.
+        label: The text.
+        title: The tooltip.
+    """
     return format_html('<span class="psc-badge psc-{}" title="{}">{}</span>', kind, title, label)
 
 
 def short(text: str, length: int = 60) -> str | SafeString:
-    """Return remote text cut to `length` characters, whole in its tool tip, its writing direction kept inside."""
+    """Truncate remote text to `length` characters, with the full text as tooltip, and isolate its text direction."""
     if not text:
         return EMPTY
-    # Truncator normalises all of the text, in quadratic time.
+    # Truncator normalises the whole text in quadratic time.
     return format_html('<bdi title="{}">{}</bdi>', text[:1000], Truncator(text[:MAX_SHORT]).chars(length))
 
 
 def stacked(first: str, second: str) -> SafeString:
-    """Return two values above each other, the second smaller; either may be HTML made here."""
+    """Return two values, the second below the first and smaller. Both may be safe HTML."""
     return format_html('<div>{}</div><div class="psc-reason">{}</div>', first, second)
 
 
 def snippet(text: str) -> SafeString:
-    """Return an extract with its hits marked."""
+    """Return a snippet with highlighted hits as HTML."""
     return format_html('<bdi class="psc-snippet">{}</bdi>', as_html(text))
 
 
 def preformatted(text: str) -> SafeString:
-    """Return text as a block that keeps its lines."""
+    """Return text as a preformatted block."""
     return format_html('<pre class="psc-block" dir="ltr">{}</pre>', text)
 
 
 def pretty_json(value: Any) -> str:
-    """Return JSON data indented, in the characters of its language; a lone surrogate is shown as its escape."""
+    """Return indented JSON without escapes, except for lone surrogates."""
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def number(value: int) -> str:
-    """Return a number with its thousands apart, as the language has it."""
+    """Return a localised number with thousand separators."""
     return number_format(value, use_l10n=True, force_grouping=True)
 
 
 def moment(value: datetime | None) -> str:
-    """Return a time in the short form of the language."""
+    """Return a time in the short localised format."""
     return EMPTY if value is None else date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
 
 
 def ago(value: datetime | None) -> str | SafeString:
-    """Return how long ago a time was, the time itself in the tool tip."""
+    """Return how long ago a time was, with the time itself as tooltip."""
     if value is None:
         return EMPTY
     recent = timezone.now() - value < timedelta(minutes=1)
@@ -79,11 +85,11 @@ def ago(value: datetime | None) -> str | SafeString:
 
 
 def session_badge(account: Account) -> SafeString:
-    """Return what is known of an account's session: a status nobody alive vouches for is no status."""
+    """Return the state of the session of an account. The stored status is ignored if no live worker holds it."""
     status = Account.Status(account.status) if account.status in Account.Status.values else Account.Status.ERROR
     detail = account.status_detail[:300]
     if account.leaving:
-        return badge("warn", _("being removed"), _("As soon as a worker has given up its subscriptions."))
+        return badge("warn", _("being removed"), _("As soon as a worker has ended its subscriptions."))
     if account.is_online():
         return badge("good", str(status.label), detail)
     if status in (Account.Status.AUTH_FAILED, Account.Status.ERROR) and account.enabled:
@@ -91,12 +97,12 @@ def session_badge(account: Account) -> SafeString:
     if not account.enabled:
         return badge("quiet", _("disabled"), detail)
     if not account.is_held():
-        return badge("warn", _("no worker"), _("No worker is alive that holds this account."))
+        return badge("warn", _("no worker"), _("No running worker holds this account."))
     return badge("busy", str(status.label), detail)
 
 
 def state_badge(node: PubsubNode) -> SafeString:
-    """Return the sync state of a node as a coloured word."""
+    """Return the sync state of a node as a badge."""
     label = _("not yet") if node.sync_state is None else node.get_sync_state_display() or node.sync_state
     shown = badge(STATE_KINDS.get(node.sync_state, "quiet"), label)
     if node.sync_requested and node.sync_state != PubsubNode.SyncState.IN_PROGRESS:
@@ -105,7 +111,7 @@ def state_badge(node: PubsubNode) -> SafeString:
 
 
 def progress(node: PubsubNode) -> str:
-    """Return how many items of a node are cached, while it is being synchronised how many of how many are read."""
+    """Return the number of cached items; during a synchronisation, the number of items read and the total."""
     if node.sync_state != PubsubNode.SyncState.IN_PROGRESS:
         return number(node.item_count)
     total = "?" if node.sync_total is None else number(node.sync_total)

@@ -1,4 +1,4 @@
-"""Filters of the lists."""
+"""List filters of the admin."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from pubsubcache.models import Account, PubsubItem, PubsubNode
 
 
 class ValuesFilter(admin.AllValuesFieldListFilter):
-    """The values that occur; the empty one has a name."""
+    """Filters by the values that occur, and labels the empty one."""
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         for choice in super().choices(changelist):
@@ -21,7 +21,7 @@ class ValuesFilter(admin.AllValuesFieldListFilter):
 
 
 class WorkerFilter(admin.SimpleListFilter):
-    """Accounts by whether a worker that is alive holds them."""
+    """Filters accounts by whether a running worker holds them."""
 
     title = _("worker")
     parameter_name = "worker"
@@ -37,7 +37,7 @@ class WorkerFilter(admin.SimpleListFilter):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Nodes by sync state, among them those that have none yet."""
+    """Filters nodes by sync state, including those not synchronised yet."""
 
     title = _("state")
     parameter_name = "state"
@@ -52,7 +52,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class ParseErrorFilter(admin.SimpleListFilter):
-    """Items by whether their parser failed."""
+    """Filters items by whether their parser failed."""
 
     title = _("parse error")
     parameter_name = "parse_error"

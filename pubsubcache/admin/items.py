@@ -1,4 +1,4 @@
-"""Items: what the cache holds, to be looked at."""
+"""Admin of items, which is read-only."""
 
 from typing import Any, cast
 from urllib.parse import quote
@@ -25,14 +25,14 @@ from pubsubcache.exceptions import InvalidRequest, ParseError, TooLarge
 from pubsubcache.models import PubsubItem, PubsubItemQuerySet, PubsubNode
 from pubsubcache.utils import xmlform
 
-MAX_SHOWN = 200_000  # characters of a payload on a page
+MAX_SHOWN = 200_000  # characters of a payload that are shown on a page
 OF_NODE = "node__id__exact"
 NOT_LISTED = ("data", "parsed", "text", "node__extra", "node__sync_error")
 NOT_LISTED_OF_ACCOUNT = ("node__account__password", "node__account__status_detail")
 
 
 class ItemChangeList(ChangeList):
-    """Leaves the payloads in the database, and gives no number of results that was not counted."""
+    """Defers the payloads, and shows no total that was not counted exactly."""
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[PubsubItem]:
         found: QuerySet[PubsubItem] = super().get_queryset(request, *args, **kwargs)
@@ -42,20 +42,20 @@ class ItemChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         if self.paginator.about or not self.query:
-            self.full_result_count = self.result_count  # the search bar then names no number
+            self.full_result_count = self.result_count  # hides the total in the search bar
 
 
 @admin.register(PubsubItem)
 class ItemAdmin(CacheAdmin[PubsubItem]):
-    """Items are only shown. Deleting one by hand would make the cache lie: a node is purged whole instead."""
+    """Read-only admin of items. Deleting one would make answers of the cache wrong; nodes can be purged instead."""
 
     list_display = ("short_id", "heading", "place", "short_publisher", "made", "changed")
     list_filter = ("node__account", ("node__type", ValuesFilter), ParseErrorFilter)
     list_select_related = ("node__account",)
-    search_fields = ("name",)  # so that there is a search box; get_search_results knows what to do
+    search_fields = ("name",)  # enables the search box; get_search_results implements the search
     search_help_text = gettext_lazy(
-        'Words of the content: all of them, "a phrase", beginn*, one OR another, -without. Where no words match, a '
-        "part of an item id."
+        'Searches the content: all words, "a phrase", prefi*, one OR another, -without. If nothing matches, searches '
+        "item ids for the text."
     )
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
@@ -67,8 +67,8 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
                 "problem_whole",
             ),
             "description": gettext_lazy(
-                "An item is what its service says it is, so it can be neither changed nor deleted here: the cache "
-                "would then answer something else. To free the space, purge the node."
+                "Items cannot be changed or deleted here, because the answers of the cache would then differ from "
+                "those of the service. To free space, purge the node."
             ),
         }),
         (gettext_lazy("Parsed"), {"fields": ("json",)}),
@@ -81,15 +81,12 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Items come from services."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: PubsubItem | None = None) -> bool:
-        """Items are what services say."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: PubsubItem | None = None) -> bool:
-        """Only nodes are purged, see the class."""
         return False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -99,20 +96,20 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         return super().get_queryset(request).select_related("node__account")
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """The items of one node need not say which; what was found needs room."""
+        """Hide columns: the node in the list of one node, and the time of change in search results, to save space."""
         left_out = {"place"} if OF_NODE in request.GET else set()
         if request.GET.get(SEARCH_VAR, "").strip():
             left_out.add("changed")
         return [name for name in self.list_display if name not in left_out]
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Newest first, in either case along an index."""
+        """Sort newest first, in both cases along an index."""
         return ("-created", "-position") if OF_NODE in request.GET else ("-pk",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[PubsubItem], search_term: str
     ) -> tuple[QuerySet[PubsubItem], bool]:
-        """Items by their words, best first unless too many match to be ranked; else by a part of their id."""
+        """Search the full text, and item ids if nothing matches. Results are ranked unless there are too many."""
         if not search_term.strip():
             return queryset, False
         try:
@@ -128,7 +125,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         return found.order_by(F("rank").desc(), "-pk"), False
 
     def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
-        """Only the items of one node are sorted otherwise: the whole table may be too large."""
+        """Allow sorting for the items of one node only, because the whole table may be too large."""
         return ("short_id", "made", "changed") if OF_NODE in request.GET else ()
 
     def get_urls(self) -> list[URLPattern]:
@@ -147,11 +144,12 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         if PubsubItem.objects.exists():
             return ""
         return _(
-            "There is no item yet. Items come in when a node is synchronised, after it was read for the first time."
+            "There are no items yet. Items are stored when a node is synchronised, after it was read for the first "
+            "time."
         )
 
     def raw_xml(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The XML of an item as it is kept, as a file: no browser is to render it."""
+        """Return the stored XML of an item as a download, so that browsers do not render it."""
         item = get_object_or_404(PubsubItem, pk=pk)
         if not self.has_view_permission(request, item):
             raise PermissionDenied
@@ -166,12 +164,12 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     @admin.display(description=gettext_lazy("item id"), ordering="name")
     def short_id(self, item: PubsubItem) -> str:
-        """The item's id, shortened."""
+        """Truncated item id."""
         return display.short(item.name, 40)
 
     @admin.display(description=gettext_lazy("title"))
     def heading(self, item: PubsubItem) -> str:
-        """The title that the parser found, or else how the text begins; what was searched for, with the hits marked."""
+        """Title from the parser, or else the beginning of the text; and the snippet of a search."""
         title = getattr(item, "title", None)
         snippet = getattr(item, "snippet", "")
         beginning = display.short("" if snippet else getattr(item, "beginning", ""), 70)
@@ -182,7 +180,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     @admin.display(description=gettext_lazy("node"))
     def node_link(self, item: PubsubItem) -> str:
-        """The node, linked to its page."""
+        """Link to the node."""
         return self._link_to_node(item, 3000)
 
     def _link_to_node(self, item: PubsubItem, length: int) -> str:
@@ -191,64 +189,64 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     @admin.display(description=gettext_lazy("node"))
     def place(self, item: PubsubItem) -> str:
-        """The node, and the account that sees it."""
+        """Link to the node, and its account."""
         return display.stacked(self._link_to_node(item, 50), display.short(item.node.account.jid, 40))
 
     @admin.display(description=gettext_lazy("account"))
     def account_link(self, item: PubsubItem) -> str:
-        """The account that sees the item, linked to its page."""
+        """Link to the account."""
         url = reverse("admin:pubsubcache_account_change", args=[item.node.account_id])
         return format_html('<a href="{}">{}</a>', url, item.node.account.jid)
 
     @admin.display(description=gettext_lazy("service"))
     def service(self, item: PubsubItem) -> str:
-        """The service's JID."""
+        """JID of the service."""
         return item.node.service
 
     @admin.display(description=gettext_lazy("publisher"))
     def short_publisher(self, item: PubsubItem) -> str:
-        """The publisher's JID, shortened."""
+        """Truncated JID of the publisher."""
         return display.short(item.publisher, 40)
 
     @admin.display(description=gettext_lazy("created"), ordering="created")
     def made(self, item: PubsubItem) -> str:
-        """When it came into the cache."""
+        """When the cache first stored the item."""
         return display.moment(item.created)
 
     @admin.display(description=gettext_lazy("updated"), ordering="updated")
     def changed(self, item: PubsubItem) -> str:
-        """When it was last changed in the cache."""
+        """When the cache last changed the item."""
         return display.moment(item.updated)
 
     def problem(self, item: PubsubItem) -> str:
-        """A marker with the parser's complaint in its tool tip."""
+        """Badge with the parse error as tooltip."""
         return display.badge("bad", _("not parsed"), item.parse_error[:300])
 
     @admin.display(description=gettext_lazy("parse error"))
     def problem_whole(self, item: PubsubItem) -> str:
-        """The parser's complaint."""
+        """Full parse error."""
         return display.preformatted(item.parse_error) if item.parse_error else display.EMPTY
 
     @admin.display(description=gettext_lazy("URI"))
     def uri(self, item: PubsubItem) -> str:
-        """The item as an XMPP URI (XEP-0060, 12.22)."""
+        """XMPP URI of the item (XEP-0060, 12.22)."""
         return f"{item.node.address.uri};item={quote(item.name, safe='')}"
 
     @admin.display(description=gettext_lazy("JSON"))
     def json(self, item: PubsubItem) -> str:
-        """What the parser made of it."""
+        """Parsed data as indented JSON."""
         return display.EMPTY if item.parsed is None else self._cut(display.pretty_json(item.parsed))
 
     @admin.display(description=gettext_lazy("item"))
     def xml(self, item: PubsubItem) -> str:
-        """The whole item, one element a line."""
+        """The whole item as indented XML."""
         url = reverse("admin:pubsubcache_pubsubitem_raw", args=[item.pk])
-        download = format_html('<p><a href="{}">{}</a></p>', url, _("Download the XML as it is kept"))
+        download = format_html('<p><a href="{}">{}</a></p>', url, _("Download the stored XML"))
         return self._cut(readable_xml(item.data)) + download
 
     @admin.display(description=gettext_lazy("words"))
     def words(self, item: PubsubItem) -> str:
-        """What full text search sees."""
+        """Text for full text search."""
         return self._cut(item.text) if item.text else display.EMPTY
 
     def _cut(self, text: str) -> str:
@@ -261,7 +259,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
 
 def readable_xml(text: str) -> str:
-    """Return XML indented; as it is when it is too long or can't be read."""
+    """Return indented XML; unchanged if it is too long or cannot be parsed."""
     if len(text) > MAX_SHOWN:
         return text
     try:

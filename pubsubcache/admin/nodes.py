@@ -1,4 +1,4 @@
-"""Nodes: what is cached, how well it agrees with the services, and how staff steer it."""
+"""Admin of nodes: their state, and actions to synchronise, purge and configure them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -41,7 +41,7 @@ POLICY_WORDS: dict[str, Any] = {
 
 @admin.register(PubsubNode)
 class NodeAdmin(CacheAdmin[PubsubNode]):
-    """Everything of a node is shown, its policy can be changed. A node is added by reading it."""
+    """Admin of nodes. Only the policy and the interval can be changed. Nodes are added when they are first read."""
 
     list_display = ("short_name", "place", "state_and_reason", "kind", "content", "checked")
     list_filter = (
@@ -76,19 +76,18 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nodes come by being read."""
         return False
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may have nodes synchronised."""
+        """Return whether the user may request synchronisations."""
         return request.user.has_perm("pubsubcache.sync_pubsubnode")
 
     def has_purge_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may remove items from the cache."""
+        """Return whether the user may evict items from the cache."""
         return request.user.has_perm("pubsubcache.purge_pubsubnode")
 
     def save_model(self, request: HttpRequest, obj: PubsubNode, form: Any, change: bool) -> None:
-        """Write what staff may change alone: a worker writes the rest of the row at the same time."""
+        """Save editable fields only, because a worker updates the other fields concurrently."""
         if "reconcile_interval" in form.changed_data:
             obj.save(update_fields=["reconcile_interval"])
             wake_workers()
@@ -111,9 +110,11 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             return ""
         if not Account.objects.exists():
             url = reverse("admin:pubsubcache_account_changelist")
-            text = _("There is no node yet, because there is no account: add one under {}, then start the worker.")
+            text = _("There are no nodes yet, because there are no accounts. Add one under {}, then start the worker.")
             return format_html(text, format_html('<a href="{}">{}</a>', url, _("Accounts")))
-        return _("There is no node yet. A node comes in when it is read, for instance by manage.py pubsub_get.")
+        return _(
+            "There are no nodes yet. A node is added when it is first read, for example with manage.py pubsub_get."
+        )
 
     def delete_model(self, request: HttpRequest, obj: PubsubNode) -> None:
         steering.forget(PubsubNode.objects.filter(pk=obj.pk))
@@ -121,7 +122,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
         steering.forget(queryset)
 
-    # The pages of one node
+    # Pages of one node
 
     def _visible(self, request: HttpRequest, pk: int, permitted: bool) -> PubsubNode:
         node = self.get_object(request, str(pk))
@@ -130,7 +131,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return node  # type: ignore[return-value]
 
     def sync_page(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Synchronise one node (POST)."""
+        """Request the synchronisation of one node (POST)."""
         node = self._visible(request, pk, self.has_sync_permission(request))
         if node is None:
             return self._gone(request, pk)
@@ -139,7 +140,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return HttpResponseRedirect(reverse("admin:pubsubcache_pubsubnode_change", args=[pk]))
 
     def purge_page(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask whether to purge one node, and do so (POST)."""
+        """Ask for confirmation to purge one node, and purge it (POST)."""
         node = self._visible(request, pk, self.has_purge_permission(request))
         if node is None:
             return self._gone(request, pk)
@@ -151,7 +152,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
 
     def analysers_page(self, request: HttpRequest) -> HttpResponse:
-        """The analysers in effect, for whoever may view nodes."""
+        """Show the analysers to users who may view nodes."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         return analysers_view(request, self.admin_site)
@@ -160,22 +161,22 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     @admin.action(permissions=["sync"], description=gettext_lazy("Synchronise now"))
     def sync(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
-        """Have the nodes synchronised now."""
+        """Request the synchronisation of nodes."""
         steering.sync(self, request, queryset)
 
     @admin.action(permissions=["purge"], description=gettext_lazy("Purge from the cache"))
     def purge(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
-        """Remove the nodes' items from the cache."""
+        """Evict the items of nodes from the cache."""
         return steering.purge(self, request, queryset)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Policy: as the analysers decide"))
     def policy_auto(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
-        """Leave the nodes to their analysers."""
+        """Let analysers decide whether to keep the nodes in sync."""
         steering.set_policy(self, request, queryset, PubsubNode.Policy.AUTO)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Policy: always synchronise"))
     def policy_always(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
-        """Keep the nodes in sync, whatever the analysers say."""
+        """Keep the nodes in sync regardless of analysers."""
         steering.set_policy(self, request, queryset, PubsubNode.Policy.ALWAYS)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Policy: never synchronise"))
@@ -185,29 +186,29 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     @admin.action(permissions=["delete"], description=gettext_lazy("Forget selected nodes"))
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
-        """Forget the nodes with their items; read again, they come back."""
+        """Delete nodes and their items from the cache. They return when they are read again."""
         return delete_selected(self, request, queryset)
 
     # Columns and fields
 
     @admin.display(description=gettext_lazy("node"), ordering="name")
     def short_name(self, node: PubsubNode) -> str:
-        """The node's name, shortened."""
+        """Truncated name of the node."""
         return display.short(node.name, 70)
 
     @admin.display(description=gettext_lazy("service"), ordering="service")
     def place(self, node: PubsubNode) -> str:
-        """The service's JID, and the account that sees the node there."""
+        """JID of the service, and the account."""
         return display.stacked(display.short(node.service, 50), display.short(node.account.jid, 50))
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, node: PubsubNode) -> str:
-        """The sync state."""
+        """Sync state."""
         return display.state_badge(node)
 
     @admin.display(description=gettext_lazy("state"), ordering="sync_state")
     def state_and_reason(self, node: PubsubNode) -> str:
-        """The sync state, what staff want, and in short why it is so."""
+        """Sync state, policy, and truncated reason."""
         badges = display.state_badge(node)
         if node.policy != PubsubNode.Policy.AUTO:
             policy = _("policy: %(policy)s") % {"policy": POLICY_WORDS.get(node.policy, node.policy)}
@@ -216,50 +217,52 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     @admin.display(description=gettext_lazy("reason"))
     def reason(self, node: PubsubNode) -> str:
-        """The reason of the state, whole."""
+        """Full reason for the sync state."""
         return display.preformatted(node.sync_error) if node.sync_error else display.EMPTY
 
     @admin.display(description=gettext_lazy("type"), ordering="type")
     def kind(self, node: PubsubNode) -> str:
-        """Type and subtype, and the analyser that said so."""
+        """Type and subtype, and the analyser that set them."""
         return display.stacked(" / ".join(filter(None, (node.type, node.subtype))) or display.EMPTY, node.analyser)
 
     @admin.display(description=gettext_lazy("items"), ordering="item_count")
     def content(self, node: PubsubNode) -> str:
-        """How many items there are, linked to them."""
+        """Number of items, linked to their list."""
         url = reverse("admin:pubsubcache_pubsubitem_changelist", query={"node__id__exact": node.pk})
-        partial = display.badge("warn", _("partial"), _("Only the newest items are kept.")) if node.partial else ""
+        partial = display.badge("warn", _("partial"), _("Only the newest items are stored.")) if node.partial else ""
         return format_html('<a class="psc-number" href="{}">{}</a> {}', url, display.progress(node), partial)
 
     @admin.display(description=gettext_lazy("checked"), ordering="checked_at")
     def checked(self, node: PubsubNode) -> str:
-        """How long ago the node was last known equal to the service, and whether changes since are notified."""
+        """When the node was last known to equal that of the service, and whether the account is subscribed."""
         subscribed = _("subscribed") if node.subscribed else _("not subscribed")
         return display.stacked(display.ago(node.checked_at), subscribed)
 
     @admin.display(description=gettext_lazy("URI"))
     def uri(self, node: PubsubNode) -> str:
-        """The node as an XMPP URI."""
+        """XMPP URI of the node."""
         return node.address.uri
 
     @admin.display(description=gettext_lazy("items left out"))
     def left_out(self, node: PubsubNode) -> str:
-        """How many items cannot be kept; of the first, id and reason."""
-        named, count = left_out(node, LEFT_OUT_SHOWN)
+        """Number of items that cannot be stored, with ids and reasons of the first."""
+        first, count = left_out(node, LEFT_OUT_SHOWN)
         if not count:
             return display.EMPTY
         lines = format_html_join(
-            "", "<li>{}: {}</li>", ((display.short(name, 80), reason[:300]) for name, reason in named)
+            "", "<li>{}: {}</li>", ((display.short(item_id, 80), reason[:300]) for item_id, reason in first)
         )
-        said = ngettext("%(count)s item left out", "%(count)s items left out", count) % {"count": display.number(count)}
-        return format_html("<div>{}</div><ul>{}</ul>", said, lines)
+        total = ngettext("%(count)s item left out", "%(count)s items left out", count) % {
+            "count": display.number(count)
+        }
+        return format_html("<div>{}</div><ul>{}</ul>", total, lines)
 
     @admin.display(description=gettext_lazy("items purged from the cache"))
     def purged(self, node: PubsubNode) -> str:
-        """How many items the cache gave up, which reads ask the service for."""
+        """Number of evicted items, for which reads ask the service."""
         return display.number(node.evicted_count - left_out(node, 0)[1])
 
     @admin.display(description=gettext_lazy("extra"))
     def extra_data(self, node: PubsubNode) -> str:
-        """What else is known, as JSON."""
+        """Additional data as JSON."""
         return display.preformatted(display.pretty_json(node.extra)) if node.extra else display.EMPTY

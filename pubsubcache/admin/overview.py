@@ -1,4 +1,4 @@
-"""Figures for the admin's first page."""
+"""Statistics for the index page of the admin."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ NEWEST = 3
 
 
 def overview(user: Any) -> dict[str, Any]:
-    """Return what the first page shows to `user`: only what it may view, nothing where it may view nothing."""
+    """Return the template context of the overview, limited to what `user` may view."""
     shown: dict[str, Any] = {}
     if user.has_perm("pubsubcache.view_account"):
         shown["accounts"] = _accounts()
     if user.has_perm("pubsubcache.view_pubsubnode"):
         shown["nodes"] = _nodes()
     if user.has_perm("pubsubcache.view_pubsubitem"):
-        # Nodes know how many items they have; counting the items themselves may take long.
+        # Sum up the counters of nodes, because counting the items may take long.
         items = PubsubNode.objects.aggregate(sum=Sum("item_count"))["sum"] or 0
         newest = PubsubItem.objects.select_related("node").only("name", "created", "node__service", "node__name")
         shown["items"] = {"total": number(items), "newest": newest.order_by("-pk")[:NEWEST]}

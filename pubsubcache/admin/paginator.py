@@ -1,4 +1,4 @@
-"""Pages of tables that may be too large to count."""
+"""Paginator for tables that may be too large to count."""
 
 from functools import cached_property
 from typing import Any
@@ -9,21 +9,24 @@ from django.utils.translation import gettext as _
 
 from pubsubcache.admin.display import number
 
-CAP = 10_000  # matches counted, at most; also from where on an estimate will do
+CAP = 10_000  # maximum number of matches to count; larger tables are estimated
 
 
 class LargeTablePaginator(Paginator[Any] if hasattr(Paginator, "__class_getitem__") else Paginator):  # type: ignore[misc]
-    """Counts exactly where that is cheap: SQLite's whole table, and up to `CAP` matches of a filter.
+    """Paginator that counts exactly only where that is cheap.
 
-    PostgreSQL's whole table is estimated from its statistics once it is larger than `CAP`. `about` says
-    what the number of `count` is: "" exact, "about" an estimate, "more than" a count that was stopped.
+    With a filter, it counts up to `CAP` matches. Without one, it counts the whole table on SQLite; on PostgreSQL it
+    uses the estimate of the statistics for tables larger than `CAP`.
+
+    Attributes:
+        about: Kind of `count`: "" if it is exact, "about" for an estimate, "more than" if counting stopped.
     """
 
     about = ""
 
     @cached_property
     def count(self) -> int:
-        """The number of rows, see the class."""
+        """Number of rows; see the class."""
         rows = self.object_list
         if rows.query.where or rows.query.distinct:
             found: int = rows.order_by().values("pk")[: CAP + 1].count()
@@ -49,7 +52,7 @@ class LargeTablePaginator(Paginator[Any] if hasattr(Paginator, "__class_getitem_
 
     @property
     def label(self) -> str:
-        """The number of rows in words."""
+        """Number of rows for display."""
         count = number(self.count)
         if self.about == "about":
             return _("about %(count)s") % {"count": count}

@@ -1,4 +1,4 @@
-"""What staff can have done to nodes: synchronise, purge, set the policy. Permissions are the caller's matter."""
+"""Actions of staff on nodes: synchronise, purge, set the policy, forget. Callers must check permissions."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ Nodes = QuerySet[PubsubNode]
 
 
 def sync(model_admin: Any, request: HttpRequest, queryset: Nodes) -> None:
-    """Have nodes synchronised now, and say how many."""
+    """Request the synchronisation of nodes, and report their number to the user."""
     nodes = bare(queryset)
-    log_changes(request, nodes, _("Synchronisation asked for."))
+    log_changes(request, nodes, _("Synchronisation requested."))
     number = store.request_sync(nodes)
     wake_workers()
     text = ngettext("%(count)d node will be synchronised now.", "%(count)d nodes will be synchronised now.", number)
@@ -28,20 +28,20 @@ def sync(model_admin: Any, request: HttpRequest, queryset: Nodes) -> None:
 
 
 def apply_policy(queryset: Nodes, policy: str) -> int:
-    """Set the policy of nodes, and return of how many."""
+    """Set the policy of nodes, and return their number."""
     number = store.set_policy(queryset, policy)
     wake_workers()
     return number
 
 
 def forget(queryset: Nodes) -> None:
-    """Remove nodes with their items from the cache, and have the workers end their subscriptions."""
+    """Remove nodes and their items from the cache; workers end their subscriptions."""
     store.forget_nodes(bare(queryset), unsubscribe=True)
     wake_workers()
 
 
 def set_policy(model_admin: Any, request: HttpRequest, queryset: Nodes, policy: PubsubNode.Policy) -> None:
-    """Set the policy of nodes, and say of how many."""
+    """Set the policy of nodes, and report their number to the user."""
     nodes = bare(queryset)
     log_changes(request, nodes, _("Policy set: %(policy)s.") % {"policy": policy.label})
     number = apply_policy(nodes, policy.value)
@@ -52,7 +52,17 @@ def set_policy(model_admin: Any, request: HttpRequest, queryset: Nodes, policy: 
 
 
 def purge(model_admin: Any, request: HttpRequest, queryset: Nodes, back: str = "") -> HttpResponse | None:
-    """Remove the items of nodes from the cache and say how many; return a page that asks first if none was seen."""
+    """Evict the items of nodes and report their number to the user.
+
+    Args:
+        model_admin: The admin of nodes.
+        request: The request.
+        queryset: The nodes.
+        back: URL to return to when the user cancels; the current one by default.
+
+    Returns:
+        The confirmation page if the user has not confirmed yet, else None.
+    """
     nodes = bare(queryset)
     if request.method != "POST" or request.POST.get("confirmed") != "yes":
         return _confirmation(model_admin, request, nodes, back)

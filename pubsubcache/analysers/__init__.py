@@ -1,6 +1,6 @@
-"""Analysers: what decides which nodes are kept in sync, and how their items are parsed.
+"""Analysers decide which nodes are kept in sync and how their items are parsed.
 
-An app registers its own in a module `pubsub_analysers`:
+Any installed app can register its own in a module called `pubsub_analysers`:
 
     from pubsubcache.analysers import register_analyser
 

@@ -1,4 +1,4 @@
-"""What an analyser is, and what it finds out about a node."""
+"""Defines `Analyser`, and `Analysis`, the result of matching a node."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,17 +13,23 @@ MatchCallback = Callable[["Analysis"], Awaitable[None] | None]
 
 @dataclass(kw_only=True)
 class Analyser:
-    """How nodes of one kind are recognised, and what is done with them.
+    """Recognises nodes of one kind and decides how to handle them.
 
-    `name`: unique, kept with each node that it matched (stripped, lower-cased). `type`: the kind of
-    content, for people and searches, such as "blog". A node matches when its name starts with `node`, or when
-    the first payload element of one of its items is in `namespace`. `to_sync`: keep matching nodes in
-    the cache; otherwise their items are always asked of the service. `parser`: called
-    as `parser(item, context)` with the whole `<item/>`, returns a JSON-able dict, raises to say that the item
-    cannot be parsed. `match_cb`: called with the `Analysis` of a matching node, may set its
-    `subtype` or `to_sync`. Both may be plain or coroutine functions.
+    A node matches if its name starts with `node`, or if the first payload element of one of its items is in
+    `namespace`. `parser` and `match_cb` may be plain functions or coroutine functions.
 
-    Raises `ValueError` when name or type, or both of node and namespace, are missing.
+    Args:
+        name: Unique name, stripped and lower-cased; stored with each matching node.
+        type: Kind of the content, such as "blog"; shown to users and available to searches.
+        node: Prefix of node names.
+        namespace: Namespace of payloads.
+        to_sync: Whether matching nodes are kept in the cache. If not, every read goes to the service.
+        parser: Called as `parser(item, context)` with the whole `<item/>`. Returns a dict that can be stored as JSON,
+            or raises an error if the item cannot be parsed.
+        match_cb: Called with the `Analysis` of a matching node. May change its `subtype` and `to_sync`.
+
+    Raises:
+        ValueError: The name or the type is missing, both node and namespace are missing, or a value is invalid.
     """
 
     name: str
@@ -40,34 +46,41 @@ class Analyser:
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"An analyser needs a {attribute}.")
             if len(value) > 100:
-                raise ValueError(f"The {attribute} of an analyser is at most 100 characters long.")
+                raise ValueError(f"The {attribute} of an analyser must have at most 100 characters.")
         self.name = self.name.strip().lower()
         self.type = self.type.strip()
         for attribute in ("node", "namespace"):
             value = getattr(self, attribute)
             if value is not None and not isinstance(value, str):
-                raise ValueError(f"The {attribute} of the analyser {self.name!r} is to be a text.")
+                raise ValueError(f"The {attribute} of the analyser {self.name!r} must be a string.")
         if not self.node and not self.namespace:
             raise ValueError(f"The analyser {self.name!r} needs a node prefix or a namespace to match.")
         if not isinstance(self.to_sync, bool):
-            raise ValueError(f"to_sync of the analyser {self.name!r} is to be True or False.")
+            raise ValueError(f"to_sync of the analyser {self.name!r} must be True or False.")
         for attribute in ("parser", "match_cb"):
             value = getattr(self, attribute)
             if value is not None and not callable(value):
-                raise ValueError(f"The {attribute} of the analyser {self.name!r} cannot be called.")
+                raise ValueError(f"The {attribute} of the analyser {self.name!r} must be callable.")
 
     @property
     def module(self) -> str:
-        """The module that the analyser's functions come from, or an empty text."""
+        """Module that defines the functions of the analyser, or ""."""
         return getattr(self.parser or self.match_cb, "__module__", "") or ""
 
 
 @dataclass(kw_only=True)
 class Analysis:
-    """What is known of a node that an analyser matched; `match_cb` may change `subtype` and `to_sync`.
+    """Result of matching a node with an analyser. `match_cb` may change `subtype` and `to_sync`.
 
-    `service`, `node`: where it is. `name`, `type`, `to_sync`: from the analyser. `namespace`: of
-    the payload of a sample item, None if none was needed or there is none. `item`: that sample.
+    Attributes:
+        service: JID of the service.
+        node: Name of the node.
+        name: Name of the analyser.
+        type: Type from the analyser.
+        to_sync: Whether the node is kept in the cache; by default the value of the analyser.
+        subtype: Subtype of the content; "" by default.
+        namespace: Namespace of the payload of the sample item, or None.
+        item: The sample item, or None if none was needed or the node is empty.
     """
 
     service: str

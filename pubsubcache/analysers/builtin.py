@@ -1,7 +1,7 @@
-"""The analysers that come with the application; docs/analysers.md says why each is kept in sync, or not.
+"""The built-in analysers. docs/analysers.md explains which of them keep nodes in sync, and why.
 
-Their order: first those that look at the node's name alone, so that it costs no request when one of them decides, then
-the blog, then those that know payloads in nodes of any name.
+Analysers that match by node name come first, because they need no request for a sample item. The blog follows, then the
+analysers that recognise payloads in nodes of any name.
 """
 
 from pubsubcache.analysers.base import Analyser, Analysis
@@ -31,19 +31,19 @@ from pubsubcache.parsers.html import ATOM
 
 
 def mark_comments(analysis: Analysis) -> None:
-    """Tell nodes of comments (XEP-0277, 3) from blogs."""
+    """Distinguish comments nodes (XEP-0277, 3) from blogs."""
     if microblog.is_comments_node(analysis.node):
         analysis.subtype = "comment"
 
 
 def mark_invitees(analysis: Analysis) -> None:
-    """Tell lists of invitees (XEP-0471) from calendars."""
+    """Distinguish lists of invitees (XEP-0471) from calendars."""
     if calendar_events.is_invitees_node(analysis.node):
         analysis.subtype = "invitees"
 
 
 def mark_forms(analysis: Analysis) -> None:
-    """Tell empty forms from those filled in (XEP-0346, 2.1)."""
+    """Distinguish form templates from submitted forms (XEP-0346, 2.1)."""
     if analysis.node.startswith(dataform.TEMPLATES):
         analysis.subtype = "template"
     elif analysis.node.startswith(dataform.SUBMITTED):
@@ -51,28 +51,28 @@ def mark_forms(analysis: Analysis) -> None:
 
 
 def mark_avatars(analysis: Analysis) -> None:
-    """Tell pictures from what describes them (XEP-0084)."""
+    """Distinguish avatar data from metadata (XEP-0084)."""
     analysis.subtype = "data" if analysis.node.startswith(avatar.DATA) else "metadata"
 
 
 def mark_omemo(analysis: Analysis) -> None:
-    """Tell bundles of keys from lists of devices (XEP-0384)."""
+    """Distinguish key bundles from device lists (XEP-0384)."""
     analysis.subtype = "bundles" if omemo.is_bundles_node(analysis.node) else "devices"
 
 
 def mark_openpgp(analysis: Analysis) -> None:
-    """Tell keys from the list of them (XEP-0373)."""
+    """Distinguish keys from lists of keys (XEP-0373)."""
     analysis.subtype = "keys" if analysis.node == openpgp.KEYS_NODE else "key"
 
 
 def mark_subscriptions(analysis: Analysis) -> None:
-    """Tell who follows a node from the nodes that somebody follows (XEP-0465)."""
+    """Distinguish the subscribers of a node from the subscriptions of a user (XEP-0465)."""
     if subscriptions.is_subscribers_node(analysis.node):
         analysis.subtype = "subscribers"
 
 
 def builtin_analysers() -> list[Analyser]:
-    """Return new ones, in order."""
+    """Create all built-in analysers, in order."""
     return [*_by_name(), *_by_payload()]
 
 
@@ -199,6 +199,6 @@ def _by_payload() -> list[Analyser]:
 
 
 def register() -> None:
-    """Register them."""
+    """Register all built-in analysers."""
     for analyser in builtin_analysers():
         register_analyser(analyser)

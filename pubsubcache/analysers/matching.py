@@ -1,4 +1,4 @@
-"""Which analyser decides over a node, and the calls of its functions."""
+"""Finds the analyser for a node and calls its functions."""
 
 import asyncio
 import inspect
@@ -24,10 +24,18 @@ LARGE = 32 * 1024  # characters of an item: hostile markup of that size takes ab
 
 
 async def analyse(address: NodeAddress, sample: Sample) -> Analysis | None:
-    """Return what the first matching analyser says of a node, or None when none matches.
+    """Find the first analyser that matches a node.
 
-    `sample` returns an item of the node, or None of an empty one; it is awaited only when an analyser
-    that looks at the namespace is reached, and once. What it, or a `match_cb`, raises, passes.
+    Args:
+        address: Address of the node.
+        sample: Coroutine function that returns an item of the node, or None if the node is empty. It is called at most
+            once, when the first analyser that matches by namespace is reached.
+
+    Returns:
+        The result of the matching analyser, or None if none matches.
+
+    Raises:
+        Exception: Whatever `sample` or a `match_cb` raises.
     """
     item: Element | None = None
     sampled = False
@@ -43,7 +51,7 @@ async def analyse(address: NodeAddress, sample: Sample) -> Analysis | None:
 
 
 def by_namespace(name: str, namespace: str | None) -> Analyser | None:
-    """Return the analyser for a node of which an item's payload is in `namespace`, None when none matches."""
+    """Return the first analyser that matches a node name or the namespace of a payload, or None."""
     for analyser in registry.all():
         if (analyser.node and name.startswith(analyser.node)) or (namespace and analyser.namespace == namespace):
             return analyser
@@ -67,16 +75,20 @@ async def _matched(analyser: Analyser, address: NodeAddress, item: Element | Non
 
 
 async def aside_if_large(item: Item, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return `function(...)`, called in a thread for a large item, so that the event loop goes on meanwhile."""
+    """Call a function, in a thread if the item is large, so that it does not block the event loop."""
     if len(item.xml) < LARGE:
         return function(*args, **kwargs)
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
 async def parse(analyser: Analyser | None, item: Item, address: NodeAddress) -> Any:
-    """Return what the analyser's parser makes of an item, None without a parser.
+    """Parse an item with the parser of an analyser.
 
-    Raises `ParseError` with the reason whatever the parser raises, and when the result is no JSON.
+    Returns:
+        The parsed data, or None if there is no analyser or it has no parser.
+
+    Raises:
+        ParseError: The parser failed, whatever it raised, or its result is not JSON.
     """
     if analyser is None or analyser.parser is None:
         return None
@@ -86,19 +98,19 @@ async def parse(analyser: Analyser | None, item: Item, address: NodeAddress) -> 
         if inspect.isawaitable(parsed):
             parsed = await parsed
         text = json.dumps(parsed, allow_nan=False)
-        # Most data has no such escapes, and is not gone through.
+        # Most data has no such escapes and needs no replacement.
         return _storable(json.loads(text)) if "\\u0000" in text or "\\ud" in text else json.loads(text)
-    except Exception as error:  # a parser may raise anything, and must stop nothing but its item
+    except Exception as error:  # a parser may raise anything, which must only affect its item
         logger.debug("The item %r of %s cannot be parsed.", item.id, address.uri, exc_info=error)
         raise ParseError(reason(error)) from error
 
 
 def reason(error: Exception) -> str:
-    """Say what a function of an analyser raised, in text that can be stored."""
+    """Describe an error from a function of an analyser, as one storable line."""
     try:
         text = str(error)
-    except Exception as broken:  # it may not even be able to say what is wrong
-        logger.debug("An error of an analyser has no text.", exc_info=broken)
+    except Exception as broken:  # even str() may fail
+        logger.debug("str() failed on the error of an analyser.", exc_info=broken)
         text = ""
     if not isinstance(error, ParseError) or not text:
         text = f"{type(error).__name__}: {text}"
@@ -106,7 +118,7 @@ def reason(error: Exception) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Return JSON data without the two things that PostgreSQL's JSON refuses: NUL and lone surrogates."""
+    """Replace NUL and lone surrogates in JSON data, which PostgreSQL rejects."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode(errors="replace").decode()
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The analysers that were registered, in order."""
+"""Registry of analysers, in the order of registration."""
 
 import hashlib
 import inspect
@@ -11,38 +11,46 @@ from pubsubcache.analysers.base import Analyser, Parser
 
 
 class AnalyserRegistry:
-    """Analysers by name, in the order of their registration; of several that match, the first decides."""
+    """Analysers by name, in the order of registration. The first one that matches a node is used."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Analyser] = {}
 
     def register(self, analyser: Analyser) -> Analyser:
-        """Add an analyser. Raises `ValueError` when its name is taken."""
+        """Add an analyser.
+
+        Raises:
+            ValueError: Its name is already registered.
+        """
         if analyser.name in self._by_name:
             raise ValueError(f"An analyser named {analyser.name!r} is already registered.")
         self._by_name[analyser.name] = analyser
         return analyser
 
     def unregister(self, name: str) -> None:
-        """Remove the analyser `name`. Raises `KeyError` when there is none."""
+        """Remove an analyser.
+
+        Raises:
+            KeyError: No analyser has this name.
+        """
         del self._by_name[name.strip().lower()]
 
     def get(self, name: str) -> Analyser | None:
-        """Return the analyser `name`, or None when no app registers it (any more)."""
+        """Return an analyser, or None if no app registers it."""
         return self._by_name.get(name)
 
     def all(self) -> list[Analyser]:
-        """Return all analysers in order."""
+        """Return all analysers in the order of registration."""
         return list(self._by_name.values())
 
     def fingerprint(self) -> str:
-        """Return a text that changes when another choice among the analysers could be made."""
+        """Return a hash that changes whenever a node may match a different analyser."""
         known = [[a.name, a.type, a.node, a.namespace, a.to_sync] for a in self._by_name.values()]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
     @contextmanager
     def temporarily(self, *analysers: Analyser, replace: bool = False) -> Iterator[None]:
-        """Have `analysers` registered for a while, for tests; with `replace` nothing but them."""
+        """Register analysers for the duration of a `with` block, for tests; with `replace`, no others."""
         before = dict(self._by_name)
         if replace:
             self._by_name.clear()
@@ -66,19 +74,27 @@ def register_analyser(**options: Any) -> Any: ...
 
 
 def register_analyser(analyser: Analyser | None = None, /, **options: Any) -> Any:
-    """Register an analyser: a ready one, or one made of `options` (the arguments of `Analyser`).
+    """Register an analyser.
 
-    Without a parser among the options the answer can be used as a decorator of it:
+    Without a parser, the result can be used to decorate the parser:
 
         @register_analyser(name="recipes", type="recipe", namespace="urn:example:recipe")
         def parse(item, context): ...
 
-    Raises `ValueError` at once when something is missing or wrong or the name is taken, and
-    `TypeError` on an unknown option.
+    Args:
+        analyser: An `Analyser`. If it is omitted, one is created from `options`.
+        options: Arguments of `Analyser`.
+
+    Returns:
+        The analyser, or a decorator for its parser.
+
+    Raises:
+        ValueError: An option is missing or invalid, or the name is already registered.
+        TypeError: An option is unknown.
     """
     if analyser is not None:
         if not isinstance(analyser, Analyser) or options:
-            raise TypeError("register_analyser takes one Analyser, or the options of one by name.")
+            raise TypeError("register_analyser takes either an Analyser or keyword arguments.")
         return registry.register(analyser)
     for required in ("name", "type"):
         if required not in options:
@@ -88,7 +104,7 @@ def register_analyser(analyser: Analyser | None = None, /, **options: Any) -> An
 
 
 class _Decorator:
-    """An analyser without a parser, to be called with the parser or to be left as it is."""
+    """Wraps an analyser without a parser. Calling it with a function sets the parser."""
 
     def __init__(self, analyser: Analyser) -> None:
         self.analyser = analyser
@@ -98,6 +114,6 @@ class _Decorator:
 
     def __call__(self, parser: Parser) -> Callable[..., Any]:
         if not (inspect.isroutine(parser) or callable(parser)):
-            raise ValueError(f"The parser of the analyser {self.analyser.name!r} cannot be called.")
+            raise ValueError(f"The parser of the analyser {self.analyser.name!r} must be callable.")
         self.analyser.parser = parser
         return parser

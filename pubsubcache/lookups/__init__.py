@@ -1,7 +1,8 @@
-"""What the query methods of items are made of, on each database; nothing here knows the models.
+"""Database lookups behind the query methods of items. This package does not depend on the models.
 
-- `parsed`: conditions on fields of `parsed`, as expressions of the ORM; `conditions` has their parts.
-- `hotkeys`: keys of `parsed` as indexed columns, and tags.
-- `fulltext`: the full text index, its queries and its words; `snippets`: extracts with the hits marked.
-- `operations`: operations of migrations for one database vendor.
+- `parsed`: conditions on fields of `parsed`, as ORM expressions, built from `conditions`.
+- `hotkeys`: indexed columns for frequently used keys of `parsed`, and tags.
+- `fulltext`: the full text index and its query language.
+- `snippets`: excerpts of texts with highlighted hits.
+- `operations`: migration operations for specific database vendors.
 """

@@ -1,8 +1,8 @@
-"""Keys of `parsed` that are asked for often: columns that the database keeps itself, and tags.
+"""Hot keys: frequently used keys of `parsed` as generated columns with indexes, and tags.
 
-The columns hold the beginning of a key's text, null where the key has none, so that nothing a payload says is too long
-for an index or of a wrong type. On SQLite tags are kept in a table of their own, by triggers; PostgreSQL finds them,
-and whatever else `parsed` contains, by an index over the whole of `parsed`.
+The columns contain the first characters of the text of a key, or null, so that no payload can exceed the limits of an
+index or have the wrong type. On SQLite, triggers maintain a separate table of tags. On PostgreSQL, an index on all of
+`parsed` finds tags and any other value.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from django.db import models
 from django.utils.deconstruct import deconstructible
 
-# Four bytes a character at most, and PostgreSQL's index rows end at 2704 bytes.
+# Characters. Each takes up to four bytes, and an index row of PostgreSQL is limited to 2704 bytes.
 LENGTH = 500
 KEYS = ("title", "author", "author_jid", "published", "updated", "start")
 COLUMNS = tuple(f"parsed_{key}" for key in KEYS)
@@ -24,24 +24,23 @@ TAGS = "pubsubcache_tag"
 # copy there, names it here, and writes a migration.
 @deconstructible(path="pubsubcache.migrations._frozen.hot_keys.KeyText")
 class KeyText(models.Func):
-    """The beginning of the text that a JSON column has under a key of its outermost object; else null."""
+    """The first characters of the text of a key of a JSON object; null if it is not a string."""
 
     output_field = models.TextField()
 
     def __init__(self, expression: Any, *, key: str, length: int) -> None:
         if not key.isidentifier():
-            raise ValueError(f"{key!r} is no key that can stand in a schema.")
+            raise ValueError(f"The key {key!r} cannot be used in a schema.")
         super().__init__(expression)
         self.key, self.length = key, length
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return it for SQLite; Django takes a comma and a space for the end of a column when it reads a schema."""
+        # No space after the comma: Django takes a comma and a space for the end of a column when it reads a schema.
         path = f"%(expressions)s,'$.\"{self.key}\"'"
         template = f"CASE WHEN json_type({path}) = 'text' THEN substr(json_extract({path}),1,{self.length}) END"
         return self._filled(compiler, template)
 
     def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return it for PostgreSQL."""
         template = (
             f"CASE WHEN jsonb_typeof(%(expressions)s -> '{self.key}') = 'string' "
             f"THEN \"left\"(%(expressions)s ->> '{self.key}', {self.length}) END"
@@ -54,9 +53,9 @@ class KeyText(models.Func):
 
 
 class HotKeyField(models.GeneratedField):
-    """A column with the beginning of a key's text; like all text that is to sort, by the order of its characters."""
+    """A generated column for a hot key. It sorts by code point, like all texts that are sorted."""
 
-    db_returning = False  # type: ignore[assignment]  # who stores items in bulk has no use for it
+    db_returning = False  # type: ignore[assignment]  # bulk inserts don't need the value
 
     def deconstruct(self) -> Any:
         """Name the copy of this class that migrations use."""
@@ -64,13 +63,13 @@ class HotKeyField(models.GeneratedField):
         return name, "pubsubcache.migrations._frozen.hot_keys.HotKeyField", args, kwargs
 
     def db_parameters(self, connection: Any) -> Any:
-        """Return the column's parameters: SQLite's own order is that of the characters, PostgreSQL's is to be."""
+        """Set the collation on PostgreSQL to code points, which is SQLite's default."""
         parameters = super().db_parameters(connection)
         return {**parameters, "collation": "C"} if connection.vendor == "postgresql" else parameters
 
 
 def hot_key(key: str, verbose_name: Any) -> HotKeyField:
-    """Return the field for a key of `parsed`."""
+    """Create the field for a key of `parsed`."""
     expression = KeyText("parsed", key=key, length=LENGTH)
     return HotKeyField(
         verbose_name=verbose_name, expression=expression, output_field=models.TextField(null=True), db_persist=True
@@ -78,7 +77,7 @@ def hot_key(key: str, verbose_name: Any) -> HotKeyField:
 
 
 def hot_key_index(key: str) -> models.Index:
-    """Return the index of the field for a key: only of items that have it, for most have few of them."""
+    """Create the index for a hot key. It is partial, because most items lack most of the keys."""
     column = f"parsed_{key}"
     return models.Index(
         fields=[column], name=f"pubsubcache_{column}", condition=models.Q(**{f"{column}__isnull": False})
@@ -86,7 +85,7 @@ def hot_key_index(key: str) -> models.Index:
 
 
 class HasTag(models.Func):
-    """Whether the list `tags` of `parsed` has a text in it, exactly."""
+    """Condition that the list `tags` in `parsed` contains a tag, compared exactly."""
 
     output_field = models.BooleanField()
     conditional = True
@@ -96,13 +95,11 @@ class HasTag(models.Func):
         self.tag = tag
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
-        """Ask the table of tags."""
         column, parameters = compiler.compile(self.source_expressions[0])
         sql = f"{column} IN (SELECT item_id FROM {TAGS} WHERE tag = %s)"  # noqa: S608
         return sql, (*parameters, self.tag)
 
     def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
-        """Ask the index over all of `parsed`."""
         column, parameters = compiler.compile(self.source_expressions[1])
         return f"{column} @> %s::jsonb", (*parameters, json.dumps({"tags": [self.tag]}))
 
@@ -130,17 +127,17 @@ FILL_TAGS_OF_SQLITE = (
 
 
 def create_triggers() -> list[str]:
-    """Return what makes SQLite keep the tags."""
+    """Return the SQL that creates SQLite's triggers for tags."""
     return [f"CREATE TRIGGER {name} {trigger}" for name, trigger in TRIGGERS_OF_SQLITE.items()]
 
 
 def drop_triggers() -> list[str]:
-    """Return what ends that."""
+    """Return the SQL that drops SQLite's triggers for tags."""
     return [f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS_OF_SQLITE]
 
 
-def repairing(connection: Any) -> list[str]:
-    """Return what makes SQLite's table of tags, if there is one, right again where triggers are gone; [] otherwise."""
+def repair_statements(connection: Any) -> list[str]:
+    """Return the SQL that refills SQLite's table of tags and recreates its triggers; [] if none are missing."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master")
         names = {name for (name,) in cursor.fetchall()}

@@ -1,7 +1,7 @@
-"""Extracts of texts with the hits of a search marked, the same on every database.
+"""Snippets: excerpts of texts with highlighted search hits, the same on every database.
 
-In a snippet a hit stands between `HIT_START` and `HIT_END`, control characters that XML has no room for, so that
-no content can pretend to be one. `marked` puts other marks in their place, `as_html` makes markup of a snippet.
+In a snippet, each hit is enclosed in `HIT_START` and `HIT_END`. These are control characters that XML does not allow,
+so content cannot forge them. `marked` replaces them by other markers, and `as_html` converts a snippet to HTML.
 """
 
 from collections.abc import Iterable
@@ -15,28 +15,31 @@ from pubsubcache.lookups.fulltext.folding import spans
 from pubsubcache.lookups.fulltext.query import Term
 
 HIT_START, HIT_END = "\x02", "\x03"
-LENGTH = 240  # characters of a snippet, about
-LEAD = 60  # of them before the first hit
-MAX_TEXT = 50_000  # characters that are looked at
+LENGTH = 240  # approximate length of a snippet in characters
+LEAD = 60  # of these, the maximum before the first hit
+MAX_TEXT = 50_000  # characters of the text that are searched
 MAX_HITS = 2_000
 ELLIPSIS = "\u2026"
 _NO_MARKS = {ord(HIT_START): None, ord(HIT_END): None}
 
 
 def marked(snippet: str, start: str, end: str) -> str:
-    """Return a snippet with other texts around its hits."""
+    """Replace the markers of hits by `start` and `end`."""
     return snippet.replace(HIT_START, start).replace(HIT_END, end)
 
 
 def as_html(snippet: str) -> SafeString:
-    """Return a snippet as markup: escaped, its hits in `<mark>`."""
+    """Convert a snippet to HTML: escaped, with hits in `<mark>`."""
     return mark_safe(marked(escape(snippet), "<mark>", "</mark>"))  # noqa: S308  (escaped)
 
 
 def make_snippet(text: str, terms: Iterable[Term], *, stems: bool = False) -> str:
-    """Return the part of `text` with the most of `terms`, the hits marked; its beginning when there are none.
+    """Return the part of `text` with the most different terms and highlight them; the beginning if there are none.
 
-    With `stems` words count as hits that have their beginning in common with a term, as languages inflect them.
+    Args:
+        text: The text to excerpt.
+        terms: The terms of the search query.
+        stems: Whether inflected forms, i.e. words that begin like a term, are hits too.
     """
     text = text[:MAX_TEXT].translate(_NO_MARKS)
     hits = _hits(text, sorted(terms, key=lambda term: -len(term.words)), stems)
@@ -53,7 +56,7 @@ def make_snippet(text: str, terms: Iterable[Term], *, stems: bool = False) -> st
 
 
 def _hits(text: str, terms: list[Term], stems: bool) -> list[tuple[int, int, int]]:
-    """Return (start, end, number of the term) of each hit, in their order."""
+    """Return (start, end, index of the term) for each hit, in order."""
     if not terms:
         return []
     found = list(spans(text))
@@ -86,7 +89,7 @@ def _is_same(word: str, wanted: str, stems: bool) -> bool:
 
 
 def _best(hits: list[tuple[int, int, int]]) -> int:
-    """Return where the hit begins after which the most different terms come soonest."""
+    """Return the start of the first hit that is followed by the most different terms within a snippet."""
     best, most = 0, 0
     for place, (start, _, _) in enumerate(hits):
         seen = set()
@@ -100,7 +103,7 @@ def _best(hits: list[tuple[int, int, int]]) -> int:
 
 
 def _boundary(text: str, begin: int, limit: int) -> int:
-    """Return where the first word at or after `begin` starts, at `limit` at the latest."""
+    """Return the start of the first word between `begin` and `limit`, or `begin`."""
     if not begin:
         return 0
     space = text.find(" ", begin - 1, limit)
@@ -113,19 +116,18 @@ def _last_space(text: str, end: int) -> int:
 
 
 class SnippetField(models.TextField):  # type: ignore[type-arg]
-    """Text that comes out of the database as a snippet."""
+    """Text that is converted to a snippet when it is read from the database."""
 
     def __init__(self, *args: Any, terms: Iterable[Term] = (), stems: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         self.terms, self.stems = tuple(terms), stems
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str:
-        """Return the snippet."""
         return make_snippet(value or "", self.terms, stems=self.stems)
 
 
 class Snippet(models.Func):
-    """A column of text, as snippets."""
+    """Selects a text column as snippets."""
 
     function = "SUBSTR"
     template = f"%(function)s(%(expressions)s, 1, {MAX_TEXT})"

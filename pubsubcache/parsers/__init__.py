@@ -1,16 +1,16 @@
-"""Parsers of payloads: a plain `<item/>` element in, a dict that JSON can hold out.
+"""Parsers convert the payload of a pubsub item to a dict that can be stored as JSON.
 
-A parser is a callable `(item, context) -> dict`, with the whole `<item/>` as an
-`xml.etree.ElementTree.Element` and a `ParseContext`. It is named by an analyser, its result is kept in the `parsed`
-field of the item. It raises `pubsubcache.exceptions.ParseError`, with one sentence for people, when the item does not
-hold what it parses; a field that it can't read is null instead.
+A parser is a callable `(item, context) -> dict`. `item` is the whole `<item/>` as an `xml.etree.ElementTree.Element`,
+`context` is a `ParseContext`. Analysers name the parser to use, and its result is stored in the `parsed` field of the
+item. A parser raises `pubsubcache.exceptions.ParseError`, with one readable sentence, when the item does not contain
+the payload that it parses. A single field that it cannot read becomes null.
 
-Nothing here needs Django or an XMPP library. The payloads come from strangers: nothing recurses over their depth,
-counts are bounded, and markup is sanitised before it is handed out.
+Nothing here needs Django or an XMPP library. Payloads come from strangers, so no parser recurses into them, all counts
+are bounded, and markup is sanitised.
 
-One module reads one family of payloads, such as `microblog`: blog posts and comments (XEP-0277, XEP-0472, RFC 4287).
-docs/analysers.md has the schema of each result; `generic` takes any XML. What parsers of other payloads may use as
-well: `elements`, `atom`, `html`, `dates`, `uris`, `text`, and `encrypted`, which describes what cannot be read.
+Each module parses one family of payloads; for example, `microblog` parses blog posts and comments (XEP-0277, XEP-0472,
+RFC 4287). `generic` parses any XML. docs/analysers.md documents the schema of each result. Custom parsers may also use
+the helper modules `elements`, `atom`, `html`, `dates`, `uris`, `text` and `encrypted`.
 """
 
 from pubsubcache.parsers.context import ParseContext

@@ -1,4 +1,4 @@
-"""What people do: XEP-0108."""
+"""Parser for user activities (XEP-0108)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -13,7 +13,11 @@ ACTIVITY = "http://jabber.org/protocol/activity"
 
 @unless_encrypted
 def parse_activity(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the activity of an `<item/>`. Raises `ParseError`."""
+    """Parse a user activity (XEP-0108).
+
+    Raises:
+        ParseError: The item does not contain an activity.
+    """
     element = payload(item, "activity", ACTIVITY)
     general = next(inner(element, ACTIVITY), None)
     specific = None if general is None else next(inner(general, ACTIVITY), None)

@@ -1,4 +1,4 @@
-"""The constructs of Atom (RFC 4287) that parsers have in common."""
+"""Helpers for Atom constructs (RFC 4287), shared by several parsers."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _TREE_TYPES = frozenset({"xhtml", "application/xhtml+xml", "xhtml+xml", "applica
 
 
 class Person(NamedTuple):
-    """An atom:author: `name`, `email`, and the bare JID of its `xmpp:` URI; None where not given or not readable."""
+    """An atom:author: `name`, `email` and the bare JID of its `xmpp:` URI. Missing or unreadable values are None."""
 
     name: str | None
     email: str | None
@@ -24,12 +24,12 @@ class Person(NamedTuple):
 
 
 def children(parent: Element, name: str) -> Iterator[Element]:
-    """Yield the direct children of that name in Atom's namespace, so many at most."""
+    """Yield the direct children called `name` in Atom's namespace, at most `elements.MAX_ELEMENTS`."""
     return elements.children(parent, name, ATOM)
 
 
 def child_text(parent: Element, name: str) -> str | None:
-    """Return the text of the first child of that name in Atom's namespace that has some, or None."""
+    """Return the text of the first non-empty child called `name` in Atom's namespace, or None."""
     return elements.child_text(parent, name, ATOM)
 
 
@@ -38,22 +38,27 @@ def _has_markup(element: Element) -> bool:
 
 
 def _read(element: Element) -> tuple[bool, Rich]:
-    """Return whether a text construct is marked up, and what it holds."""
+    """Return whether a text construct contains markup, and its content."""
     kind = (element.get("type") or "").partition(";")[0].strip().lower()
     if kind in _MARKUP_TYPES and not len(element):
         return True, html.from_html(element.text or "")
     if kind in _TREE_TYPES or kind in _MARKUP_TYPES or (not kind and _has_markup(element)):
         return True, html.from_tree(element)
-    if "/" in kind and not kind.startswith("text/"):  # an image, or XML of another kind
+    if "/" in kind and not kind.startswith("text/"):  # an image, or some other XML
         return False, Rich(None, None)
     return False, Rich(text_of(element), None)
 
 
 def text_construct(entry: Element, name: str, namespace: str = ATOM) -> Rich:
-    """Return what the children of that name say (RFC 4287, 3.1 and 4.1.3; XEPs took it over into their namespaces).
+    """Return the content of the text constructs called `name` (RFC 4287, 3.1 and 4.1.3).
 
-    Publishers give the same content twice, plain and marked up; the two are combined. Of several of a kind the first
-    that is not empty counts. Without a plain one the text is taken from the markup.
+    Publishers often give the same content twice, as plain text and as markup. Both are combined; of several elements
+    of the same kind, the first that is not empty is used. Without plain text, the text is extracted from the markup.
+
+    Args:
+        entry: The parent element.
+        name: The local name of the text constructs.
+        namespace: Their namespace. XEPs use text constructs in their own namespaces.
     """
     text: str | None = None
     rich = Rich(None, None)
@@ -69,7 +74,7 @@ def text_construct(entry: Element, name: str, namespace: str = ATOM) -> Rich:
 
 
 def person(element: Element) -> Person:
-    """Return what an atom:author holds (RFC 4287, 3.2)."""
+    """Parse an Atom person construct (RFC 4287, 3.2)."""
     jids = (bare_jid(text_of(uri)) for uri in children(element, "uri"))
     return Person(
         name=child_text(element, "name"),
@@ -79,7 +84,7 @@ def person(element: Element) -> Person:
 
 
 def author(entry: Element) -> Person:
-    """Return the author of an entry: the first with a JID, else the first; the source's when there is none."""
+    """Return the author of an entry: the first one with a JID, else the first one, else that of atom:source."""
     people = [person(element) for element in children(entry, "author")]
     if not people:
         source = entry.find(f"{{{ATOM}}}source")
@@ -89,6 +94,6 @@ def author(entry: Element) -> Person:
 
 
 def tags(entry: Element) -> list[str]:
-    """Return the terms of the categories (RFC 4287, 4.2.2), trimmed, each once, in their order."""
+    """Return the terms of the categories (RFC 4287, 4.2.2) in order, trimmed and without duplicates."""
     found = (clean(element.get("term")) or clean(element.get("label")) for element in children(entry, "category"))
     return list(dict.fromkeys(tag for tag in found if tag))

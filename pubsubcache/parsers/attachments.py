@@ -1,4 +1,4 @@
-"""What people attach to an item, and its summary: XEP-0470, with the answers to invitations of XEP-0471."""
+"""Parsers for attachments to items and their summaries (XEP-0470), including RSVPs to events (XEP-0471)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -23,7 +23,7 @@ from pubsubcache.parsers.encrypted import is_encrypted, unless_encrypted
 
 ATTACHMENTS = "urn:xmpp:pubsub-attachments:1"
 SUMMARY = "urn:xmpp:pubsub-attachments:summary:1"
-MAX_REACTION = 100  # characters: the longest emojis are sequences of some twenty
+MAX_REACTION = 100  # characters; the longest emoji sequences have about twenty
 
 _KNOWN = frozenset({"noticed", "reactions"})
 _EVENTS = frozenset({EVENTS, FORMER_EVENTS})
@@ -31,7 +31,11 @@ _EVENTS = frozenset({EVENTS, FORMER_EVENTS})
 
 @unless_encrypted
 def parse_attachments(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what somebody attached. Raises `ParseError`."""
+    """Parse what one user attached to an item (XEP-0470).
+
+    Raises:
+        ParseError: The item does not contain an attachments.
+    """
     element = payload(item, "attachments", ATTACHMENTS)
     space = namespace_of(element)
     claimed = uris.bare(item.get("id"))
@@ -55,7 +59,11 @@ def parse_attachments(item: Element, context: ParseContext) -> dict[str, Any]:
 
 @unless_encrypted
 def parse_summary(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what all attached to an item. Raises `ParseError`."""
+    """Parse the summary of all attachments to an item (XEP-0470).
+
+    Raises:
+        ParseError: The item does not contain an attachments summary.
+    """
     element = payload(item, "summary", SUMMARY)
     space = namespace_of(element)
     noticed, reactions = child(element, "noticed", space), child(element, "reactions", space)
@@ -64,7 +72,7 @@ def parse_summary(item: Element, context: ParseContext) -> dict[str, Any]:
         counts.setdefault(text_of(one) or "", _count(one))
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
     return {
-        "target": uris.place(context.service, context.node.partition("/")[2], raw_attribute(item, "id")),
+        "target": uris.reference(context.service, context.node.partition("/")[2], raw_attribute(item, "id")),
         "noticed": 0 if noticed is None else _count(noticed),
         "reactions": [{"reaction": reaction, "count": count} for reaction, count in ordered],
         "attendees": _attendees(element),
@@ -72,9 +80,9 @@ def parse_summary(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def _target(node: str) -> dict[str, str | None] | None:
-    """Return the item that a node of attachments belongs to: its URI follows the first slash (XEP-0470, 4.1)."""
+    """Return the item that an attachments node belongs to. Its URI follows the first slash (XEP-0470, 4.1)."""
     target = uris.parse_xmpp(node.partition("/")[2])
-    return uris.place(target.service, target.node, target.item) if target else None
+    return uris.reference(target.service, target.node, target.item) if target else None
 
 
 def _is_known(element: Element, space: str) -> bool:
@@ -92,7 +100,7 @@ def _reactions(element: Element, space: str) -> list[Element]:
 
 
 def _count(element: Element) -> int:
-    """Return how often something was attached; once, if that isn't said."""
+    """Return the value of the `count` attribute; 1 by default."""
     count = integer(element.get("count"))
     return 1 if count is None else count
 

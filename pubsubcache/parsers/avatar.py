@@ -1,4 +1,4 @@
-"""Avatars: XEP-0084. The picture itself is left to the item's XML."""
+"""Parsers for avatars (XEP-0084). The image itself stays in the XML of the item."""
 
 import hashlib
 from typing import Any
@@ -24,7 +24,11 @@ _SIGNATURES = (
 
 @unless_encrypted
 def parse_metadata(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what an `<item/>` says of an avatar. Raises `ParseError`."""
+    """Parse avatar metadata (XEP-0084).
+
+    Raises:
+        ParseError: The item does not contain an avatar metadata.
+    """
     pictures = [
         {
             "id": attribute(info, "id"),
@@ -41,7 +45,11 @@ def parse_metadata(item: Element, context: ParseContext) -> dict[str, Any]:
 
 @unless_encrypted
 def parse_data(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what the data of an `<item/>` is, without the data. Raises `ParseError`."""
+    """Describe avatar data (XEP-0084): its hash, size and media type, without the data itself.
+
+    Raises:
+        ParseError: The item does not contain an avatar data.
+    """
     data = from_base64(payload(item, "data", DATA).text)
     if data is None:
         return {"sha1": None, "size": None, "media_type": None, "matches_id": False}

@@ -1,4 +1,4 @@
-"""Bookmarks of chat rooms: XEP-0402. The item's id is the JID of the room."""
+"""Parser for bookmarks of chat rooms (XEP-0402). The item id is the JID of the room."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -23,7 +23,11 @@ FORMER_BOOKMARKS = "urn:xmpp:bookmarks:0"  # until version 1.0 of XEP-0402
 
 @unless_encrypted
 def parse_bookmark(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the bookmark of an `<item/>`. Raises `ParseError`."""
+    """Parse the bookmark of a chat room (XEP-0402).
+
+    Raises:
+        ParseError: The item does not contain a bookmark.
+    """
     element = payload(item, "conference", BOOKMARKS, FORMER_BOOKMARKS)
     space = namespace_of(element)
     extensions = child(element, "extensions", space)

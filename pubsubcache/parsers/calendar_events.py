@@ -1,4 +1,4 @@
-"""Events of calendars, and who is invited: XEP-0471."""
+"""Parsers for calendar events and their invitees (XEP-0471)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -29,26 +29,38 @@ CONFERENCE = "jabber:x:conference"
 
 
 def is_invitees_node(name: str) -> bool:
-    """Say whether a node's name is one for the invitees of an event."""
+    """Return whether a node name denotes a list of invitees."""
     return name.startswith(INVITEES_PREFIXES)
 
 
 @unless_encrypted
 def parse(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the event or the invitee of an `<item/>`. Raises `ParseError`."""
+    """Parse a calendar event or an invitee (XEP-0471).
+
+    Raises:
+        ParseError: The item does not contain an event or invitee.
+    """
     element = first_payload(item)
     is_invitee = element is not None and isinstance(element.tag, str) and split_tag(element.tag)[1] == "invitee"
     return parse_invitee(item, context) if is_invitee else parse_event(item, context)
 
 
 def parse_invitee(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return whom an `<item/>` invites: `{jid, name}`. Raises `ParseError`."""
+    """Parse an invitee (XEP-0471) to `{jid, name}`.
+
+    Raises:
+        ParseError: The item does not contain an invitee.
+    """
     element = payload(item, "invitee", EVENTS, FORMER_EVENTS)
     return {"jid": uris.bare(element.get("jid")), "name": attribute(element, "name")}
 
 
 def parse_event(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the event of an `<item/>`. Raises `ParseError`."""
+    """Parse a calendar event (XEP-0471).
+
+    Raises:
+        ParseError: The item does not contain an event.
+    """
     event = payload(item, "event", EVENTS, FORMER_EVENTS)
     space = namespace_of(event)
     titles = translations(children(event, "name", space))
@@ -87,11 +99,11 @@ def _category(element: Element) -> dict[str, str | None]:
 
 
 def _linked(event: Element, name: str, space: str) -> dict[str, str | None] | None:
-    """Return the node, or the item, that a child's attributes name."""
+    """Return the node or item that the attributes of a child element refer to."""
     element = child(event, name, space)
     if element is None:
         return None
-    return uris.place(element.get("jid"), element.get("node"), raw_attribute(element, "item"))
+    return uris.reference(element.get("jid"), element.get("node"), raw_attribute(element, "item"))
 
 
 def _location(element: Element, space: str) -> dict[str, Any]:

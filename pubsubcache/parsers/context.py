@@ -1,4 +1,4 @@
-"""What a parser is told of an item besides the item itself."""
+"""The context that is passed to a parser along with an item."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 class ParseContext:
     """Where an item comes from.
 
-    `service` the JID of the pubsub service (a bare account JID for PEP, XEP-0163) and `node` the node's name;
-    `publisher` the JID that the service says published the item (XEP-0060, 7.1.2.3), None where it does not say;
-    `sender` the JID that the item came from, None when it was read back from the database.
+    Attributes:
+        service: JID of the pubsub service; a bare account JID for PEP (XEP-0163).
+        node: Name of the node.
+        publisher: JID of the publisher as reported by the service (XEP-0060, 7.1.2.3), or None.
+        sender: JID that sent the item; None when the item was read back from the database.
     """
 
     service: str

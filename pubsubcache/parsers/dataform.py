@@ -1,4 +1,4 @@
-"""Data forms: XEP-0004, and how they are kept in nodes, XEP-0346."""
+"""Parser for data forms (XEP-0004), including those published to nodes (XEP-0346)."""
 
 from collections.abc import Iterable
 from itertools import chain, islice
@@ -27,12 +27,16 @@ SUBMITTED = "fdp/submitted/"
 
 @unless_encrypted
 def parse_form(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the form of an `<item/>`. Raises `ParseError`."""
+    """Parse a data form (XEP-0004).
+
+    Raises:
+        ParseError: The item does not contain a data form.
+    """
     return form(payload(item, "x", DATA))
 
 
 def form(element: Element) -> dict[str, Any]:
-    """Return what a `<x/>` in `jabber:x:data` says."""
+    """Convert an `<x xmlns="jabber:x:data"/>` element to JSON."""
     fields = list(children(element, "field", DATA))
     reported = child(element, "reported", DATA)
     rows = islice(children(element, "item", DATA), MAX_ELEMENTS)
@@ -49,13 +53,13 @@ def form(element: Element) -> dict[str, Any]:
 
 
 def form_in(parent: Element) -> dict[str, Any] | None:
-    """Return the form that a child of another payload gives, or None."""
+    """Return the data form among the children of `parent`, or None."""
     element = child(parent, "x", DATA)
     return None if element is None else form(element)
 
 
 def values(fields: Iterable[Element]) -> dict[str, list[str]]:
-    """Return the values of named fields; of several fields of a name the first counts."""
+    """Return the values of all named fields. Of several fields with the same name, the first is used."""
     found: dict[str, list[str]] = {}
     for field in fields:
         name, kind = _var(field), attribute(field, "type")

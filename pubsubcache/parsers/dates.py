@@ -1,4 +1,4 @@
-"""Dates as people really publish them, and the one form in which they are kept."""
+"""Tolerant parsing of dates, and the single format in which the cache stores them."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -18,19 +18,19 @@ _ISO = re.compile(
 
 
 def _offset(zone: str | None) -> timezone:
-    """Return the zone for "+02", "-0530", "+2:00"; UTC for a name or none. Raises `ValueError`."""
+    """Return the time zone for "+02", "-0530" or "+2:00"; UTC for a name or None. Raises `ValueError`."""
     if not zone or zone[0].isalpha():
         return UTC
     digits = zone[1:].replace(":", "")
     hours, minutes = (int(digits), 0) if len(digits) <= 2 else (int(digits[:-2]), int(digits[-2:]))
     if minutes > 59:
-        raise ValueError("minutes of an offset are at most 59")
+        raise ValueError("the minutes of an offset must be <= 59")
     offset = timedelta(hours=hours, minutes=minutes)
     return timezone(offset if zone[0] == "+" else -offset)
 
 
 def _from_iso(text: str) -> datetime | None:
-    """Return the date of RFC 3339 or ISO 8601 text, None when it is in another form. Raises `ValueError`."""
+    """Parse RFC 3339 or ISO 8601; return None for any other format. Raises `ValueError`."""
     match = _ISO.fullmatch(text)
     if match is None:
         return None
@@ -44,9 +44,9 @@ def _from_iso(text: str) -> datetime | None:
 
 
 def _from_rfc822(text: str) -> datetime | None:
-    """Return the date of RFC 822 or 5322 text, zone names included, None when it is in another form.
+    """Parse RFC 822 or RFC 5322, including zone names; return None for any other format.
 
-    Raises `ValueError` and its like, as the standard library's parser does on odd input.
+    Raises `ValueError`, and whatever else the parser of the standard library raises on malformed input.
     """
     fields = parsedate_tz(text)
     if fields is None:
@@ -56,11 +56,17 @@ def _from_rfc822(text: str) -> datetime | None:
 
 
 def parse(text: str | None) -> datetime | None:
-    """Return the point in time that `text` names, aware and in UTC, or None when it names none.
+    """Parse a date. Never raises.
 
-    Read are RFC 3339 (XEP-0082) and its common misspellings: lower-case letters, a space for the T, no seconds,
-    no zone (UTC is meant), any number of decimals, an offset of hours only, a date only; the short form of ISO 8601
-    without separators; RFC 822 with day names, two-digit years and zones such as EST. Never raises.
+    Accepts RFC 3339 (XEP-0082) and common deviations from it: lower-case letters, a space instead of the T, no seconds,
+    no zone (taken as UTC), any number of decimals, an offset in hours only, a date only. Also accepts the basic format
+    of ISO 8601, without separators, and RFC 822 with day names, two-digit years and zones such as EST.
+
+    Args:
+        text: The date as published, or None.
+
+    Returns:
+        An aware datetime in UTC, or None if `text` is not a valid date.
     """
     text = (text or "").strip()
     if not text or len(text) > MAX_LENGTH:
@@ -68,22 +74,27 @@ def parse(text: str | None) -> datetime | None:
     try:
         found = _from_iso(text) or _from_rfc822(text)
         return found.astimezone(UTC) if found else None
-    except (ValueError, OverflowError, IndexError, TypeError):  # no such day, or a year that UTC has no room for
+    except (ValueError, OverflowError, IndexError, TypeError):  # no such day, or a year outside datetime's range
         return None
 
 
 def iso(moment: datetime) -> str:
-    """Return an aware `moment` in the one form of the cache, such as "2026-01-31T12:00:00Z".
+    """Format a datetime the way the cache stores it, such as "2026-01-31T12:00:00Z".
 
-    UTC, whole seconds, always 20 characters: so the order of the texts is the order of the times, in every
-    database. Raises `ValueError` on a naive datetime.
+    The format is UTC, in whole seconds, and always 20 characters long, so strings sort by time in every database.
+
+    Args:
+        moment: An aware datetime.
+
+    Raises:
+        ValueError: `moment` is naive.
     """
     if moment.tzinfo is None:
-        raise ValueError("A datetime without a time zone names no point in time.")
+        raise ValueError("The datetime must have a time zone.")
     return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def normalise(text: str | None) -> str | None:
-    """Return the date that `text` names in the form of `iso`, or None."""
+    """Parse a date and return it in the format of `iso`; None if it is not a valid date."""
     moment = parse(text)
     return iso(moment) if moment else None

@@ -1,4 +1,7 @@
-"""How far a chat was read, for the reader's other devices: XEP-0490. The item's id is the JID of the chat."""
+"""Parser for displayed markers, which tell a user's other devices how far a chat was read (XEP-0490).
+
+The item id is the JID of the chat.
+"""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -14,7 +17,11 @@ STANZA_ID = "urn:xmpp:sid:0"
 
 @unless_encrypted
 def parse_displayed(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the mark of an `<item/>`. Raises `ParseError`."""
+    """Parse a displayed marker (XEP-0490).
+
+    Raises:
+        ParseError: The item does not contain a displayed marker.
+    """
     stanza_id = child(payload(item, "displayed", DISPLAYED), "stanza-id", STANZA_ID)
     return {
         "chat": uris.full(item.get("id")),

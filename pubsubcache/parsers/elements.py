@@ -1,6 +1,6 @@
-"""Elements and their parts, read as payloads of all kinds are read: tolerantly, and never without a bound.
+"""Helpers to read XML elements, shared by all parsers. They are tolerant, and bounded in what they read.
 
-What cannot be read is None, so that one broken field spoils no other.
+Values that cannot be read are None, so that one broken field does not affect the others.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,18 +11,26 @@ from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers.text import clean, storable
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, XML, split_tag
 
-MAX_ELEMENTS = 1000  # of one name that are looked at in one element
-MAX_NUMBER = 2**63 - 1  # what a database holds
-MAX_NAME = 255  # characters of a name that a payload makes up: an element's, a field's, a key's
+MAX_ELEMENTS = 1000  # children with the same name that are read from one element
+MAX_NUMBER = 2**63 - 1  # the largest integer that both databases store
+MAX_NAME = 255  # characters of a name that a payload chooses: of an element, a field or a key
 
 _MAX_DIGITS = 50
 
 
 def payload(item: Element, name: str, *namespaces: str) -> Element:
-    """Return the first child of an `<item/>` with that name in one of the namespaces.
+    """Return the payload of an item.
 
-    One in the namespace of the item itself counts as well, if there is none better: publishers forget to declare it,
-    and so do examples of XEPs. Raises `ParseError` when there is none.
+    An element in the namespace of the item itself is accepted as a fallback: some publishers, and some examples in
+    XEPs, omit the declaration of the namespace.
+
+    Args:
+        item: The `<item/>` element.
+        name: Local name of the payload.
+        namespaces: Accepted namespaces of the payload.
+
+    Raises:
+        ParseError: The item has no such payload.
     """
     candidates = [child for child in item if isinstance(child.tag, str) and split_tag(child.tag)[1] == name]
     for allowed in (namespaces, ("", PUBSUB, PUBSUB_EVENT)):
@@ -31,46 +39,46 @@ def payload(item: Element, name: str, *namespaces: str) -> Element:
                 return child
     if not len(item):
         raise ParseError("The item has no payload.")
-    raise ParseError(f"There is no <{name}/> of {namespaces[0]} in the item.")
+    raise ParseError(f"The item does not contain <{name}/> in the namespace {namespaces[0]}.")
 
 
 def namespace_of(element: Element) -> str:
-    """Return the namespace of an element, "" without one."""
+    """Return the namespace of an element, or ""."""
     return split_tag(element.tag)[0] if isinstance(element.tag, str) else ""
 
 
 def name_of(element: Element) -> str:
-    """Return the name of an element without its namespace, storable and of bounded length; "" of a comment."""
+    """Return the local name of an element, storable and of bounded length; "" for a comment."""
     return storable(split_tag(element.tag)[1])[:MAX_NAME] if isinstance(element.tag, str) else ""
 
 
 def elements_of(parent: Element) -> Iterator[Element]:
-    """Yield the direct children that are elements, `MAX_ELEMENTS` at most."""
+    """Yield the child elements, at most `MAX_ELEMENTS`."""
     return islice((child for child in parent if isinstance(child.tag, str)), MAX_ELEMENTS)
 
 
 def children(parent: Element, name: str, namespace: str) -> Iterator[Element]:
-    """Yield the direct children of that name, `MAX_ELEMENTS` at most."""
+    """Yield the child elements with this name and namespace, at most `MAX_ELEMENTS`."""
     return islice(parent.iterfind(f"{{{namespace}}}{name}"), MAX_ELEMENTS)
 
 
 def child(parent: Element, name: str, namespace: str) -> Element | None:
-    """Return the first direct child of that name, or None."""
+    """Return the first child element with this name and namespace, or None."""
     return parent.find(f"{{{namespace}}}{name}")
 
 
 def text_of(element: Element) -> str | None:
-    """Return the character data inside an element, elements in it included, or None."""
+    """Return the character data of an element and its descendants, or None."""
     return clean("".join(element.itertext()))
 
 
 def texts(elements: Iterable[Element]) -> list[str]:
-    """Return the texts of elements, each once, in their order."""
+    """Return the texts of elements in order, without duplicates."""
     return list(dict.fromkeys(text for element in elements if (text := text_of(element)) is not None))
 
 
 def child_text(parent: Element, name: str, namespace: str) -> str | None:
-    """Return the text of the first child of that name that has some, or None."""
+    """Return the text of the first non-empty child with this name and namespace, or None."""
     found = (text_of(element) for element in children(parent, name, namespace))
     return next((text for text in found if text is not None), None)
 
@@ -82,27 +90,30 @@ def language(*elements: Element) -> str | None:
 
 
 def translations(elements: Iterable[Element]) -> list[dict[str, str | None]]:
-    """Return `{language, text}` of elements that say the same in several languages, without those that say nothing."""
+    """Return `{language, text}` for each non-empty element of a list of translations."""
     return [{"language": language(element), "text": text} for element in elements if (text := text_of(element))]
 
 
 def attribute(element: Element, name: str) -> str | None:
-    """Return an attribute's value trimmed, None when it is absent or empty."""
+    """Return the trimmed value of an attribute, or None if it is missing or empty."""
     return clean(element.get(name))
 
 
 def raw_attribute(element: Element, name: str) -> str | None:
-    """Return an attribute's value with its white space, which counts in item ids; None when it is absent or empty."""
+    """Return the value of an attribute with its white space, which is significant in item ids.
+
+    Returns None if it is missing or empty.
+    """
     return storable(element.get(name) or "") or None
 
 
 def flag(text: str | None) -> bool:
-    """Return a boolean (XML Schema, and the spellings found in the wild): false when missing or unreadable."""
+    """Parse a boolean, in the spellings of XML Schema and others in use. False if missing or unreadable."""
     return (text or "").strip().lower() in {"1", "true", "yes"}
 
 
 def integer(text: str | None) -> int | None:
-    """Return a whole number from 0 up that a database can hold, or None."""
+    """Parse an integer from 0 to `MAX_NUMBER`; return None for anything else."""
     text = (text or "").strip()
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(MAX_NUMBER)):
         return None
@@ -110,7 +121,7 @@ def integer(text: str | None) -> int | None:
 
 
 def number(text: str | None) -> float | None:
-    """Return a finite number, or None."""
+    """Parse a finite number; return None for anything else."""
     try:
         found = float(text) if text and len(text) <= _MAX_DIGITS else None
     except ValueError:

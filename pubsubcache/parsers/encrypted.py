@@ -1,7 +1,7 @@
-"""Items that only those with a key can read: XEP-0473, XEP-0477, and payloads encrypted as messages are.
+"""Parser for encrypted items: XEP-0473, XEP-0477, and payloads encrypted with OMEMO or OpenPGP.
 
-They are kept as they came, and said to be encrypted; nothing of what is inside is looked at. Any item may be encrypted,
-whatever the kind of its node: parsers of readable payloads hand over by the decorator `unless_encrypted`.
+Encrypted items are stored unchanged and marked as encrypted. Items of any node may be encrypted, so all other parsers
+use the decorator `unless_encrypted`.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pubsubcache.utils.xmlform import first_payload, split_tag
 OXPS = "urn:xmpp:openpgp:pubsub:0"
 PTE = "urn:xmpp:pte:0"
 
-# The payload's namespace and name, and how the scheme is called here.
+# Namespace and name of the payload -> name of the scheme in `parsed`.
 SCHEMES = {
     (OXPS, "encrypted"): "oxps",
     (PTE, "encrypted"): "pte",
@@ -32,12 +32,16 @@ Parse = Callable[[Element, ParseContext], dict[str, Any]]
 
 
 def is_encrypted(element: Element) -> bool:
-    """Say whether an element holds what only those with a key can read."""
+    """Return whether an element is an encrypted payload."""
     return isinstance(element.tag, str) and split_tag(element.tag) in SCHEMES
 
 
 def parse_encrypted(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what can be said of an encrypted `<item/>`. Raises `ParseError` when its payload is not encrypted."""
+    """Describe an encrypted item.
+
+    Raises:
+        ParseError: The payload is not encrypted.
+    """
     element = first_payload(item)
     if element is None:
         raise ParseError("The item has no payload.")
@@ -57,7 +61,7 @@ def parse_encrypted(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def unless_encrypted(parse: Parse) -> Parse:
-    """Have a parser describe encrypted items as `parse_encrypted` does, and read all others itself."""
+    """Decorate a parser so that encrypted items go to `parse_encrypted` instead."""
 
     @wraps(parse)
     def parse_readable(item: Element, context: ParseContext) -> dict[str, Any]:

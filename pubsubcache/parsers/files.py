@@ -1,4 +1,4 @@
-"""Files that payloads share: metadata (XEP-0446), hashes (XEP-0300), and where they are (XEP-0447)."""
+"""Helpers for shared files: metadata (XEP-0446), hashes (XEP-0300) and sources (XEP-0447)."""
 
 import re
 from typing import Any
@@ -17,7 +17,7 @@ _DIMENSIONS = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 
 
 def shared_file(element: Element) -> dict[str, Any]:
-    """Return the file of an element that holds `<file/>` and `<sources/>`, such as `<file-sharing/>`."""
+    """Describe the file in an element that contains `<file/>` and `<sources/>`, such as `<file-sharing/>`."""
     metadata = child(element, "file", METADATA)
     found = metadata if metadata is not None else Element("file")
     width, height = _dimensions(found)
@@ -36,18 +36,18 @@ def shared_file(element: Element) -> dict[str, Any]:
 
 
 def shared_files(element: Element | None) -> list[dict[str, Any]]:
-    """Return the files of all `<file-sharing/>` in an element; none in None."""
+    """Describe the files of all `<file-sharing/>` children; an empty list for None."""
     return [] if element is None else [shared_file(one) for one in children(element, "file-sharing", SHARING)]
 
 
 def hashes(element: Element) -> list[dict[str, str | None]]:
-    """Return the hashes in an element (XEP-0300)."""
+    """Return `{algo, value}` for each hash in an element (XEP-0300)."""
     found = ((attribute(one, "algo"), text_of(one)) for one in children(element, "hash", HASHES))
     return [{"algo": algorithm, "value": value} for algorithm, value in found if value is not None]
 
 
 def link_in(element: Element) -> str | None:
-    """Return the address that a `<url-data/>` in an element gives (XEP-0103), or None."""
+    """Return the URL of the first usable `<url-data/>` child (XEP-0103), or None."""
     return next(iter(_links(element)), None)
 
 
@@ -62,7 +62,7 @@ def _urls(element: Element) -> list[str]:
 
 
 def _dimensions(metadata: Element) -> tuple[int | None, int | None]:
-    """Return width and height, given as elements of these names or as one text, such as 512x512."""
+    """Return width and height, given as separate elements or as one text such as "512x512"."""
     width, height = (integer(child_text(metadata, name, METADATA)) for name in ("width", "height"))
     for name in ("dimensions", "dimension"):
         if (width, height) == (None, None) and (
@@ -82,5 +82,5 @@ def _thumbnail(element: Element) -> dict[str, Any]:
 
 
 def _thumbnail_uri(uri: str | None) -> str | None:
-    """Return an address that may be followed, or a `cid:` (XEP-0231), which only names data."""
+    """Return a safe link or a `cid:` URI (XEP-0231), which only identifies data."""
     return uri if uri is not None and uri[:4].lower() == "cid:" and len(uri) <= uris.MAX_LENGTH else uris.link(uri)

@@ -1,9 +1,9 @@
-"""Any XML at all as plain JSON of bounded size, for analysers of payloads that nobody wrote a parser for.
+"""Parser that converts any XML to JSON of bounded size, for payloads without a parser of their own.
 
-An element is `{namespace, name, attributes, text, children}`: `attributes` an object of texts, those of another
-namespace as `{namespace}name`; `text` the character data between its children, null without any; `children` a list of
-elements. At most `MAX_NODES` elements are taken, `MAX_DEPTH` deep, with `MAX_ATTRIBUTES` attributes each, and
-`MAX_TEXT` characters of each text.
+An element becomes `{namespace, name, attributes, text, children}`. `attributes` is an object of strings; attributes in
+a namespace are named `{namespace}name`. `text` is the character data between the children, or null. `children` is a
+list of elements. The result has at most `MAX_NODES` elements, `MAX_DEPTH` levels, `MAX_ATTRIBUTES` attributes per
+element and `MAX_TEXT` characters per text.
 """
 
 from typing import Any
@@ -23,7 +23,11 @@ MAX_TEXT = 10_000
 
 @unless_encrypted
 def parse_any(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the payloads of an `<item/>` as JSON. Raises `ParseError` when there are none."""
+    """Convert all payloads of an item to JSON.
+
+    Raises:
+        ParseError: The item has no payload.
+    """
     if not len(item):
         raise ParseError("The item has no payload.")
     converter = _Converter()
@@ -32,14 +36,14 @@ def parse_any(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 class _Converter:
-    """Turns elements to JSON, level by level, and counts what it takes."""
+    """Converts elements level by level, and counts them."""
 
     def __init__(self) -> None:
         self.taken = 0
         self.truncated = False
 
     def convert_children(self, root: Element) -> list[dict[str, Any]]:
-        """Return what is inside `root`; whole levels first, so that depth doesn't crowd out what stands above."""
+        """Convert the content of `root` breadth first, so that deep elements don't use up the limit."""
         payloads: list[dict[str, Any]] = []
         level = [(root, payloads)]
         for _ in range(MAX_DEPTH):

@@ -1,4 +1,4 @@
-"""Places: XEP-0080."""
+"""Parser for user locations (XEP-0080)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -19,12 +19,16 @@ _TEXTS = (
 
 @unless_encrypted
 def parse_geoloc(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the place of an `<item/>`. One that says nothing ends what was said before. Raises `ParseError`."""
+    """Parse a user location (XEP-0080). An empty one means that the user stopped publishing a location.
+
+    Raises:
+        ParseError: The item does not contain a location.
+    """
     return place(payload(item, "geoloc", GEOLOC))
 
 
 def place(element: Element) -> dict[str, Any]:
-    """Return what a `<geoloc/>` says."""
+    """Convert a `<geoloc/>` element to JSON."""
     return {
         "lat": _degrees(element, "lat", 90),
         "lon": _degrees(element, "lon", 180),
@@ -37,7 +41,7 @@ def place(element: Element) -> dict[str, Any]:
 
 
 def place_in(parent: Element) -> dict[str, Any] | None:
-    """Return the place that a child of another payload gives, None when there is none or it says nothing."""
+    """Return the location among the children of `parent`, or None if it is missing or empty."""
     element = parent.find(f"{{{GEOLOC}}}geoloc")
     found = None if element is None else place(element)
     return found if found and any(value is not None for key, value in found.items() if key != "language") else None

@@ -1,8 +1,8 @@
-"""Markup of payloads: sanitised for display, and as plain text.
+"""Converts markup in payloads to sanitised XHTML and to plain text.
 
-HTML and XHTML take the same way: a tree, from the tree the text, and from the tree markup that `nh3` cleans. The tree
-is always balanced and measured before it reaches an HTML parser: a browser's rules for misnested
-elements turn 30 KB of hostile markup into 40 MB. Nothing recurses.
+HTML and XHTML take the same path: parse to a tree, extract the text from the tree, and serialise the tree for `nh3` to
+sanitise. The tree is balanced and its cost estimated before an HTML parser sees it, because the browser rules for
+misnested elements can turn 30 KB of hostile markup into 40 MB. Nothing recurses.
 """
 
 import re
@@ -22,25 +22,24 @@ from pubsubcache.utils.xmlform import split_tag
 XHTML = "http://www.w3.org/1999/xhtml"
 ATOM = "http://www.w3.org/2005/Atom"
 
-MAX_DEPTH = 250  # browsers flatten at about twice that
-MAX_EXPANSION = 1024 * 1024  # characters that the repair of misnested elements may add
-MAX_MISPLACED = (
-    100  # pieces within a table but outside its cells; each takes an HTML parser time linear in its siblings
-)
+MAX_DEPTH = 250  # browsers flatten at about twice this depth
+MAX_EXPANSION = 1024 * 1024  # characters that an HTML parser may add to repair misnested elements
+# Nodes in a table but outside its cells. Each takes an HTML parser time linear in the number of its siblings.
+MAX_MISPLACED = 100
 
 TAGS = frozenset(nh3.ALLOWED_TAGS)
 VOID = frozenset({"area", "br", "col", "hr", "img", "wbr"})
 DROPPED = frozenset(
     {"script", "style", "template", "noscript", "iframe", "object", "embed", "head", "textarea", "select"}
 )
-# Elements that an HTML parser opens again after it had to close them.
+# Elements that an HTML parser reopens after it had to close them.
 FORMATTING = frozenset({"a", "b", "code", "em", "i", "s", "small", "strike", "strong", "tt", "u"})
 INLINE = FORMATTING | {
     *("abbr", "acronym", "bdi", "bdo", "cite", "data", "del", "dfn", "ins", "kbd", "mark", "q", "rp", "rt", "samp"),
     *("span", "sub", "sup", "time", "var", "wbr"),
 }
 ATTRIBUTES = frozenset({"lang", "rel", "title"}.union(*nh3.ALLOWED_ATTRIBUTES.values()))
-# Elements whose end tag HTML lets one leave out, with those whose start ends them.
+# Elements whose end tag is optional in HTML, with the elements whose start tag closes them.
 _ENDED_BY: dict[str, frozenset[str]] = {
     "p": TAGS - INLINE - VOID | {"hr"},
     "li": frozenset({"li"}),
@@ -51,7 +50,7 @@ _ENDED_BY: dict[str, frozenset[str]] = {
     "th": frozenset({"td", "th", "tr"}),
 }
 
-# Parts of tables, and the elements each may stand in.
+# Parts of tables, with the parents that each may have.
 _ROW_GROUPS = frozenset({"table", "thead", "tbody", "tfoot"})
 _TABLE_PARTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("caption", "colgroup", "thead", "tbody", "tfoot"), frozenset({"table"})),
@@ -61,7 +60,7 @@ _TABLE_PARTS: dict[str, frozenset[str]] = {
 }
 _TABLE_PARENTS = frozenset[str]().union(*_TABLE_PARTS.values())
 
-# A comment or declaration, or a whole tag. None goes on past the next `<` but a comment, which is taken whole.
+# A comment, a declaration or a tag. Only a comment may contain `<`.
 _MARKUP = re.compile(
     r"""<(?: !--.*?(?:-->|\Z)
         | [!?][^<>]*+>
@@ -74,7 +73,7 @@ _ATTRIBUTE = re.compile(
     (?: \s*+ = \s*+ (?: "(?P<double>[^"]*+)" | '(?P<single>[^']*+)' | (?P<bare>[^\s"'][^\s]*+) )?+ )?+""",
     re.VERBOSE,
 )
-# Elements whose content is no markup, with what ends it.
+# Elements whose content is not markup, with their end tags.
 _RAW = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in ("script", "style")}
 _SPACE = re.compile(r"\s+")
 
@@ -82,23 +81,23 @@ Token = tuple[Literal["start", "end", "text"], str, Mapping[str, str]]
 
 
 class Rich(NamedTuple):
-    """Marked up content: its plain `text`, and `xhtml` that is safe to show; None where there is none."""
+    """Content as plain `text` and as sanitised `xhtml`; either may be None."""
 
     text: str | None
     xhtml: str | None
 
 
 class _TreeBuilder:
-    """Builds a balanced tree from tag soup. Its effort is linear in the length of what it is given."""
+    """Builds a balanced tree from tag soup in linear time."""
 
     def __init__(self) -> None:
         self.root = Element("div")
         self._stack = [self.root]
         self._open: Counter[str] = Counter()
-        self._texts: list[str] = []  # since the last element began or ended
+        self._texts: list[str] = []  # since the last start or end tag
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Open an element, closing first those whose end tag may be missing before it."""
+        """Open an element. First close elements whose end tag is optional before it."""
         self._add_text()
         while tag in _ENDED_BY.get(self._stack[-1].tag, ()):
             self._pop()
@@ -108,14 +107,14 @@ class _TreeBuilder:
             self._open[tag] += 1
 
     def end(self, tag: str) -> None:
-        """Close the innermost element of that name with all in it; nothing when none is open."""
+        """Close the innermost element with this name and all its descendants; do nothing if none is open."""
         if self._open[tag]:
             self._add_text()
             while self._pop() != tag:
                 continue
 
     def text(self, text: str) -> None:
-        """Take text with character references."""
+        """Add text that may contain character references."""
         self._texts.append(text)
 
     def finish(self) -> Element:
@@ -139,9 +138,9 @@ class _TreeBuilder:
 
 
 def parse(html: str) -> Element:
-    """Return the tree of an HTML fragment, under a `<div/>` of its own. Never raises, whatever the text.
+    """Parse an HTML fragment to a tree with a new `<div/>` as its root. Never raises.
 
-    Not by the standard library's parser, whose effort is quadratic for tags with unbalanced quotes.
+    The parser of the standard library is not used: it takes quadratic time on tags with unbalanced quotes.
     """
     html, place = storable(html), 0
     builder = _TreeBuilder()
@@ -163,7 +162,7 @@ def parse(html: str) -> Element:
 
 
 def _attributes(text: str) -> tuple[dict[str, str], bool]:
-    """Return what stands in a start tag after its name, and whether a slash that is part of no value ends it."""
+    """Return the attributes of a start tag, and whether the tag is self-closing."""
     attributes: dict[str, str] = {}
     end = 0
     for found in _ATTRIBUTE.finditer(text):
@@ -173,9 +172,9 @@ def _attributes(text: str) -> tuple[dict[str, str], bool]:
 
 
 def _name(element: Element) -> str:
-    """Return the HTML name of an element, "" when it is not one that may be shown.
+    """Return the HTML name of an element, or "" if it must not be shown.
 
-    Atom's namespace counts as XHTML's, for those who forgot to declare it.
+    Elements in Atom's namespace are treated as XHTML, because some publishers omit the declaration.
     """
     if not isinstance(element.tag, str):  # a comment or processing instruction
         return "script"
@@ -185,7 +184,7 @@ def _name(element: Element) -> str:
 
 
 def _tokens(root: Element) -> Iterator[Token]:
-    """Yield what is inside `root`, in document order, without the elements of `DROPPED`."""
+    """Yield the content of `root` in document order, without the elements in `DROPPED`."""
     yield "text", root.text or "", {}
     stack = [("", iter(root), "")]
     while stack:
@@ -207,9 +206,9 @@ def _tokens(root: Element) -> Iterator[Token]:
 
 
 def _placed(root: Element) -> Iterator[tuple[Token, str]]:
-    """Yield the tokens of `root`, each with the name of the element around it, "" for none.
+    """Yield the tokens of `root`, each with the name of its parent or "".
 
-    Parts of tables that stand where they don't belong have no name.
+    Misplaced parts of tables have the name "".
     """
     around, names = [""], []
     for kind, value, attributes in _tokens(root):
@@ -232,10 +231,10 @@ def _start_tag(name: str, attributes: Mapping[str, str]) -> str:
 
 
 def serialise(root: Element) -> str:
-    """Return what is inside `root` as markup that reads the same as HTML and as XML, without namespaces.
+    """Serialise the content of `root` to markup that is valid as both HTML and XML, without namespaces.
 
-    Elements that can't be shown give way to their content. The values of attributes are not judged: the result is
-    well-formed, not safe.
+    Elements that must not be shown are replaced by their content. Attribute values are not checked: the result is
+    well-formed, but not safe.
     """
     pieces: list[str] = []
     for (kind, value, attributes), _ in _placed(root):
@@ -249,7 +248,7 @@ def serialise(root: Element) -> str:
 
 
 def to_text(root: Element) -> str | None:
-    """Return the words inside `root`: a line for each block, white space folded, images by their `alt`."""
+    """Return the text of `root`: one line per block, white space collapsed, images replaced by their `alt`."""
     pieces: list[str] = []
     for kind, value, attributes in _tokens(root):
         if kind == "text":
@@ -263,11 +262,11 @@ def to_text(root: Element) -> str | None:
 
 
 def _is_affordable(root: Element) -> bool:
-    """Say whether an HTML parser may be given this tree.
+    """Return whether an HTML parser can process this tree at a reasonable cost.
 
-    A parser that closes formatting elements too early opens them again, at worst all that are open at each
-    start tag; since the tree is balanced, those open in the tree are all there can be. What stands in a table outside
-    its cells it moves before the table, and counts what stands there each time.
+    A parser that closes formatting elements too early reopens them. In the worst case it reopens all that are open at
+    each start tag; the tree is balanced, so these are the ancestors. The parser moves content in a table but outside
+    its cells in front of the table, in time linear in the content already moved.
     """
     depth = expansion = misplaced = 0
     open_sizes: list[int] = [0]
@@ -288,10 +287,13 @@ def _is_affordable(root: Element) -> bool:
 
 
 def sanitise(root: Element) -> str | None:
-    """Return what is inside `root` as one XHTML `<div>` that is safe to show in a page.
+    """Return the content of `root` as one XHTML `<div>` that is safe to show in a page.
 
-    No scripts, styles, forms, frames, event handlers, `data:` or relative addresses; links get `rel="nofollow ..."`.
-    None when nothing is left to see, or when the markup is nested so badly that showing it is not worth its cost.
+    Removes scripts, styles, forms, frames, event handlers, and `data:` and relative URLs. Links get
+    `rel="nofollow noopener noreferrer"`.
+
+    Returns:
+        The markup, or None if nothing visible remains or the markup is nested so badly that it costs too much.
     """
     if not _is_affordable(root):
         return None
@@ -309,7 +311,7 @@ def sanitise(root: Element) -> str | None:
 
 
 def from_tree(root: Element) -> Rich:
-    """Return the text and the safe markup of what is inside `root`, XHTML elements or none."""
+    """Return the text and the sanitised markup of the content of `root`."""
     elements = [child for child in root if isinstance(child.tag, str)]
     words = [root.text, *(child.tail for child in root)]
     is_wrapped = len(elements) == 1 and _name(elements[0]) == "div" and not any(text and text.strip() for text in words)
@@ -318,5 +320,5 @@ def from_tree(root: Element) -> Rich:
 
 
 def from_html(html: str) -> Rich:
-    """Return the text and the safe markup of an HTML fragment."""
+    """Return the text and the sanitised markup of an HTML fragment."""
     return from_tree(parse(html))

@@ -1,32 +1,32 @@
-"""Blog posts and comments: XEP-0277, XEP-0472, Atom entries (RFC 4287) and their threads (RFC 4685).
+"""Parser for blog posts and comments: XEP-0277, XEP-0472, Atom (RFC 4287) and Atom threading (RFC 4685).
 
-The result of `parse_entry`, as it stands in the `parsed` field of an item. **Every key is always present**; what the
-entry does not say is null, [] where a list is due. "date" is text such as "2026-01-31T12:00:00Z": UTC, of one length,
-so that it sorts and compares as text. "JID" is a bare JID as text, in the spelling of the cache.
+`parse_entry` returns the keys below, which are stored in the `parsed` field of an item. **Every key is always
+present**; a missing value is null, or [] for a list. A "date" is a string such as "2026-01-31T12:00:00Z": UTC, of fixed
+length, so it sorts as text. A "JID" is a normalised bare JID.
 
 ====================  ==================  ==========================================================================
 key                   type                meaning
 ====================  ==================  ==========================================================================
 id                    text or null        the pubsub item id
-atom_id               text                atom:id, "" when missing; not unique, a repeated post may have its origin's
-service               text                the service that the item is on
-node                  text                the node that the item is on
+atom_id               text                atom:id, or ""; not unique: a repeated post may keep the atom:id of its origin
+service               text                the service that has the item
+node                  text                the node that has the item
 uri                   text                `xmpp:service?;node=...;item=...`, percent-encoded
 language              text or null        xml:lang of the entry, else of its content or title
-title                 text or null        the title, plain; in many posts it is all there is
-title_xhtml           markup or null      the title, marked up
-summary               text or null        atom:summary, plain
-summary_xhtml         markup or null      atom:summary, marked up
-content               text or null        the content, plain; without one the summary, without that the title
-content_xhtml         markup or null      the same, marked up
-published             date or null        when it was published first; `updated` when that is missing
-updated               date or null        when it was changed last
+title                 text or null        the title as plain text; many posts have nothing else
+title_xhtml           markup or null      the title as markup
+summary               text or null        atom:summary as plain text
+summary_xhtml         markup or null      atom:summary as markup
+content               text or null        the content as plain text; falls back to the summary, then to the title
+content_xhtml         markup or null      the same as markup
+published             date or null        when it was first published; falls back to `updated`
+updated               date or null        when it was last changed
 author                text or null        the author's name, else the localpart of `author_jid`
-author_jid            JID or null         of atom:author, else the publisher's, else the owner's of a PEP node
-author_jid_verified   true or false       whether the service vouches for `author_jid`, see below
-author_email          text or null        of atom:author
-tags                  list of text        terms of the categories, trimmed, each once
-comments              list of objects     nodes for comments, each `{uri, service, node}`
+author_jid            JID or null         from atom:author, else the publisher, else the owner of the PEP node
+author_jid_verified   true or false       whether the service confirms `author_jid`, see below
+author_email          text or null        from atom:author
+tags                  list of text        terms of the categories, trimmed, without duplicates
+comments              list of objects     comments nodes, each `{uri, service, node}`
 reply                 object or null      the post replied to (thr:in-reply-to), see below
 geoloc                object or null      where it was written, in the schema of `geoloc.place`
 generator             object or null      the software: `{name, uri, version}`
@@ -34,29 +34,28 @@ source                object or null      the feed it was copied from (atom:sour
 extra                 object              `{repeated, attachments, pictures, alt_links}`, see below
 ====================  ==================  ==========================================================================
 
-"markup" is one XHTML `<div>`, well-formed and **already sanitised: safe to show** in a page as it is. It is null when
-there is no markup, and when it costs too much to show: nested too deep, or much in tables outside of
-their cells. All other text is plain: whoever shows it must escape it.
+"markup" is one well-formed XHTML `<div>` that is **already sanitised and safe to show** in a page. It is null if there
+is no markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside
+their cells. All other text is plain and must be escaped for display.
 
-`extra.repeated` is null or `{by, uri, ref, service, node, item}`: who repeated the post (JID or null), where it was
-first (link `via`), its atom:id there, and the parts of an `xmpp:` URI.
-`extra.attachments` holds `{url, sources: [{url}], media_type, desc, size, external}`; `size` in bytes, a number or
-null; `external` is true for a mere reference (link `related`), false for an enclosure. `extra.alt_links` holds
-`{url, media_type}`: the post in other places (link `alternate`), and content that is elsewhere (`src` of atom:content).
-`extra.pictures` lists the addresses of the enclosures that are pictures; an entry of a gallery (XEP-0472, 5.3) has at
-least one. No link has a scheme that could run a script.
+`extra.repeated` is null or `{by, uri, ref, service, node, item}`: who repeated the post (JID or null), the URI of the
+original (link `via`), its atom:id, and the parts of an `xmpp:` URI.
+`extra.attachments` is a list of `{url, sources: [{url}], media_type, desc, size, external}`. `size` is in bytes or
+null. `external` is true for a reference (link `related`), false for an enclosure. `extra.alt_links` is a list of
+`{url, media_type}`: other locations of the post (link `alternate`) and external content (`src` of atom:content).
+`extra.pictures` is a list of the URLs of enclosures that are pictures; an entry of a gallery (XEP-0472, 5.3) has at
+least one. No link has a scheme that can run a script.
 
-`reply` is `{ref, href, media_type, source, uri, service, node, item, others}`: the atom:id replied to, its first
-address, that address's type and feed; then its `xmpp:` URI and the parts of it; `others`, a list of the further
-atom:ids replied to.
+`reply` is `{ref, href, media_type, source, uri, service, node, item, others}`: the atom:id replied to; its first URL
+with the media type and the feed; its `xmpp:` URI and the parts of that URI; and a list of further atom:ids replied to.
 
-**Who wrote it.** The name and the e-mail address are what the entry claims. `author_jid_verified` is true when the
-service says that `author_jid` published the item (XEP-0277, 9.1). It is false when the publisher is another, as for a
-repeated post, and when the publisher is unknown, with one exception: in a PEP node, where only the owner may publish
-unless it is configured otherwise, the owner counts as the publisher of entries that name the owner as their author.
-That is not assumed of a node for comments, which others write to.
+**Authorship.** The name and the e-mail address are claims of the entry. `author_jid_verified` is true if the service
+reports `author_jid` as the publisher of the item (XEP-0277, 9.1). It is false if the publisher is someone else, as for
+a repeated post, or unknown. There is one exception: in a PEP node only the owner may publish by default, so the owner
+is taken as the publisher of entries that name the owner as their author. This does not apply to comments nodes, to
+which others publish.
 
-An unreadable field is null and spoils no other. At most 1000 elements of a name are looked at.
+An unreadable field is null and does not affect the others. At most 1000 elements of each name are read.
 """
 
 import re
@@ -81,18 +80,22 @@ _PICTURE = re.compile(r"[^?#]+\.(?:avif|gif|jpe?g|png|svg|webp)(?:[?#].*)?", re.
 
 
 def is_comments_node(name: str) -> bool:
-    """Say whether a node's name is one for comments to a post (XEP-0277, 3.1)."""
+    """Return whether a node name denotes a comments node (XEP-0277, 3.1)."""
     return name.startswith(COMMENTS_PREFIX)
 
 
 @unless_encrypted
 def parse_entry(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what the Atom entry of an `<item/>` says, in the schema that this module's docstring gives.
+    """Parse the Atom entry of an item to the schema in the module docstring.
 
-    An encrypted item is described by `encrypted` instead.
+    Encrypted items are described by `pubsubcache.parsers.encrypted` instead.
 
-    `item` is the whole item, in the namespace of pubsub or of its notifications. Raises `ParseError` when there is
-    no Atom entry in it, and for nothing else.
+    Args:
+        item: The `<item/>` element, in the namespace of pubsub or of pubsub events.
+        context: Where the item comes from.
+
+    Raises:
+        ParseError: The item does not contain an Atom entry.
     """
     entry = _entry(item)
     service, node = storable(context.service), storable(context.node)
@@ -132,8 +135,8 @@ def _entry(item: Element) -> Element:
     if not len(item):
         raise ParseError("The item has no payload.")
     if item.find(f"{{{ATOM}}}feed") is not None:
-        raise ParseError("The payload is an Atom feed, which describes the blog, and not an entry of it.")
-    raise ParseError("There is no Atom entry in the item.")
+        raise ParseError("The payload is an Atom feed, which describes the blog, not an Atom entry.")
+    raise ParseError("The item does not contain an Atom entry.")
 
 
 def _texts(entry: Element) -> dict[str, str | None]:
@@ -147,12 +150,12 @@ def _texts(entry: Element) -> dict[str, str | None]:
 
 
 def _publisher(item: Element, context: ParseContext) -> str | None:
-    """Return the bare JID that the service says published the item, or None."""
+    """Return the bare JID of the publisher as reported by the service, or None."""
     return uris.bare(context.publisher) or uris.bare(item.get("publisher"))
 
 
 def _owner(context: ParseContext) -> str | None:
-    """Return the owner of a PEP node that only the owner writes to, as far as its name tells; None for other nodes."""
+    """Return the owner of a PEP node to which, judging by its name, only the owner publishes; else None."""
     service = uris.bare(context.service)
     if service is None or "@" not in service or is_comments_node(context.node):
         return None
@@ -177,7 +180,7 @@ def _authorship(entry: Element, item: Element, context: ParseContext) -> dict[st
 
 
 def _links(entry: Element, *relations: str) -> Iterator[tuple[Element, str]]:
-    """Yield the links of these relations with their addresses, those that may be followed only."""
+    """Yield the links with one of these relations and their URLs, without unsafe ones."""
     for element in children(entry, "link"):
         relation = (attribute(element, "rel") or "alternate").lower()
         url = uris.link(element.get("href"))
@@ -212,7 +215,7 @@ def _attachments(entry: Element) -> list[dict[str, Any]]:
 
 
 def _pictures(entry: Element) -> list[str]:
-    """Return the addresses of pictures; where no media type is given their names tell."""
+    """Return the URLs of pictures, recognised by the media type or else by the file extension."""
     found = []
     for element, url in _links(entry, "enclosure"):
         media_type = attribute(element, "type")
@@ -231,7 +234,7 @@ def _alt_links(entry: Element) -> list[dict[str, str | None]]:
 
 
 def _repeated(entry: Element, item: Element, context: ParseContext) -> dict[str, str | None] | None:
-    """Return who repeated the post, and which it was (XEP-0472, 4.5)."""
+    """Return who repeated the post, and the original (XEP-0472, 4.5)."""
     for element, url in _links(entry, "via"):
         origin = uris.parse_xmpp(url)
         return {
@@ -246,7 +249,7 @@ def _repeated(entry: Element, item: Element, context: ParseContext) -> dict[str,
 
 
 def _reply(entry: Element) -> dict[str, Any] | None:
-    """Return the post replied to. One post may be named by several elements, with its web and XMPP addresses."""
+    """Return the post replied to. Several elements may refer to it, with its web and XMPP URIs."""
     replies = list(elements.children(entry, "in-reply-to", THREAD))
     if not replies:
         return None

@@ -1,4 +1,4 @@
-"""Moods: XEP-0107."""
+"""Parser for user moods (XEP-0107)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -12,7 +12,11 @@ MOOD = "http://jabber.org/protocol/mood"
 
 @unless_encrypted
 def parse_mood(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the mood of an `<item/>`. Raises `ParseError`."""
+    """Parse a user mood (XEP-0107).
+
+    Raises:
+        ParseError: The item does not contain a mood.
+    """
     element = payload(item, "mood", MOOD)
     chosen = next(inner(element, MOOD), None)
     text = child(element, "text", MOOD)
@@ -25,11 +29,11 @@ def parse_mood(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def inner(element: Element, space: str) -> Any:
-    """Yield the children in a namespace that choose something: all but `<text/>`."""
+    """Yield the children in namespace `space` that name a value, i.e. all but `<text/>`."""
     return (one for one in elements_of(element) if namespace_of(one) == space and name_of(one) != "text")
 
 
 def detail(element: Element | None, space: str) -> dict[str, str] | None:
-    """Return the first child in another namespace than `space`, as `{namespace, name}`, or None."""
+    """Return the first child in a namespace other than `space` as `{namespace, name}`, or None."""
     found = (one for one in ([] if element is None else elements_of(element)) if namespace_of(one) != space)
     return next(({"namespace": namespace_of(one), "name": name_of(one)} for one in found), None)

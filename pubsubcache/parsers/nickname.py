@@ -1,4 +1,4 @@
-"""Nicknames: XEP-0172."""
+"""Parser for nicknames (XEP-0172)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -12,5 +12,9 @@ NICK = "http://jabber.org/protocol/nick"
 
 @unless_encrypted
 def parse_nickname(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the nickname of an `<item/>`. Raises `ParseError`."""
+    """Parse a nickname (XEP-0172).
+
+    Raises:
+        ParseError: The item does not contain a nickname.
+    """
     return {"nick": text_of(payload(item, "nick", NICK))}

@@ -1,6 +1,6 @@
-"""Devices and keys for OMEMO: XEP-0384, in its present namespace and those before.
+"""Parsers for OMEMO device lists and key bundles (XEP-0384), in the current and older namespaces.
 
-The keys are left to the item's XML: who encrypts with them must have them from there, and fresh.
+The keys themselves are not copied. Clients that encrypt must read them from a fresh item.
 """
 
 import hashlib
@@ -17,19 +17,23 @@ OMEMO = "urn:xmpp:omemo:2"
 FORMER_OMEMO = "urn:xmpp:omemo:1"
 LEGACY = "eu.siacs.conversations.axolotl"
 
-# Names of: signed prekey, its id, its signature, identity key, prekey.
+# Names of the signed prekey, its id, its signature, the identity key and a prekey.
 _NAMES = ("spk", "id", "spks", "ik", "pk")
 _LEGACY_NAMES = ("signedPreKeyPublic", "signedPreKeyId", "signedPreKeySignature", "identityKey", "preKeyPublic")
 
 
 def is_bundles_node(name: str) -> bool:
-    """Say whether a node's name is one for bundles of keys, and not for the list of devices."""
+    """Return whether a node name denotes key bundles rather than a device list."""
     return "bundles" in name.rpartition("omemo:")[2] or name.startswith(f"{LEGACY}.bundles")
 
 
 @unless_encrypted
 def parse(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the devices or the bundle of an `<item/>`. Raises `ParseError`."""
+    """Parse an OMEMO device list or key bundle (XEP-0384).
+
+    Raises:
+        ParseError: The item does not contain a device list or bundle.
+    """
     is_bundle = any(
         item.find(f"{{{space}}}bundle") is not None for space in (OMEMO, FORMER_OMEMO, LEGACY)
     ) or is_bundles_node(context.node)
@@ -37,7 +41,11 @@ def parse(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def parse_devices(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the devices of an `<item/>`. Raises `ParseError`."""
+    """Parse an OMEMO device list (XEP-0384).
+
+    Raises:
+        ParseError: The item does not contain a device list.
+    """
     try:
         element = payload(item, "devices", OMEMO, FORMER_OMEMO)
     except ParseError:
@@ -51,7 +59,11 @@ def parse_devices(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def parse_bundle(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what a bundle holds. Raises `ParseError`."""
+    """Describe an OMEMO key bundle (XEP-0384).
+
+    Raises:
+        ParseError: The item does not contain a bundle.
+    """
     element = payload(item, "bundle", OMEMO, FORMER_OMEMO, LEGACY)
     space = namespace_of(element)
     signed, number, signature, identity, prekey = _LEGACY_NAMES if space == LEGACY else _NAMES

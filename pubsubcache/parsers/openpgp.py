@@ -1,4 +1,4 @@
-"""OpenPGP keys: XEP-0373. The keys are left to the item's XML."""
+"""Parsers for OpenPGP keys (XEP-0373). The keys themselves are not copied."""
 
 import hashlib
 import re
@@ -20,20 +20,32 @@ _FINGERPRINT = re.compile(r"[0-9A-F]{40,64}")
 
 @unless_encrypted
 def parse(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the list of keys, or the key, of an `<item/>`. Raises `ParseError`."""
+    """Parse a list of OpenPGP keys, or describe one key (XEP-0373).
+
+    Raises:
+        ParseError: The item does not contain a key list or key.
+    """
     is_list = item.find(f"{{{OPENPGP}}}public-keys-list") is not None or context.node == KEYS_NODE
     return parse_keys(item, context) if is_list else parse_key(item, context)
 
 
 def parse_keys(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the list of keys of an `<item/>`. Raises `ParseError`."""
+    """Parse a list of OpenPGP keys (XEP-0373).
+
+    Raises:
+        ParseError: The item does not contain a key list.
+    """
     listed = children(payload(item, "public-keys-list", OPENPGP), "pubkey-metadata", OPENPGP)
     found = ((_fingerprint(one.get("v4-fingerprint")), dates.normalise(attribute(one, "date"))) for one in listed)
     return {"keys": [{"fingerprint": fingerprint, "date": date} for fingerprint, date in found if fingerprint]}
 
 
 def parse_key(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return what the key of an `<item/>` is. Raises `ParseError`."""
+    """Describe an OpenPGP key (XEP-0373), without the key itself.
+
+    Raises:
+        ParseError: The item does not contain a key.
+    """
     try:
         data, secret = child_text(payload(item, "pubkey", OPENPGP), "data", OPENPGP), False
     except ParseError:

@@ -1,4 +1,4 @@
-"""Packs of stickers: XEP-0449."""
+"""Parser for sticker packs (XEP-0449)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -13,7 +13,11 @@ STICKERS = "urn:xmpp:stickers:0"
 
 @unless_encrypted
 def parse_pack(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the pack of an `<item/>`. Raises `ParseError`."""
+    """Parse a sticker pack (XEP-0449).
+
+    Raises:
+        ParseError: The item does not contain a sticker pack.
+    """
     pack = payload(item, "pack", STICKERS)
     names, summaries = (translations(children(pack, name, STICKERS)) for name in ("name", "summary"))
     return {

@@ -1,4 +1,4 @@
-"""Who follows which node, as far as people make it public: XEP-0465, and XEP-0330 before it."""
+"""Parser for public subscriptions (XEP-0465) and their predecessor (XEP-0330)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -15,13 +15,17 @@ SUBSCRIBERS_PREFIX = "urn:xmpp:pps:subscribers:"
 
 
 def is_subscribers_node(name: str) -> bool:
-    """Say whether a node lists who follows another node, and not which nodes somebody follows."""
+    """Return whether a node lists the subscribers of another node rather than the subscriptions of a user."""
     return name.startswith(SUBSCRIBERS_PREFIX)
 
 
 @unless_encrypted
 def parse_subscription(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the subscription of an `<item/>`. Raises `ParseError`."""
+    """Parse a public subscription (XEP-0465, XEP-0330).
+
+    Raises:
+        ParseError: The item does not contain a subscription.
+    """
     title = None
     try:
         element = payload(item, "subscription", PUBLIC, SUBSCRIPTION)
@@ -29,10 +33,10 @@ def parse_subscription(item: Element, context: ParseContext) -> dict[str, Any]:
         if not is_subscribers_node(context.node):
             raise
         subscriber = uris.bare(payload(item, "subscriber", PUBLIC).get("jid"))
-        followed = uris.place(context.service, context.node.partition("/")[2])
+        followed = uris.reference(context.service, context.node.partition("/")[2])
     else:
         subscriber = uris.bare(context.service)
-        followed = uris.place(element.get("jid") or element.get("server"), element.get("node"))
+        followed = uris.reference(element.get("jid") or element.get("server"), element.get("node"))
         title = child_text(element, "title", namespace_of(element))
     return {
         "subscriber": subscriber,

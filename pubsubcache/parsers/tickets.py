@@ -1,4 +1,4 @@
-"""Tickets and other lists as Libervia keeps them: submitted forms (XEP-0346) with fields of agreed names."""
+"""Parser for tickets and other lists of Libervia, which are submitted forms (XEP-0346) with well-known fields."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -15,7 +15,11 @@ _TEXTS = ("status", "type", "priority", "severity", "milestone")
 
 @unless_encrypted
 def parse_ticket(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the ticket of an `<item/>`. Raises `ParseError`."""
+    """Parse a Libervia ticket.
+
+    Raises:
+        ParseError: The item does not contain a ticket.
+    """
     fields = list(children(payload(item, "x", DATA), "field", DATA))
     given = values(fields)
 
@@ -40,7 +44,7 @@ def parse_ticket(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def _body(fields: list[Element]) -> Rich:
-    """Return the body: its values are lines, or it is XHTML, within a value or not."""
+    """Return the body: either XHTML in the field or in one of its values, or lines of text as values."""
     field = next((field for field in fields if attribute(field, "var") == "body"), None)
     if field is None:
         return Rich(None, None)

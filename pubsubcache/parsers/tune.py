@@ -1,4 +1,4 @@
-"""Music that people listen to: XEP-0118."""
+"""Parser for user tunes (XEP-0118)."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -13,7 +13,11 @@ TUNE = "http://jabber.org/protocol/tune"
 
 @unless_encrypted
 def parse_tune(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the tune of an `<item/>`. Raises `ParseError`."""
+    """Parse a user tune (XEP-0118).
+
+    Raises:
+        ParseError: The item does not contain a tune.
+    """
     element = payload(item, "tune", TUNE)
     rating = integer(child_text(element, "rating", TUNE))
     return {

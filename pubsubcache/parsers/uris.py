@@ -1,4 +1,4 @@
-"""XMPP URIs of nodes and items (XEP-0060, 12.22; RFC 5122), and which links may be followed."""
+"""Helpers for XMPP URIs of nodes and items (XEP-0060, 12.22; RFC 5122), for JIDs, and for safe links."""
 
 import re
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from pubsubcache.utils import jid
 
 MAX_LENGTH = 8192
 
-# Schemes that run nothing and show nothing of the local machine.
+# Schemes that neither run code nor expose the local machine.
 SCHEMES = frozenset({"ftp", "ftps", "gemini", "geo", "gopher", "http", "https", "magnet", "mailto", "tel", "xmpp"})
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
@@ -19,7 +19,7 @@ _INVISIBLE = re.compile(r"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202f\ufeff]+"
 
 
 class XmppUri(NamedTuple):
-    """What an XMPP URI points at: `service` a normalised JID, `node` and `item` None where not given."""
+    """The target of an XMPP URI: a normalised JID, and the node and item id or None."""
 
     service: str
     node: str | None
@@ -27,15 +27,21 @@ class XmppUri(NamedTuple):
 
 
 def item_uri(service: str, node: str, item_id: str | None) -> str:
-    """Return the URI of an item, or of its node when `item_id` is None. The texts must be storable."""
+    """Return the URI of an item, or of the node if `item_id` is None. All arguments must be storable."""
     uri = NodeAddress(service, node).uri
     return uri if item_id is None else f"{uri};item={quote(item_id, safe='')}"
 
 
-def place(service: str | None, node: str | None, item: str | None = None) -> dict[str, str | None] | None:
-    """Return `{uri, service, node, item}` of a node or an item that a payload names, None when that cannot be one.
+def reference(service: str | None, node: str | None, item: str | None = None) -> dict[str, str | None] | None:
+    """Describe a node or an item that a payload refers to.
 
-    `service` is any JID, in any spelling.
+    Args:
+        service: JID of the service, not normalised.
+        node: Name of the node.
+        item: Item id; None for the node itself.
+
+    Returns:
+        `{uri, service, node, item}`, or None if the JID is invalid or the node is missing.
     """
     normal = None if service is None else _normal(service)
     node, item = storable(node or "") or None, storable(item or "") or None
@@ -45,15 +51,15 @@ def place(service: str | None, node: str | None, item: str | None = None) -> dic
 
 
 def parse_xmpp(uri: str | None) -> XmppUri | None:
-    """Return what an `xmpp:` URI points at, None when it is no such URI or its JID is none.
+    """Parse an `xmpp:` URI; return None if it is not one or its JID is invalid.
 
-    Taken are white space around the parameters and `&` between them, as found in the wild.
+    Tolerates white space around parameters and `&` between them, which some publishers use.
     """
     uri = (uri or "").strip()
     if len(uri) > MAX_LENGTH or uri[:5].lower() != "xmpp:":
         return None
     path, _, query = uri[5:].partition("#")[0].partition("?")
-    if path.startswith("//"):  # names the account to use, and then the JID
+    if path.startswith("//"):  # the account to use, followed by the JID
         path = path[2:].partition("/")[2]
     try:
         service = jid.normalise(storable(unquote(path)))
@@ -67,7 +73,7 @@ def parse_xmpp(uri: str | None) -> XmppUri | None:
 
 
 def bare_jid(text: str | None) -> str | None:
-    """Return the bare JID of an `xmpp:` URI or of plain JID text, None when it is neither."""
+    """Return the bare JID of an `xmpp:` URI or of a plain JID; None for anything else."""
     if found := parse_xmpp(text):
         return found.service.partition("/")[0]
     if not text or "@" not in text or ":" in text:
@@ -76,12 +82,12 @@ def bare_jid(text: str | None) -> str | None:
 
 
 def full(text: str | None) -> str | None:
-    """Return the JID `text` normalised, with its resource if it has one; None when it is no JID."""
+    """Normalise a JID and keep its resource, if any; return None if it is invalid."""
     return _normal(text) if text else None
 
 
 def bare(text: str | None) -> str | None:
-    """Return the JID `text` without its resource, normalised, None when it is no JID."""
+    """Normalise a JID and remove its resource; return None if it is invalid."""
     try:
         return jid.bare(storable(text)) if text and len(text) <= MAX_LENGTH else None
     except InvalidRequest:
@@ -96,10 +102,10 @@ def _normal(text: str) -> str | None:
 
 
 def link(href: str | None) -> str | None:
-    """Return `href` when it may be put behind a link, None otherwise.
+    """Return `href` if it is safe to use as a link, else None.
 
-    That is: with a scheme of `SCHEMES`, or with none. A scheme hidden by characters that browsers skip is none of them.
-    White space has no place in an address: it is percent-encoded, and dropped around the parameters of an `xmpp:` URI.
+    A link is safe if it has no scheme or one of `SCHEMES`. A scheme obfuscated with characters that browsers ignore is
+    rejected. White space is percent-encoded, or removed around the parameters of an `xmpp:` URI.
     """
     href = clean(href)
     if href is None or len(href) > MAX_LENGTH:

@@ -1,4 +1,4 @@
-"""Profiles of people and things: XEP-0292, vCard 4 (RFC 6350) in XML (RFC 6351)."""
+"""Parser for profiles (XEP-0292): vCard 4 (RFC 6350) in XML (RFC 6351)."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -21,7 +21,7 @@ from pubsubcache.parsers.elements import (
 from pubsubcache.parsers.encrypted import unless_encrypted
 
 VCARD = "urn:ietf:params:xml:ns:vcard-4.0"
-MAX_TYPES = 20  # of a property, each of whose values has them
+MAX_TYPES = 20  # per property; they are repeated for each of its values
 
 _NAMES = ("surname", "given", "additional", "prefix", "suffix")
 _ADDRESS = ("pobox", "ext", "street", "locality", "region", "code", "country")
@@ -29,7 +29,11 @@ _ADDRESS = ("pobox", "ext", "street", "locality", "region", "code", "country")
 
 @unless_encrypted
 def parse_vcard(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Return the card of an `<item/>`. Raises `ParseError`."""
+    """Parse a vCard (XEP-0292).
+
+    Raises:
+        ParseError: The item does not contain a vCard.
+    """
     card = _Card(payload(item, "vcard", VCARD))
     names = card.first("n")
     messaging = card.typed("impp")
@@ -61,14 +65,14 @@ def parse_vcard(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 class _Card:
-    """A `<vcard/>`, read property by property. A property's values are its children, but for its parameters."""
+    """Gives access to the properties of a `<vcard/>`. All children of a property but `<parameters/>` are values."""
 
     def __init__(self, element: Element) -> None:
         groups = children(element, "group", VCARD)
         self._holders = [element, *groups]
 
     def all(self, name: str) -> Iterator[Element]:
-        """Yield the properties of that name, those in groups last."""
+        """Yield the properties with this name; those in groups last."""
         for holder in self._holders:
             yield from children(holder, name, VCARD)
 
@@ -76,14 +80,14 @@ class _Card:
         return next(self.all(name), None)
 
     def values(self, name: str) -> list[str]:
-        """Return all values of all properties of that name, each once."""
+        """Return the values of all properties with this name, without duplicates."""
         return texts(value for one in self.all(name) for value in _values(one))
 
     def value(self, name: str) -> str | None:
         return next(iter(self.values(name)), None)
 
     def links(self, name: str) -> list[str]:
-        """Return those values that are addresses which may be followed; `data:` is none."""
+        """Return the values that are safe links, which excludes `data:`."""
         return [url for value in self.values(name) if ":" in value and (url := uris.link(value)) is not None]
 
     def typed(self, name: str) -> list[dict[str, Any]]:
@@ -106,7 +110,7 @@ def _values(element: Element) -> Iterator[Element]:
 
 
 def _parameters(element: Element) -> dict[str, Any]:
-    """Return what a property is for, and how much it is preferred: 1 before 100."""
+    """Return the types of a property and its preference, from 1 (most preferred) to 100."""
     parameters = child(element, "parameters", VCARD)
     types = None if parameters is None else child(parameters, "type", VCARD)
     preference = None if parameters is None else child(parameters, "pref", VCARD)

@@ -1,4 +1,4 @@
-"""Tags of the admin's templates."""
+"""Template tags for the admin."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ register = template.Library()
 
 @register.inclusion_tag("admin/pubsubcache/overview.html", takes_context=True)
 def pubsubcache_overview(context: Context) -> dict[str, Any]:
-    """Render the figures that the request's user may see."""
+    """Render an overview of the cache, limited to what the current user may view."""
     from pubsubcache.admin.overview import overview
 
     return overview(context["request"].user)

@@ -1,1 +1,1 @@
-"""Helpers without models: XML and texts from strangers, JIDs, the shared clock, bounds."""
+"""Helpers that do not depend on models: XML and text from remote entities, JIDs, the shared clock, limits."""

@@ -1,7 +1,7 @@
-"""Bounds of what a service may list, and how long that may take: every walk ends.
+"""Limits for walks over the pages of a node, so that every walk ends.
 
-A service decides how many pages it gives and when. Each walk over pages is therefore bounded in items, in the memory
-that their ids take, in pages and in pages that bring nothing new, and each task that walks has a deadline.
+The service decides how many pages it returns, and when. Each walk is therefore limited in the number of items, the size
+of their ids, the number of pages and the number of pages without new items. Each task that walks has a deadline.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, PubsubCacheError, ServiceError
 
-# A node may list so many times `MAX_NODE_ITEMS`: the items over it are listed, but not kept.
+# A node may list this many times `MAX_NODE_ITEMS`. Items over `MAX_NODE_ITEMS` are listed, but not stored.
 LISTED_FACTOR = 4
-AVERAGE_ID = 64  # characters: all ids of a walk together take no more than so many times the items allowed
+AVERAGE_ID = 64  # characters; limits the total length of all ids to this many times the maximum number of items
 LEAST_PAGES = 1000
-ITEMS_PER_PAGE = 10  # on average, in a walk of more than `LEAST_PAGES` pages
-PAGES_WITHOUT_NEWS = 3  # in a row
+ITEMS_PER_PAGE = 10  # minimum average in a walk of more than `LEAST_PAGES` pages
+PAGES_WITHOUT_NEWS = 3  # consecutive pages without new items that end a walk
 
 
 def max_listed() -> int:
-    """Return the number of items that a service may list of one node."""
+    """Return the maximum number of items that a service may list for one node."""
     return LISTED_FACTOR * int(settings.MAX_NODE_ITEMS)
 
 
 @dataclass(slots=True)
 class WalkBounds:
-    """Counts what one walk over the pages of a node brings, and ends it at the bounds."""
+    """Counts the pages and items of one walk over a node, and enforces the limits."""
 
     node: str
     items: int = 0
@@ -36,9 +36,15 @@ class WalkBounds:
     without_news: int = 0
 
     def count_page(self, new_ids: list[str], cursor: str | None = None) -> None:
-        """Count a page that brought the items `new_ids` and led on by `cursor`.
+        """Count a page.
 
-        Raises `NodeTooLarge` for a node of too many items, and `ServiceError` for too many pages.
+        Args:
+            new_ids: Ids of the items that no earlier page contained.
+            cursor: Cursor of the next page, or None.
+
+        Raises:
+            NodeTooLarge: The node has too many items, or their ids are too long.
+            ServiceError: The service returned too many pages.
         """
         self.pages += 1
         self.without_news = 0 if new_ids else self.without_news + 1
@@ -47,19 +53,24 @@ class WalkBounds:
         if self.items > max_listed():
             raise NodeTooLarge(f"The node {self.node} has over {max_listed()} items.")
         if self.characters > (most := AVERAGE_ID * max_listed()):
-            raise NodeTooLarge(f"The ids and cursors of the node {self.node} take over {most} characters.")
+            raise NodeTooLarge(f"The ids and cursors of the node {self.node} have over {most} characters.")
         if self.pages > max(LEAST_PAGES, max_listed() // ITEMS_PER_PAGE):
             raise ServiceError("undefined-condition", f"no end of the node after {self.pages} pages")
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last pages brought nothing new."""
+        """Whether the last `PAGES_WITHOUT_NEWS` pages had no new items."""
         return self.without_news >= PAGES_WITHOUT_NEWS
 
 
 @asynccontextmanager
 async def deadline(seconds: float, error: PubsubCacheError) -> AsyncIterator[None]:
-    """Cancel the block after `seconds` of monotonic time, whatever progress it makes, and raise `error`."""
+    """Cancel the block after a time, whatever its progress.
+
+    Args:
+        seconds: Time limit, by the monotonic clock.
+        error: The error to raise when the time is over.
+    """
     limit = asyncio.timeout(seconds)
     try:
         async with limit:

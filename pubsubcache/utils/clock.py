@@ -1,19 +1,19 @@
-"""The clock that all processes share: the database's.
+"""The clock shared by all processes: that of the database.
 
-Times that one process writes and another compares (heartbeats, checks, retries) are read here. A time in the future
-proves nothing: the clock that wrote it was wrong, or this one is.
+Use it for times that one process writes and another compares, such as heartbeats, checks and retries. A time in the
+future is unreliable: one of the clocks is wrong.
 """
 
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
 
-#: How far ahead a time may lie and still count as now: machines adjust their clocks in small steps.
+#: A time this far in the future still counts as now, because machines adjust their clocks in small steps.
 TOLERANCE = timedelta(seconds=5)
 
 
 def now() -> datetime:
-    """Return the time by the database's clock. SQLite's is that of the machine."""
+    """Return the current time of the database. SQLite uses the clock of the machine."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT clock_timestamp()")
@@ -24,5 +24,5 @@ def now() -> datetime:
 
 
 def is_recent(moment: datetime | None, now: datetime, seconds: float) -> bool:
-    """Whether `moment` is less than `seconds` ago, and not in the future."""
+    """Return whether `moment` is less than `seconds` before `now`, and not in the future."""
     return moment is not None and -TOLERANCE <= now - moment < timedelta(seconds=seconds)

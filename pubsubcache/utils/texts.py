@@ -1,7 +1,7 @@
-"""Functions of the standard library made safe for remote text: they take linear time and raise nothing.
+"""Safe variants of standard library functions for remote text: they take linear time and raise no errors.
 
-Unicode normalisation sorts each run of combining characters, and `unicodedata` and PostgreSQL sort by insertion: 100 KB
-of them take many seconds. No word of any language has more than 30 in a row (UAX #15, 13, Stream-Safe Text Format).
+Unicode normalisation sorts each run of combining characters. `unicodedata` and PostgreSQL use insertion sort, which
+takes many seconds for 100 KB. Real words have at most 30 in a row (UAX #15, 13, Stream-Safe Text Format).
 """
 
 import html
@@ -10,11 +10,11 @@ import unicodedata
 from typing import Literal
 
 MAX_RUN = 30  # combining characters in a row
-_PLANES = range(0x300, 0x20000)  # beyond are Han, tags and private use
+_PLANES = range(0x300, 0x20000)  # the rest is Han, tags and private use
 
 
 def _combining_characters() -> str:
-    """Return the characters that decompose to nothing but combining ones, as the inside of a character class."""
+    """Return the ranges of a regular expression class of characters that decompose to combining ones only."""
     found = {code for code in _PLANES if unicodedata.combining(unicodedata.normalize("NFD", chr(code))[0])}
     starts = sorted(code for code in found if code - 1 not in found)
     ends = sorted(code for code in found if code + 1 not in found)
@@ -26,26 +26,26 @@ _LONG_RUN = re.compile(f"([{COMBINING}][{COMBINING}]{{{MAX_RUN},}})")
 
 
 def normalise(form: Literal["NFC", "NFD"], text: str) -> str:
-    """Return `text` in a normal form, except that runs of more than `MAX_RUN` combining characters stay as they are.
+    """Normalise `text`, but leave runs of more than `MAX_RUN` combining characters unchanged.
 
-    Text without such runs becomes what `unicodedata.normalize` makes of it. Normalising twice changes nothing.
+    For text without such runs, the result is that of `unicodedata.normalize`. The function is idempotent.
     """
     if text.isascii():
         return text
-    parts = _LONG_RUN.split(text)  # the runs are at odd places
+    parts = _LONG_RUN.split(text)  # the runs are at odd indexes
     parts[::2] = [unicodedata.normalize(form, part) for part in parts[::2]]
     return "".join(parts)
 
 
 def shorten_runs(text: str) -> str:
-    """Return `text` with at most `MAX_RUN` combining characters in a row."""
+    """Truncate runs of combining characters in `text` to `MAX_RUN`."""
     return text if text.isascii() else _LONG_RUN.sub(lambda run: run[0][:MAX_RUN], text)
 
 
-# Python refuses to read numbers of several thousand digits, and no character has a number of a hundred.
+# Python rejects numbers of several thousand digits, and no code point has a hundred.
 _LONG_REFERENCE = re.compile("&#[0-9]{100,};?")
 
 
 def unescape(text: str) -> str:
-    """Return `text` with the character references of HTML resolved; what names no character becomes U+FFFD."""
+    """Resolve the character references of HTML in `text`; invalid ones become U+FFFD."""
     return html.unescape(_LONG_REFERENCE.sub("\ufffd", text)) if "&" in text else text

@@ -1,9 +1,9 @@
-"""The one form in which items are kept as text, whichever way they came.
+"""Converts items to and from their normal form, in which the cache stores them.
 
-Servers and parsers differ in prefixes, quoting and attribute order, and an item that came in a
-notification stands in another namespace than the same item fetched. Here equal content gives equal
-text: default namespaces, attributes sorted, `pubsub` as the namespace of the item. Nothing here
-recurses, so that depth is bounded by `MAX_DEPTH` and not by Python's stack.
+Servers and parsers differ in prefixes, quoting and the order of attributes, and items in notifications have a different
+namespace than fetched items. In the normal form, equal content is equal text: it uses default namespaces, sorted
+attributes and the pubsub namespace for the item. Nothing here recurses, so depth is limited by `MAX_DEPTH` rather
+than by Python's stack.
 """
 
 import re
@@ -20,7 +20,7 @@ from pubsubcache.utils.xmlparse import Refused, XmlError, parse
 PUBSUB = "http://jabber.org/protocol/pubsub"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 XHTML = "http://www.w3.org/1999/xhtml"
-MAX_DEPTH = 5_000  # elements of an item within each other
+MAX_DEPTH = 5_000  # nested elements of an item
 MAX_WORD = 500  # characters of ASCII
 # Characters of a name with its namespace, which counts for each element and attribute in it.
 MAX_TAG = 2000
@@ -54,7 +54,7 @@ _ATTRIBUTE = str.maketrans(
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Return (namespace, local name) of a tag in ElementTree's notation. A namespace may contain `}`, a name not."""
+    """Split a tag in ElementTree's notation into (namespace, local name). Only the namespace may contain `}`."""
     if tag.startswith("{"):
         namespace, _, name = tag[1:].rpartition("}")
         return namespace, name
@@ -100,10 +100,11 @@ def _events(root: Element) -> Iterator[tuple[str, Element]]:
 
 
 def to_text(root: Element) -> str:
-    """Return the normal form of `root` as text.
+    """Serialise `root` to the normal form.
 
-    Raises `TooLarge` when it is nested deeper than `MAX_DEPTH`, longer than `MAX_ITEM_SIZE`, or has a name longer
-    than `MAX_TAG`.
+    Raises:
+        TooLarge: The result is nested deeper than `MAX_DEPTH`, longer than `MAX_ITEM_SIZE` bytes, or has a name
+            longer than `MAX_TAG` characters.
     """
     out: list[str] = []
     namespaces = [""]
@@ -112,7 +113,7 @@ def to_text(root: Element) -> str:
     for kind, element in _events(root):
         _check_name(element.tag)
         namespace, name = split_tag(element.tag)
-        if namespace == XML:  # may not be declared, only be used by its prefix
+        if namespace == XML:  # must not be declared, only used with its prefix
             namespace, name = namespaces[-1], f"xml:{name}"
         if kind == "start":
             declaration = "" if namespace == namespaces[-1] else f' xmlns="{namespace.translate(_ATTRIBUTE)}"'
@@ -135,9 +136,10 @@ def to_text(root: Element) -> str:
 
 
 def from_text(text: str) -> Element:
-    """Return the root element of XML text. Namespaces are read as in a stream; see `pubsubcache.utils.xmlparse`.
+    """Parse XML text. Namespaces are resolved leniently, as in a stream; see `pubsubcache.utils.xmlparse`.
 
-    Raises `ParseError` for XML that is not well-formed, and for any document type definition.
+    Raises:
+        ParseError: The text is not well-formed or has a document type definition.
     """
     try:
         return parse(text, settings.MAX_STANZA_SIZE)
@@ -148,10 +150,10 @@ def from_text(text: str) -> Element:
 
 
 def normal_item(item: Element) -> Element:
-    """Return a copy of an `<item/>` as it came, by IQ or notification, in the pubsub namespace.
+    """Return a copy of an `<item/>` from an IQ or a notification, in the pubsub namespace.
 
-    Elements that merely inherit the notification's namespace move along; what stands around the item is left, and so
-    is white space around its payload, which services pass on in notifications and don't keep.
+    Elements that inherit the namespace of the notification move to the pubsub namespace too. White space around the
+    payload is dropped, because services forward it in notifications but do not store it.
     """
     namespace, _ = split_tag(item.tag)
     copy = Element(f"{{{PUBSUB}}}item", dict(item.attrib))
@@ -176,23 +178,22 @@ def _unless_blank(text: str | None) -> str | None:
 
 
 def first_payload(item: Element) -> Element | None:
-    """Return the first child of an item, or None."""
+    """Return the first child element of an item, or None."""
     return next(iter(item), None)
 
 
 def payload_namespace(item: Element) -> str | None:
-    """Return the namespace of an item's first payload element, or None without a payload."""
+    """Return the namespace of the first payload element of an item, or None."""
     payload = first_payload(item)
     return None if payload is None else split_tag(payload.tag)[0]
 
 
 def words(item: Element) -> str:
-    """Return the words of an item's content: character data only, in NFC, white space folded.
+    """Extract the text of an item for full text search: character data in NFC, with white space collapsed.
 
-    An element with nothing but a time or a URN has no words, with nothing but an XMPP URI only the JID in it.
-
-    Tags within character data are no words either (the `type="html"` of RFC 4287, 3.1), nor is what is as long as only
-    encoded data can be. Emphasis and the like doesn't cut a word in two.
+    An element that contains only a date or a URN is skipped. One that contains only an XMPP URI yields its JID. Tags in
+    character data (`type="html"`, RFC 4287, 3.1) and ASCII words longer than `MAX_WORD` are removed. Inline elements
+    such as emphasis do not split words.
     """
     pieces: list[str] = []
     for kind, element in _events(item):
@@ -214,7 +215,7 @@ def _space(match: re.Match[str]) -> str:
 
 
 def indented(text: str) -> str:
-    """Return XML text with one element a line, for people's eyes."""
+    """Return XML text with one element per line, for display."""
     root = from_text(text)
     if _depth(root) < 200:  # ET.indent recurses
         ET.indent(root)

@@ -1,9 +1,9 @@
-"""XML as servers really relay it: a parser to which no namespace is an error.
+"""XML parser that accepts invalid namespaces, for documents and for XMPP streams.
 
-Servers check namespaces differently or not at all, and ElementTree's own parser ends with a syntax error where a
-namespace name contains `}`, a prefix is not declared, or a reserved name is declared anew. A stranger could so end the
-stream of an account. Here expat parses without namespaces (XML 1.0 alone), and `Names` resolves them, leniently, to
-ElementTree's tags: `{namespace}name`, split at the last `}`, as no name contains one.
+Servers check namespaces differently or not at all. The parser of ElementTree raises a syntax error if the name of a
+namespace contains `}`, a prefix is not declared, or a reserved prefix is redeclared, which would let a stranger end the
+stream of an account. Here, expat parses plain XML 1.0 without namespaces, and `Names` resolves names leniently to tags
+of ElementTree: `{namespace}name`, split at the last `}`, which a local name cannot contain.
 """
 
 import hashlib
@@ -15,40 +15,48 @@ from xml.parsers import expat
 
 XML = "http://www.w3.org/XML/1998/namespace"
 XMLNS = "http://www.w3.org/2000/xmlns/"
-#: The namespace of names whose prefix is not declared, followed by the prefix.
+#: Namespace for names with an undeclared prefix; followed by the prefix.
 UNDECLARED = "urn:pubsubcache:undeclared:"
-MAX_NAMESPACE = 1000  # characters; a longer namespace name is kept by its hash
-ELEMENT_COST = 64  # bytes that an element takes in memory beyond its text, roughly
-MAX_HELD = 65_536  # characters of resolved names kept from one stanza to the next
+MAX_NAMESPACE = 1000  # characters; a longer name of a namespace is replaced by its hash
+ELEMENT_COST = 64  # approximate memory of an element in bytes, in addition to its text
+MAX_HELD = 65_536  # characters of resolved names that are cached between stanzas
 CHUNK = 65_536
-PATIENCE = 4  # a stanza so many times longer than the limit is not waited for any more
+PATIENCE = 4  # a stanza longer than this many times the limit is an error
 
 XmlError = expat.ExpatError
 
 
 class Refused(Exception):
-    """XML that is well-formed and refused all the same; the text says what is wrong, as an object of a sentence."""
+    """Well-formed XML that is rejected. The text is a noun phrase for the reason, such as "a tag longer than ..."."""
 
 
 class Names:
-    """Resolves the names of one document, from its start tags and end tags in their order."""
+    """Resolves the names of one document. It must see all start tags and end tags in order."""
 
     def __init__(self) -> None:
-        #: The characters of all distinct names held.
+        #: Total length of all cached names in characters.
         self.size = 0
         self._bindings: dict[str | None, str] = {"xml": XML, "xmlns": XMLNS}
         self._tables: dict[str, dict[str, str]] = {}
-        #: The tags of the names without a prefix, as far as they were seen.
+        #: Cached tags of names without a prefix, in the current default namespace.
         self.local: dict[str, str] = self._table("")
         self._scopes: list[tuple[int, list[tuple[str | None, str | None]]]] = []
-        #: The depth of the innermost element that declares a namespace; -1 without one.
+        #: Depth of the innermost open element that declares a namespace, or -1.
         self.scope = -1
 
     def start(self, name: str, attributes: dict[str, str], depth: int) -> tuple[str, dict[str, str]]:
-        """Return the tag and the attributes of a start tag, the latter without declarations.
+        """Resolve the names of a start tag.
 
-        Of two attributes that resolve to the same name the first counts. `depth` is that of the element; when it is
-        that of the `scope`, the caller leaves the scope at the end tag.
+        Of several attributes that resolve to the same name, the first is used. At an end tag with the depth of `scope`,
+        the caller must call `leave_scope`.
+
+        Args:
+            name: Name of the element.
+            attributes: Attributes, including declarations of namespaces.
+            depth: Depth of the element.
+
+        Returns:
+            The tag, and the attributes without declarations.
         """
         for key in attributes:
             if ":" in key or key == "xmlns":
@@ -70,7 +78,7 @@ class Names:
         self.local = self._table(self._default)
 
     def forget(self) -> None:
-        """Drop the names held, except for what is declared."""
+        """Clear the cache of names, but keep the declarations."""
         self.size = 0
         self._tables = {}
         self.local = self._table(self._default)
@@ -92,7 +100,7 @@ class Names:
         return tag
 
     def _prefixed(self, name: str) -> str:
-        """Return the tag of a name with a colon. Whatever stands before the last colon is the prefix."""
+        """Return the tag for a name with a colon. The prefix is everything before the last colon."""
         prefix, _, local = name.rpartition(":")
         if not local:
             prefix, local = name, "_"
@@ -125,7 +133,7 @@ class Names:
 
 
 def _bounded(namespace: str) -> str:
-    # Each name in a namespace repeats it, so a long one would take memory and time out of proportion.
+    # Each name repeats its namespace, so a long namespace would multiply memory and time.
     if len(namespace) <= MAX_NAMESPACE:
         return namespace
     digest = hashlib.sha256(namespace.encode(errors="replace")).hexdigest()
@@ -133,7 +141,7 @@ def _bounded(namespace: str) -> str:
 
 
 def _is_name(local: str) -> bool:
-    """Whether what stands behind a colon can begin a name."""
+    """Return whether the part after a colon starts with a valid character for a name."""
     first = local[0]
     return first == "_" or (first.isalpha() if first.isascii() else _begins_name(first))
 
@@ -156,13 +164,16 @@ def _parser(start: Callable[..., None], end: Callable[..., None]) -> expat.XMLPa
 
 
 def parse(text: str, limit: int) -> Element:
-    """Return the root of a whole document.
+    """Parse a document and return its root.
 
     Args:
-        text: the document. A document type definition is refused.
-        limit: how many characters the distinct names may take, namespaces written out.
+        text: The document.
+        limit: Maximum total length of all distinct names in characters, including their namespaces.
 
-    Raises `XmlError` for XML that is not well-formed, `UnicodeError` for a lone surrogate, and `Refused`.
+    Raises:
+        XmlError: The document is not well-formed.
+        UnicodeError: The text contains a lone surrogate.
+        Refused: The document has a document type definition, or its names exceed the limit.
     """
     builder, names = TreeBuilder(), Names()
     depth = 0
@@ -198,28 +209,27 @@ Event = tuple[Literal["open", "stanza", "skipped", "close"], Element]
 
 
 class StanzaParser:
-    """Parses a stream as it comes, into its stanzas: the children of its root (RFC 6120, 4.1).
+    """Incremental parser that splits a stream into stanzas, the children of its root (RFC 6120, 4.1).
 
-    A stanza over `limit` is skipped: nothing of it is kept but its start tag. What is nested deeper than `max_depth`
-    is left out of its stanza.
+    Of a stanza over `limit`, only the start tag is kept. Elements nested deeper than `max_depth` are dropped.
 
     Args:
-        limit: bytes of a stanza, where each element counts for `ELEMENT_COST` more.
-        max_depth: elements within each other, the stanza counting as the first.
+        limit: Maximum size of a stanza in bytes. Each element adds `ELEMENT_COST`.
+        max_depth: Maximum depth of a stanza in elements, including the stanza itself.
     """
 
     def __init__(self, limit: int, max_depth: int) -> None:
         self.limit = limit
         self.max_depth = max_depth
-        #: The stanza that has begun and not ended, with nothing but its attributes.
+        #: The stanza that is being parsed, without its content.
         self.unfinished: Element | None = None
-        #: Whether that one is being skipped.
+        #: Whether this stanza is being skipped.
         self.skipping = False
         self._names = Names()
         self._builder = TreeBuilder()
-        self._depth = 0  # of the element that is open; the root's is 0
+        self._depth = 0  # of the next element; 0 for the root
         self._fed = 0
-        self._waiting = self._waiting_more = 0  # bytes of a tag without its end: those expat has, and those held back
+        self._waiting = self._waiting_more = 0  # bytes of an incomplete tag: passed to expat, and held back
         self._held: list[bytes] = []
         self._began = 0
         self._elements = 0
@@ -228,13 +238,18 @@ class StanzaParser:
         self._expat = _parser(self._start, self._end)
 
     def feed(self, octets: bytes) -> Iterator[Event]:
-        """Go on with the next bytes and yield what they complete.
+        """Parse the next bytes and yield the resulting events.
 
-        "open" comes with the root, "stanza" with a whole stanza, "skipped" with the start tag of one as soon as it is
-        over the limit, "close" when the root has ended.
+        Args:
+            octets: The next bytes of the stream.
 
-        Raises `XmlError` for XML that is not well-formed, after all that was complete before it, and `Refused` for a
-        stanza or tag that goes on far beyond the limit.
+        Yields:
+            "open" with the root, "stanza" with a complete stanza, "skipped" with the start tag of a stanza as soon as
+            it exceeds the limit, and "close" at the end of the root.
+
+        Raises:
+            XmlError: The stream is not well-formed. Events before the error are yielded first.
+            Refused: A stanza or a tag goes on far beyond the limit.
         """
         if self._is_held(octets):
             return
@@ -254,9 +269,9 @@ class StanzaParser:
             raise Refused(too_much)
 
     def _is_held(self, octets: bytes) -> bool:
-        """Hold back what cannot end a long tag that waits for its end, until there is as much again.
+        """Hold back bytes that cannot complete a long tag until there are as many as expat already has.
 
-        Each time expat begins such a tag anew, which would take quadratic time.
+        Expat parses an incomplete tag from its start each time, which would take quadratic time.
         """
         more = self._waiting_more + len(octets)
         if self._waiting < CHUNK or more >= self._waiting or b">" in octets:
@@ -266,8 +281,8 @@ class StanzaParser:
         return True
 
     def _over_limit(self) -> str:
-        """Skip the unfinished stanza if it is over the limit; return what is so long that waiting has no use."""
-        self._waiting = self._fed - max(self._expat.CurrentByteIndex, 0)  # a tag, as text does not wait
+        """Skip the current stanza if it is over the limit; return the reason if the stream must be refused."""
+        self._waiting = self._fed - max(self._expat.CurrentByteIndex, 0)  # bytes of a tag; text is parsed at once
         self._waiting_more = 0
         if self._waiting > self.limit:
             return f"a tag longer than {self.limit} bytes"
@@ -332,7 +347,7 @@ class StanzaParser:
             self._names.forget()
 
     def _skip(self) -> None:
-        """Build nothing more of the stanza."""
+        """Discard the current stanza and ignore the rest of it."""
         assert self.unfinished is not None
         self.skipping = True
         self._events.append(("skipped", self.unfinished))
@@ -343,7 +358,7 @@ class StanzaParser:
         self._ignore()
 
     def _ignore(self) -> None:
-        """Count depth only, until the element that should have its end tag next has it."""
+        """Only count depth until the end tag of the ignored element."""
         self._expat.StartElementHandler = self._start_ignored
         self._expat.EndElementHandler = self._end_ignored
         self._expat.CharacterDataHandler = None

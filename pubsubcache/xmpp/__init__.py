@@ -1,1 +1,4 @@
-"""XMPP sessions: the only part that knows slixmpp, and it knows no model."""
+"""XMPP transport: sessions, pubsub requests and notifications.
+
+Only this package imports slixmpp. It does not depend on the models.
+"""

@@ -1,7 +1,7 @@
-"""One login at an XMPP server: how slixmpp is set up for it, and what may go wrong on the way in.
+"""slixmpp client for a single login at an XMPP server, with strict rules for TLS and authentication.
 
-slixmpp by itself tries for ever, offers a refused password once for each mechanism, follows a server's advice to go
-elsewhere before TLS, and accepts every contact request. Here a login is tried once, and fails with one sentence.
+By default, slixmpp retries forever, offers a rejected password again with each mechanism, follows redirects before TLS,
+and accepts every contact request. This client tries to log in once and reports a failure as one sentence.
 """
 
 import asyncio
@@ -38,20 +38,25 @@ STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
 KEEPALIVE_INTERVAL = 30.0  # seconds without a sign of the server before it is pinged
 DIRECT_TLS_PORTS = (5223, 443)
 MIN_SCRAM_ITERATIONS = 4096  # RFC 7677, section 4
-MAX_SCRAM_ITERATIONS = 1_000_000  # slixmpp's own loop takes 2 seconds for so many
+MAX_SCRAM_ITERATIONS = 1_000_000  # take 2 seconds in slixmpp
 CLOSE_TIMEOUT = 4.0
 
-# slixmpp's handlers that would keep state of contacts, answer them, or follow a redirection.
+# Handlers of slixmpp that would store contacts, answer them, or follow a redirect.
 _UNWANTED_HANDLERS = ("IM", "IMError", "Presence", "Roster Update", "Stream Error", "SASL Failure", "SASL Challenge")
 _TEMPORARY = ("temporary-auth-failure", "aborted")
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who logs in where: the account's bare JID, and where its server is unless DNS is to say (SRV records).
+    """Credentials of an account and the address of its server.
 
-    With `port` 5223 or 443 TLS begins at once, otherwise by STARTTLS. The certificate is to be that of the JID's
-    domain, signed by an authority of the system or of `ca_file` (PEM).
+    Attributes:
+        jid: Bare JID of the account.
+        password: Password of the account.
+        host: Host name or address of the server; "" to look it up in DNS (SRV records).
+        port: Port of the server, or None. Ports 5223 and 443 use direct TLS, all others STARTTLS.
+        tls_verify: Whether the certificate must be valid for the domain of the JID.
+        ca_file: PEM file with additional certificate authorities, or "".
     """
 
     jid: str
@@ -64,9 +69,13 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What is needed to resume a stream (XEP-0198, 5): its id, the stanzas received on it, and the full JID.
+    """State that is needed to resume a stream (XEP-0198, 5).
 
-    `presence_unacknowledged`: the server may not have got our presence.
+    Attributes:
+        id: Id of the stream.
+        handled: Number of stanzas received on it.
+        jid: Full JID.
+        presence_unacknowledged: Whether the server may not have received the client's presence.
     """
 
     id: str
@@ -76,14 +85,19 @@ class StreamState:
 
 
 class Client(GuardedStream):
-    """A client for one login of `login`, to be made inside the running event loop.
+    """Client for a single login. It must be created inside the running event loop.
 
-    `on_online` is called with whether the stream `previous` was resumed (XEP-0198), `on_message` with each message
-    after that, both synchronously and in the order of the stream. `on_lost` is called with the sender of each message
-    that was skipped: what it said is unknown.
+    The callbacks are called synchronously and in the order of the stream.
+
+    Args:
+        login: Credentials and server.
+        on_online: Called with whether the stream `previous` was resumed (XEP-0198).
+        on_message: Called with each message after that.
+        on_lost: Called with the sender of each message that was skipped, so its content is unknown.
+        previous: State of a lost stream to resume.
     """
 
-    _run_out_filters = None  # slixmpp looks at it even when the client could not be made
+    _run_out_filters = None  # slixmpp reads it even if the constructor failed
 
     def __init__(
         self,
@@ -114,7 +128,7 @@ class Client(GuardedStream):
         self._connect_error: object = None
         self._may_resume = True
         self.received_at = self.loop.time()
-        #: Done when the session or the attempt to get one has ended.
+        #: Done when the session, or the attempt to open one, has ended.
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self._configure()
         self.requests = Requests(self)
@@ -126,7 +140,7 @@ class Client(GuardedStream):
         self.del_event_handler("session_start", self._start_keepalive)
         for plugin in ("xep_0030", "xep_0198", "xep_0199"):
             self.register_plugin(plugin)
-        self.del_filter("in", self._management._handle_incoming)  # it misses stanzas that slixmpp fails to build
+        self.del_filter("in", self._management._handle_incoming)  # does not count stanzas that slixmpp cannot parse
         self._prepare_to_resume()
         self._handle("Stream error", f"{{{self.stream_ns}}}error", self._stream_error)
         self._handle("SASL failure", f"{{{SASL}}}failure", self._refused)
@@ -150,18 +164,21 @@ class Client(GuardedStream):
     def _handle(self, name: str, tag: str, function: Callable[[StanzaBase], None]) -> None:
         self.register_handler(Callback(name, MatchXPath(tag), function))
 
-    # Coming and going
+    # Connecting and disconnecting
 
     async def open(self) -> None:
-        """Connect and log in, or resume the stream `previous`.
+        """Connect and log in, or resume the stream `previous`, within `CONNECT_TIMEOUT`.
 
-        Raises `AuthenticationFailed`, `UntrustedServer` or `ServiceUnreachable`, within `CONNECT_TIMEOUT`.
+        Raises:
+            AuthenticationFailed: The server rejected the login, or offers no safe mechanism.
+            UntrustedServer: TLS is missing, or the certificate is not trusted.
+            ServiceUnreachable: The server cannot be reached, or did not open a session in time.
         """
         try:
             saslprep(self.login.password)
         except StringPrepError as error:
             raise AuthenticationFailed(
-                f"The password of {self.login.jid} has characters that none can have."
+                f"The password of {self.login.jid} contains characters that are not allowed in passwords."
             ) from error
         self._connect()
         try:
@@ -191,13 +208,13 @@ class Client(GuardedStream):
 
     @property
     def place(self) -> str:
-        """Where the server is, for people."""
+        """Address of the server for messages."""
         host, port = self.login.host or self.default_domain, self.login.port
         return f"{host}:{port}" if port else host
 
     @property
     def state(self) -> StreamState | None:
-        """What is needed to resume the stream, once it is lost; None when it cannot be resumed."""
+        """State to resume the stream after it was lost, or None if it cannot be resumed."""
         manager = self._management
         if not self._may_resume or not manager.sm_id:
             return None
@@ -205,7 +222,7 @@ class Client(GuardedStream):
         return StreamState(manager.sm_id, manager.handled, self.boundjid.full, unacknowledged)
 
     async def close(self) -> None:
-        """End the stream, with a few seconds for the server to agree, and leave nothing behind."""
+        """Close the stream, wait up to `CLOSE_TIMEOUT` for the server to close it too, and clean up."""
         try:
             if self.transport is not None:
                 if self._management.enabled_in:
@@ -217,7 +234,7 @@ class Client(GuardedStream):
             self.drop()
 
     def drop(self) -> None:
-        """End the connection at once, as if it was cut."""
+        """Drop the connection at once and clean up, without closing the stream."""
         self.online = False
         self.cancel_connection_attempt()
         self.abort()
@@ -228,18 +245,18 @@ class Client(GuardedStream):
         self._ended()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Abort the transport."""
         if (transport := self.transport) is not None:
             transport.abort()
 
     def end(self, error: ServiceUnreachable) -> None:
-        """End the connection because of `error`."""
+        """Drop the connection and record `error` as the reason."""
         self._error = self._error or error
         self.drop()
 
     @property
     def reason(self) -> ServiceUnreachable:
-        """Why the session ended."""
+        """The error that ended the session."""
         return self._error or ServiceUnreachable(f"The connection of {self.login.jid} to {self.place} was lost.")
 
     def _ended(self) -> None:
@@ -248,12 +265,12 @@ class Client(GuardedStream):
         self.requests.fail_all(self.reason)
         if not self._opened.done():
             self._opened.set_exception(self.reason)
-            self._opened.exception()  # nobody waits for it when the attempt was given up
+            self._opened.exception()  # avoids a warning if nobody awaits the future
         if not self.ended.done():
             self.ended.set_result(None)
 
     async def _ping_when_silent(self) -> None:
-        """Ping the server when nothing came for a while, and cut the connection when nothing comes then either."""
+        """Ping the server after `KEEPALIVE_INTERVAL` of silence, and drop the connection if it does not answer."""
         while self.online:
             silence = self.loop.time() - self.received_at
             if silence < KEEPALIVE_INTERVAL:
@@ -264,10 +281,9 @@ class Client(GuardedStream):
             if self.received_at < asked_at:
                 self.end(ServiceUnreachable(f"{self.place} no longer answers {self.login.jid}."))
 
-    # What slixmpp calls
+    # Called by slixmpp
 
     def connection_lost(self, exception: BaseException | None) -> None:
-        """Note that the connection is gone."""
         if isinstance(exception, ssl.SSLError):
             self._tls_failed(exception)
         if self.transport is not None and self._error is None:
@@ -277,7 +293,7 @@ class Client(GuardedStream):
         self.drop()
 
     def reschedule_connection_attempt(self) -> None:
-        """Give up after one attempt: when to try again is for the session to say."""
+        """Fail after one attempt instead of rescheduling; the session decides when to retry."""
         self._current_connection_attempt = None
         error = self._connect_error
         if isinstance(error, ssl.SSLError):
@@ -287,7 +303,7 @@ class Client(GuardedStream):
         self.end(ServiceUnreachable(f"{self.place} cannot be reached for {self.login.jid}: {detail}."))
 
     def _connect_failed(self, error: object) -> None:
-        # A certificate that is not trusted tells more than the address that was tried after it.
+        # Keep an error about the certificate, which is more useful than that of the next address tried.
         if not isinstance(self._connect_error, ssl.SSLCertVerificationError):
             self._connect_error = error
 
@@ -300,21 +316,21 @@ class Client(GuardedStream):
         self.end(UntrustedServer(words))
 
     def stanza_received(self) -> None:
-        """Count a stanza as handled (XEP-0198, 4), once stream management is on."""
+        """Count a stanza as handled (XEP-0198, 4) if stream management is enabled."""
         manager = self._management
         if manager.enabled_in:
             manager.handled = (manager.handled + 1) % MAX_SEQ
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:
-        """Fail the request that a skipped stanza answers, or report the message."""
+        """Report a skipped message as lost, or fail the request that a skipped stanza answers."""
         if split_tag(stanza.tag)[1] == "message":
             self._on_lost(stanza.get("from", ""))
         self.requests.skipped(stanza, reason)
 
     def stream_refused(self, condition: str, reason: str) -> None:
-        """End the stream with a stream error, never to be resumed: the same would come again.
+        """End the stream with a stream error. It is never resumed, because the server would resend the same data.
 
-        What has come is acknowledged first, so that the server does not deliver it to the next session either.
+        Acknowledge the received stanzas first, so that the server does not deliver them to the next session.
         """
         if self._management.enabled_in:
             self._management.send_ack()
@@ -330,13 +346,15 @@ class Client(GuardedStream):
         except ServiceUnreachable as error:
             self.end(error)
         except (IqError, IqTimeout) as error:
-            self.end(ServiceUnreachable(f"{self.place} gave {self.login.jid} no session: {error.condition}."))
+            self.end(
+                ServiceUnreachable(f"{self.place} did not open a session for {self.login.jid}: {error.condition}.")
+            )
         finally:
             self._negotiation = None
         return None
 
     def _check_features(self, features: StreamFeatures) -> None:
-        """Raise when the server offers no TLS, or no way to log in that is safe enough."""
+        """Raise an error if the server offers neither TLS nor a safe mechanism to log in."""
         encrypted = self._encrypted
         if not encrypted and "starttls" not in features["features"]:
             raise UntrustedServer(f"{self.place} offers no TLS, so {self.login.jid} does not log in.")
@@ -353,13 +371,13 @@ class Client(GuardedStream):
         return self.transport is not None and self.transport.get_extra_info("ssl_object") is not None
 
     def _challenged(self, stanza: StanzaBase) -> None:
-        """Answer a challenge of SASL, unless its iteration count stops the process or gives the password away."""
+        """Answer a SASL challenge, unless its iteration count is unsafe or would block the process."""
         try:
             _check_iterations(base64.b64decode(stanza.xml.text or "").decode())
             sasl: Any = self.plugin["feature_mechanisms"]
             sasl._handle_challenge(stanza)
         except (ValueError, KeyError) as error:
-            self.end(ServiceUnreachable(f"{self.place} sent {self.login.jid} a login challenge of no use: {error}."))
+            self.end(ServiceUnreachable(f"{self.place} sent {self.login.jid} an invalid login challenge: {error}."))
 
     def _refused(self, stanza: StanzaBase) -> None:
         condition = stanza["condition"] or "not-authorized"
@@ -377,7 +395,7 @@ class Client(GuardedStream):
             self._come_online(resumed=False)
 
     def _resumed(self, stanza: StanzaBase) -> None:
-        """Go on with the old stream. Requests of before it broke have failed already, and are not sent again."""
+        """Continue the previous stream. Its pending requests have already failed and are not sent again."""
         if self._previous is None or not self._encrypted:
             return
         manager = self._management
@@ -410,14 +428,15 @@ class Client(GuardedStream):
             self._on_message(message)
         except Exception:  # slixmpp would answer the sender
             sender = one_line(message.get("from", ""), 200)
-            logger.exception("A message from %s to %s was skipped, as handling it failed.", sender, self.login.jid)
+            logger.exception("Skipped a message from %s to %s because handling it failed.", sender, self.login.jid)
             self._on_lost(message.get("from", ""))
 
 
 def _check_iterations(challenge: str) -> None:
-    """Raise `ValueError` unless the iteration count of a SCRAM challenge, if it has one, is within our bounds.
+    """Raise `ValueError` if the iteration count of a SCRAM challenge is out of bounds.
 
-    With few iterations, whoever poses as the server soon finds the password from the proof (RFC 5802, section 9).
+    With few iterations, an attacker who impersonates the server can find the password from the client's proof (RFC
+    5802, section 9).
     """
     counts = re.findall(r"(?:^|,)i=([^,]*)", challenge)
     if len(counts) > 1 or not all(re.fullmatch(r"[0-9]{1,20}", count) for count in counts):
@@ -430,6 +449,6 @@ def _check_iterations(challenge: str) -> None:
 
 
 def _mechanisms() -> set[str]:
-    """Return the SASL mechanisms that may be used inside TLS."""
+    """Return the SASL mechanisms that are allowed inside TLS."""
     names = {name for name in MECHANISMS if name.startswith("SCRAM-SHA")}
     return names | {"PLAIN"} if settings.ALLOW_PLAINTEXT_AUTH else names

@@ -1,4 +1,4 @@
-"""Data forms (XEP-0004), as far as node configuration and metadata need them."""
+"""Data forms (XEP-0004) for the configuration and metadata of nodes."""
 
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement
@@ -9,7 +9,7 @@ Fields = Mapping[str, str | bool | int | Sequence[str]]
 
 
 def submission(form_type: str, fields: Fields) -> Element:
-    """Return a form of the type submit; each value a text, a number, a boolean, or a list of texts."""
+    """Build a form of type "submit" with a hidden field FORM_TYPE."""
     form = Element(f"{{{DATA}}}x", {"type": "submit"})
     for name, value in {"FORM_TYPE": form_type, **fields}.items():
         field = SubElement(form, f"{{{DATA}}}field", {"var": name})
@@ -29,7 +29,7 @@ def _texts(value: str | bool | int | Sequence[str]) -> Sequence[str]:
 
 
 def form_values(parent: Element) -> dict[str, tuple[str, ...]]:
-    """Return the values of the form in `parent`, by field; nothing when there is no form."""
+    """Return the values of the form in `parent` by field name; empty if there is no form."""
     fields = parent.findall(f"{{{DATA}}}x/{{{DATA}}}field")
     return {
         field.get("var", ""): tuple(value.text or "" for value in field.findall(f"{{{DATA}}}value"))

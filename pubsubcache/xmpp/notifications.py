@@ -1,7 +1,6 @@
-"""Notifications (XEP-0060, 7 and 12): from the message's element to events.
+"""Parses notifications (XEP-0060, 7 and 12): converts the XML of a message to events.
 
-What is read here is copied at once and in the order of the message; whether the sender may speak for the node is
-judged elsewhere.
+The events are copies, in the order of the message. Whether the sender is authorised for the node is checked elsewhere.
 """
 
 from collections.abc import Iterator
@@ -18,9 +17,14 @@ DELAY = ("{urn:xmpp:delay}delay", "{jabber:x:delay}x")
 
 
 def parse_message(message: Element, own_jid: str) -> list[PubsubEvent]:
-    """Return what a message notifies of, in its order; nothing when it is an error or no notification.
+    """Parse the notifications in a message.
 
-    `own_jid` is the sender of a message that names none (RFC 6120, 8.1.2.1).
+    Args:
+        message: The `<message/>` element.
+        own_jid: JID of the account, which is the sender of messages without `from` (RFC 6120, 8.1.2.1).
+
+    Returns:
+        The events in order; empty if the message is an error or not a notification.
     """
     if message.get("type") == "error" or (event := message.find(EVENT)) is None:
         return []
@@ -30,7 +34,7 @@ def parse_message(message: Element, own_jid: str) -> list[PubsubEvent]:
 
 
 def _events(action: Element, sender: str) -> Iterator[PubsubEvent]:
-    """Yield the event that a child of `<event/>` stands for, if it is one that concerns the cache."""
+    """Convert a child of `<event/>` to an event, if it concerns the cache."""
     node = action.get("node", "")
     match action.tag.removeprefix(f"{{{PUBSUB_EVENT}}}"):
         case "items":

@@ -1,7 +1,7 @@
-"""Requests to a pubsub service (XEP-0060), built and read as plain XML.
+"""Pubsub requests (XEP-0060), built and parsed as plain XML.
 
-Each takes `ask`, which sends an IQ and returns the one that answers it. All raise `ServiceError` when the service
-refuses and `ServiceUnreachable` when it does not answer.
+Each function takes `ask`, which sends an IQ and returns the answer. All raise `ServiceError` if the service refuses,
+and `ServiceUnreachable` if it does not answer.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ RSM = "http://jabber.org/protocol/rsm"
 ORDER_BY = "urn:xmpp:order-by:1"
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
-BREATH = 100  # items read before others get their turn on the event loop
+ITEMS_PER_YIELD = 100  # items to process before yielding to the event loop
 MAX_SUBSCRIPTIONS = 10_000  # in one answer
-MAX_ENDED = 20  # superfluous subscriptions ended at a time, each by a request of its own
+MAX_ENDED = 20  # subscriptions to end at once, with one request each
 
 IqType = Literal["get", "set"]
 Ask = Callable[[IqType, str, Element], Coroutine[Any, Any, Element]]
 
 
 def items_query(node: str, request: ItemsRequest) -> Element:
-    """Return the `<pubsub/>` that asks for items (XEP-0060, 6.5; XEP-0059; XEP-0413)."""
+    """Build the `<pubsub/>` of a request for items (XEP-0060, 6.5; XEP-0059; XEP-0413)."""
     query = Element(f"{{{PUBSUB}}}pubsub")
     items = SubElement(query, f"{{{PUBSUB}}}items", {"node": node})
     if request.max_items is not None:
@@ -48,7 +48,7 @@ def items_query(node: str, request: ItemsRequest) -> Element:
 
 
 def rsm_query(rsm: Rsm) -> Element:
-    """Return the `<set/>` that asks for a page (XEP-0059)."""
+    """Build the `<set/>` of a request for a page (XEP-0059)."""
     query = Element(f"{{{RSM}}}set")
     for name in ("max", "after", "before", "index"):
         if (value := getattr(rsm, name)) is not None:
@@ -57,7 +57,7 @@ def rsm_query(rsm: Rsm) -> Element:
 
 
 def rsm_answer(parent: Element) -> Rsm | None:
-    """Return the page that the `<set/>` in `parent` describes, or None without one."""
+    """Parse the `<set/>` in an answer (XEP-0059); return None if there is none."""
     if (found := parent.find(f"{{{RSM}}}set")) is None:
         return None
     first = found.find(f"{{{RSM}}}first")
@@ -71,43 +71,50 @@ def _text(element: Element | None) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    """Return the number, or None for what is none: services are known to send negative ones."""
+    """Parse a non-negative integer; return None for anything else. Some services send negative numbers."""
     text = (text or "").strip()
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
 async def get_items(ask: Ask, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-    """Ask for items and return them in the order of the answer, those that cannot be kept as left out."""
+    """Request items (XEP-0060, 6.5).
+
+    Returns:
+        The items in the order of the answer. Items that cannot be stored are left out, see `Item.left_out`.
+    """
     answer = await ask("get", address.service, items_query(address.name, request))
     if (pubsub := answer.find(f"{{{PUBSUB}}}pubsub")) is None:
         return ServicePage(items=[])
     items = []
     for number, element in enumerate(pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item"), 1):
         items.append(Item.from_element(element))
-        if number % BREATH == 0:
+        if number % ITEMS_PER_YIELD == 0:
             await asyncio.sleep(0)
     return ServicePage(items=items, rsm=rsm_answer(pubsub))
 
 
 async def get_item_ids(ask: Ask, address: NodeAddress) -> list[str]:
-    """List the ids of all items of a node by service discovery (XEP-0060, 5.5), in the service's order.
+    """List the ids of all items of a node with service discovery (XEP-0060, 5.5), in the order of the service.
 
-    Follows the pages when the service gives pages. Raises `NodeTooLarge` for more items than `max_listed`, and
-    `ServiceError` when the pages repeat themselves or do not end.
+    If the answer is paged, all pages are fetched.
+
+    Raises:
+        NodeTooLarge: The node has more items than `max_listed`.
+        ServiceError: The service refused, or its pages repeat or do not end.
     """
-    ids: dict[str, None] = {}
+    item_ids: dict[str, None] = {}
     cursors: set[str] = set()
     bounds = WalkBounds(address.name)
     rsm: Rsm | None = None
     while True:
         found, page = await _item_ids_page(ask, address, rsm)
         cursor = None if page is None else page.last
-        bounds.count_page([name for name in dict.fromkeys(found) if name not in ids], cursor)
-        ids.update(dict.fromkeys(found))
-        if page is None or not found or not cursor or (page.count is not None and len(ids) >= page.count):
-            return list(ids)
+        bounds.count_page([item_id for item_id in dict.fromkeys(found) if item_id not in item_ids], cursor)
+        item_ids.update(dict.fromkeys(found))
+        if page is None or not found or not cursor or (page.count is not None and len(item_ids) >= page.count):
+            return list(item_ids)
         if cursor in cursors or bounds.is_stale:
-            raise ServiceError("undefined-condition", "the pages of its list of items go round in a circle")
+            raise ServiceError("undefined-condition", "the pages of its list of items repeat")
         cursors.add(cursor)
         rsm = Rsm(after=cursor)
 
@@ -120,8 +127,8 @@ async def _item_ids_page(ask: Ask, address: NodeAddress, rsm: Rsm | None) -> tup
     if (found := answer.find(f"{{{DISCO_ITEMS}}}query")) is None:
         return [], None
     items = found.iterfind(f"{{{DISCO_ITEMS}}}item")
-    names = [known_id(item.get("name", "")) for item in items if item.get("name") and not item.get("node")]
-    return names, rsm_answer(found)
+    item_ids = [known_id(item.get("name", "")) for item in items if item.get("name") and not item.get("node")]
+    return item_ids, rsm_answer(found)
 
 
 def _subscriptions(answer: Element) -> Iterator[Subscription]:
@@ -135,16 +142,19 @@ def _subscriptions(answer: Element) -> Iterator[Subscription]:
 
 
 async def subscribe(ask: Ask, address: NodeAddress, jid: str) -> Subscription:
-    """Subscribe `jid` (XEP-0060, 6.1); the state of the subscription may be pending.
+    """Subscribe a JID to a node (XEP-0060, 6.1).
 
-    Where a service keeps several subscriptions of one JID apart by ids (12.19), earlier ones are ended.
+    If the service allows several subscriptions per JID, with ids (12.19), earlier ones are ended.
+
+    Returns:
+        The new subscription; its state may be pending.
     """
     query = Element(f"{{{PUBSUB}}}pubsub")
     SubElement(query, f"{{{PUBSUB}}}subscribe", {"node": address.name, "jid": jid})
     answer = await ask("set", address.service, query)
     made = next(_subscriptions(answer), Subscription(jid=jid, state="subscribed", node=address.name))
     if made.subid:
-        # Those that are left bring each event once more, which does no harm.
+        # Remaining subscriptions only duplicate notifications, which is harmless.
         with suppress(ServiceError, TooLarge):
             own = await _own_subscriptions(ask, address, jid)
             others = [entry.subid for entry in own if entry.subid and entry.subid != made.subid]
@@ -154,9 +164,16 @@ async def subscribe(ask: Ask, address: NodeAddress, jid: str) -> Subscription:
 
 
 async def unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str = "") -> None:
-    """End the subscription of `jid` (XEP-0060, 6.2), if there is one and its node.
+    """Unsubscribe a JID from a node (XEP-0060, 6.2); do nothing if it is not subscribed or the node does not exist.
 
-    Without `subid` all that it has are ended, up to `MAX_ENDED`. Raises `TooLarge` when there are more.
+    Args:
+        ask: Sends the request.
+        address: The node.
+        jid: The subscribed JID.
+        subid: Id of the subscription; "" for all subscriptions of this JID, up to `MAX_ENDED`.
+
+    Raises:
+        TooLarge: The JID has more than `MAX_ENDED` subscriptions.
     """
     try:
         await _unsubscribe(ask, address, jid, subid)
@@ -167,7 +184,7 @@ async def unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str = "")
         for subscription in own[:MAX_ENDED]:
             await _unsubscribe(ask, address, jid, subscription.subid)
         if len(own) > MAX_ENDED:
-            raise TooLarge(f"{address.service} keeps over {MAX_ENDED} subscriptions to {address.name}.") from error
+            raise TooLarge(f"{address.service} has over {MAX_ENDED} subscriptions to {address.name}.") from error
 
 
 async def _unsubscribe(ask: Ask, address: NodeAddress, jid: str, subid: str) -> None:
@@ -188,11 +205,12 @@ async def _own_subscriptions(ask: Ask, address: NodeAddress, jid: str) -> list[S
 
 
 async def get_subscriptions(ask: Ask, address: NodeAddress) -> list[Subscription]:
-    """List the account's own subscriptions to a node (XEP-0060, 5.6).
+    """List the subscriptions of the account to a node (XEP-0060, 5.6).
 
-    Prosody 0.12 may leave a request for the subscriptions to all nodes of a service unanswered, so there is none here.
+    There is no request for all nodes of a service, because Prosody 0.12 may not answer it.
 
-    Raises `TooLarge` for over `MAX_SUBSCRIPTIONS` of them.
+    Raises:
+        TooLarge: The service lists more than `MAX_SUBSCRIPTIONS`.
     """
     query = Element(f"{{{PUBSUB}}}pubsub")
     SubElement(query, f"{{{PUBSUB}}}subscriptions", {"node": address.name})
@@ -203,20 +221,24 @@ async def get_subscriptions(ask: Ask, address: NodeAddress) -> list[Subscription
 
 
 async def get_features(ask: Ask, service: str) -> frozenset[str]:
-    """Return the features that a service says it has (XEP-0030, 3)."""
+    """Return the features of a service (XEP-0030, 3)."""
     answer = await ask("get", service, Element(f"{{{DISCO_INFO}}}query"))
     return frozenset(feature.get("var", "") for feature in answer.iter(f"{{{DISCO_INFO}}}feature"))
 
 
 async def get_node_metadata(ask: Ask, address: NodeAddress) -> dict[str, tuple[str, ...]]:
-    """Return the metadata of a node (XEP-0060, 5.4): values by field, such as `pubsub#access_model`."""
+    """Return the metadata of a node (XEP-0060, 5.4): values by field name, such as `pubsub#access_model`."""
     answer = await ask("get", address.service, Element(f"{{{DISCO_INFO}}}query", {"node": address.name}))
     found = answer.find(f"{{{DISCO_INFO}}}query")
     return {} if found is None else form_values(found)
 
 
 async def publish(ask: Ask, address: NodeAddress, payload: Element, item_id: str | None = None) -> str:
-    """Publish an item (XEP-0060, 7.1) and return its id, as the service says it; "" when nobody says."""
+    """Publish an item (XEP-0060, 7.1).
+
+    Returns:
+        The item id from the answer, else the given one, else "".
+    """
     query = Element(f"{{{PUBSUB}}}pubsub")
     publishing = SubElement(query, f"{{{PUBSUB}}}publish", {"node": address.name})
     SubElement(publishing, f"{{{PUBSUB}}}item", {"id": item_id} if item_id else {}).append(payload)
@@ -226,7 +248,7 @@ async def publish(ask: Ask, address: NodeAddress, payload: Element, item_id: str
 
 
 async def retract(ask: Ask, address: NodeAddress, item_id: str, *, notify: bool = True) -> None:
-    """Retract an item (XEP-0060, 7.2); `notify`: tell the subscribers, if the service can be told to."""
+    """Retract an item (XEP-0060, 7.2); with `notify`, ask the service to notify the subscribers."""
     query = Element(f"{{{PUBSUB}}}pubsub")
     attributes = {"node": address.name} | ({"notify": "true"} if notify else {})
     retracting = SubElement(query, f"{{{PUBSUB}}}retract", attributes)
@@ -235,7 +257,7 @@ async def retract(ask: Ask, address: NodeAddress, item_id: str, *, notify: bool 
 
 
 async def create_node(ask: Ask, address: NodeAddress, config: Fields | None = None) -> None:
-    """Create a node (XEP-0060, 8.1), configured by the fields `config`."""
+    """Create a node (XEP-0060, 8.1), optionally with configuration fields."""
     query = Element(f"{{{PUBSUB}}}pubsub")
     SubElement(query, f"{{{PUBSUB}}}create", {"node": address.name})
     if config:
@@ -244,7 +266,7 @@ async def create_node(ask: Ask, address: NodeAddress, config: Fields | None = No
 
 
 async def configure(ask: Ask, address: NodeAddress, fields: Fields) -> None:
-    """Change fields of a node's configuration (XEP-0060, 8.2)."""
+    """Change configuration fields of a node (XEP-0060, 8.2)."""
     query = _owner_query("configure", address)
     query[0].append(submission(NODE_CONFIG, fields))
     await ask("set", address.service, query)

@@ -1,4 +1,4 @@
-"""Requests that wait for their answer: one handler for all of them, whatever their number (RFC 6120, 8.2.3)."""
+"""Sends IQ requests and matches their answers (RFC 6120, 8.2.3), with one slixmpp handler for all of them."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,19 @@ from pubsubcache.utils.xmlparse import XML, XMLNS
 from pubsubcache.xmpp.turns import Turns
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
-_NOT_IN_NAMESPACE = re.compile('["&<}]')  # slixmpp writes namespaces as they are
+_NOT_IN_NAMESPACE = re.compile('["&<}]')  # slixmpp does not escape namespaces
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class _Answer(MatcherBase):
-    """Matches the answers to the requests of `criteria`."""
+    """Matches the answers to pending requests."""
 
     def match(self, xml: StanzaBase) -> bool:
         return bool(self._criteria.awaits(xml.xml))
 
 
 class _NoAnswer(ServiceUnreachable):
-    """A request was not answered in time."""
+    """The service did not answer a request in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class _Pending:
 
 
 class Requests:
-    """The requests of one client. Services take turns, and one that does not answer is left alone: see `Turns`.
+    """The requests of one client, scheduled by `Turns`.
 
-    What is known of silent services ends with the client: they may have seemed silent because its connection was.
+    The state of silent services is lost with the client, because they may have seemed silent due to its connection.
     """
 
     def __init__(self, client: ClientXMPP) -> None:
@@ -54,11 +54,11 @@ class Requests:
         client.register_handler(Callback("Answers", _Answer(self), self._answered))
 
     def begin(self) -> None:
-        """Accept requests from now on."""
+        """Start to accept requests."""
         self._lost = None
 
     def fail_all(self, error: ServiceUnreachable) -> None:
-        """Fail the requests that wait, and all new ones until `begin`, with `error`."""
+        """Fail all pending requests, and all new ones until `begin`, with `error`."""
         self._lost = error
         pending, self._pending = self._pending, {}
         for request in pending.values():
@@ -66,15 +66,26 @@ class Requests:
                 request.answer.set_exception(type(error)(str(error)))
 
     def silent(self) -> frozenset[str]:
-        """Return the domains that are not asked at present, as they did not answer."""
+        """Return the domains to which no requests are sent at present, because they did not answer."""
         return self._turns.silent()
 
     async def send(self, kind: str, to: str, payload: Element) -> Element:
-        """Send an IQ of the type `kind` and return the `<iq/>` that answers it.
+        """Send an IQ and wait for the answer.
 
-        Raises `ServiceError` when it is an error, `TooLarge` when it is over `MAX_STANZA_SIZE`, `ServiceUnreachable`
-        when there is no turn or no answer within `IQ_TIMEOUT`, when the connection is lost meanwhile and at once for a
-        silent service, and `InvalidRequest` when it cannot be said in XML or `to` is not a JID.
+        Args:
+            kind: Type of the IQ, "get" or "set".
+            to: JID of the receiver.
+            payload: Payload of the IQ.
+
+        Returns:
+            The `<iq/>` of the answer.
+
+        Raises:
+            ServiceError: The answer is an error.
+            TooLarge: The answer is over `MAX_STANZA_SIZE`.
+            ServiceUnreachable: There was no turn or no answer within `IQ_TIMEOUT`, the connection was lost, or the
+                service is silent.
+            InvalidRequest: The payload cannot be sent as XML, or `to` is not a JID.
         """
         _check(payload)
         try:
@@ -99,7 +110,7 @@ class Requests:
             raise type(self._lost)(str(self._lost))
 
     async def ping(self, to: str) -> None:
-        """Ask `to` for a sign of life (XEP-0199), out of turn; return when it came or is overdue."""
+        """Ping a JID (XEP-0199) without waiting for a turn. Return after the answer or the timeout."""
         with contextlib.suppress(ServiceUnreachable):
             await self._exchange("get", JID(to), Element("{urn:xmpp:ping}ping"))
 
@@ -119,14 +130,14 @@ class Requests:
             self._pending.pop(iq["id"], None)
 
     def _senders(self, to: JID) -> frozenset[str]:
-        """Return who may answer a request to `to` (RFC 6120, 8.1.2.1 and 10.3)."""
+        """Return the JIDs that may answer a request to `to` (RFC 6120, 8.1.2.1 and 10.3)."""
         own = self._client.boundjid
         if to.full in ("", own.bare, own.domain, own.full):
             return frozenset({to.full, "", own.bare, own.domain, own.full})
         return frozenset({to.full})
 
     def awaits(self, stanza: Element) -> bool:
-        """Whether `stanza` answers one of our requests, and comes from whom it was sent to."""
+        """Return whether a stanza answers a pending request and comes from its receiver."""
         if stanza.tag != f"{{{self._client.default_ns}}}iq" or stanza.get("type") not in ("result", "error"):
             return False
         request = self._pending.get(stanza.get("id", ""))
@@ -136,7 +147,7 @@ class Requests:
             return False
 
     def skipped(self, stanza: Element, reason: str) -> None:
-        """Fail the request that `stanza` answers, if there is one, with `TooLarge`."""
+        """Fail the request that a skipped stanza answers, if any, with `TooLarge`."""
         if self.awaits(stanza):
             request = self._pending.pop(stanza.get("id", ""))
             if not request.answer.done():
@@ -150,7 +161,7 @@ class Requests:
 
 
 def _check(payload: Element) -> None:
-    """Raise `InvalidRequest` for what would end the stream, as XML or slixmpp has no way to write it."""
+    """Raise `InvalidRequest` if XML or slixmpp cannot represent the payload, which would end the stream."""
     for element in payload.iter():
         namespace = split_tag(element.tag)[0]
         if namespace in (XML, XMLNS) or _NOT_IN_NAMESPACE.search(namespace):
@@ -161,9 +172,9 @@ def _check(payload: Element) -> None:
 
 
 def stanza_error(stanza: Element) -> ServiceError:
-    """Return the error that a stanza of the type error stands for (RFC 6120, 8.3).
+    """Convert a stanza of type "error" to an exception (RFC 6120, 8.3).
 
-    A condition of the application's own, such as `closed-node` (XEP-0060), goes before the text.
+    An application-specific condition, such as `closed-node` (XEP-0060), precedes the text.
     """
     condition, words, own = "undefined-condition", "", ""
     error = next((child for child in stanza if split_tag(child.tag)[1] == "error"), None)

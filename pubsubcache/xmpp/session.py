@@ -1,7 +1,7 @@
-"""An account's session: kept open, or opened for a few requests.
+"""XMPP session of an account, kept open by a worker or opened for a few requests.
 
-A session speaks the protocol `pubsubcache.services.protocol.PubsubService`. It stays on the event loop that
-it was made in.
+`Session` implements the protocol `pubsubcache.services.protocol.PubsubService`. It is bound to the event loop in which
+it was created.
 """
 
 import asyncio
@@ -34,16 +34,20 @@ State = Literal["offline", "connecting", "online", "auth_failed", "error"]
 STOP_TIMEOUT = 5.0
 RECONNECT_DELAY = 1.0  # seconds before a lost session is opened again; doubles each time
 LOG_LEVELS = {"connecting": logging.DEBUG, "auth_failed": logging.WARNING, "error": logging.WARNING}
-# Notifications are headlines, which go to every resource whose priority is not negative (RFC 6121, 8.5.2.1.1);
-# any higher one would draw chats away from the account's other clients.
+# Notifications are headlines, which go to all resources with a non-negative priority (RFC 6121, 8.5.2.1.1). A higher
+# priority would divert chat messages from the other clients of the account.
 PRIORITY = 0
 
 
 @dataclass(frozen=True)
 class SessionStatus:
-    """How a session is: `detail` says why in one sentence, `session_started` (UTC) since when it has missed nothing.
+    """State of a session.
 
-    `resumed`: it is online again on the stream that was lost, with all that came in between (XEP-0198).
+    Attributes:
+        state: The state.
+        detail: The reason as one sentence, or "".
+        session_started: Start of the current session (UTC), since when it has not missed any notifications.
+        resumed: Whether the session resumed a lost stream, including the stanzas sent meanwhile (XEP-0198).
     """
 
     state: State
@@ -53,11 +57,18 @@ class SessionStatus:
 
 
 class Session:
-    """A session of `login`.
+    """An XMPP session of an account.
 
-    `on_event` gets each notification and `on_status` each change of state, synchronously and in the order of the
-    stream; neither may block. Without `presence` the server sends no notifications. Raises `InvalidRequest` when
-    the login's JID is not that of an account.
+    The callbacks are called synchronously and in the order of the stream. They must not block.
+
+    Args:
+        login: Credentials and server.
+        on_event: Called with each notification.
+        on_status: Called with each change of state.
+        presence: Whether to send presence. Without it, the server sends no notifications.
+
+    Raises:
+        InvalidRequest: The JID of the login is not that of an account.
     """
 
     def __init__(
@@ -70,7 +81,7 @@ class Session:
     ) -> None:
         self.login = replace(login, jid=account(login.jid))
         self.status = SessionStatus("offline")
-        #: When the last session began that did not resume its stream (UTC).
+        #: Start of the last session that did not resume a stream (UTC).
         self.started_at: datetime | None = None
         self._on_event = on_event
         self._on_status = on_status
@@ -89,13 +100,14 @@ class Session:
 
     @property
     def silent(self) -> frozenset[str]:
-        """The domains of services that are not asked at present, as they did not answer."""
+        """Domains to which no requests are sent at present, because they did not answer."""
         return frozenset() if self._client is None else self._client.requests.silent()
 
     async def run(self) -> None:
-        """Keep the session open until `stop`: connect, and connect again with growing delays after any loss.
+        """Keep the session open until `stop`; reconnect with growing delays when the connection is lost.
 
-        Raises `AuthenticationFailed` when the server refuses the login, without trying again.
+        Raises:
+            AuthenticationFailed: The server rejected the login, which is not retried.
         """
         if self._stopped:
             return
@@ -109,7 +121,7 @@ class Session:
             self._main.result()
 
     async def stop(self) -> None:
-        """End the session and `run`, within 5 seconds. May be called at any time, and again."""
+        """End the session and `run`, within `STOP_TIMEOUT`. May be called at any time, also repeatedly."""
         first, self._stopped = not self._stopped, True
         if self._main is not None:
             if first:
@@ -121,10 +133,14 @@ class Session:
             self._client.drop()
 
     async def wait_online(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Return when the session is online.
+        """Wait until the session is online.
 
-        Raises `ServiceUnreachable` after `timeout` seconds or when the session was stopped, and
-        `AuthenticationFailed` when the login was refused.
+        Args:
+            timeout: Maximum time in seconds; None for no limit.
+
+        Raises:
+            ServiceUnreachable: The time is over, or the session was stopped.
+            AuthenticationFailed: The server rejected the login.
         """
         if self.online:
             return
@@ -140,7 +156,7 @@ class Session:
         finally:
             self._waiting.discard(future)
 
-    # Keeping open
+    # Keeping the session open
 
     async def _keep_open(self) -> None:
         first_delay = min(RECONNECT_DELAY, settings.RECONNECT_MAX_DELAY)
@@ -159,14 +175,16 @@ class Session:
                     delay = settings.RECONNECT_MAX_DELAY
                     self._report("error", str(error))
                 except ServiceUnreachable as error:
-                    # Only a session that lasted earns a quick return: one that ends at once would be a storm.
+                    # Reset the delay only after a session that lasted, to avoid rapid reconnects.
                     if asyncio.get_running_loop().time() - began > settings.RECONNECT_MAX_DELAY:
                         delay = first_delay
                     self._report("offline", str(error))
                 except Exception:
-                    logger.exception("The session of %s met an error of ours.", self.login.jid)
+                    logger.exception("Internal error in the session of %s.", self.login.jid)
                     delay = settings.RECONNECT_MAX_DELAY
-                    self._report("error", f"The session of {self.login.jid} met an error; the log has the details.")
+                    self._report(
+                        "error", f"Internal error in the session of {self.login.jid}; see the log for details."
+                    )
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 delay = min(delay * 2, settings.RECONNECT_MAX_DELAY)
         finally:
@@ -179,11 +197,11 @@ class Session:
                 self.login, self._came_online, self._got_message, on_lost=self._lost_message, previous=self._stream
             )
         except InvalidJID as error:
-            raise AuthenticationFailed(f"{self.login.jid} cannot be the JID of an account.") from error
+            raise AuthenticationFailed(f"{self.login.jid} is not a valid JID of an account.") from error
         await self._client.open()
 
     async def _stay(self) -> None:
-        """Wait until the session is lost, and raise why as `ServiceUnreachable`."""
+        """Wait until the session is lost, and raise the reason as `ServiceUnreachable`."""
         client = self._online_client()
         await client.ended
         self._stream = client.state
@@ -221,7 +239,7 @@ class Session:
             try:
                 self._on_event(event)
             except Exception:
-                logger.exception("A notification for %s of node %s was lost.", self.login.jid, event.node)
+                logger.exception("Lost a notification for %s from node %s.", self.login.jid, event.node)
 
     def _lost_message(self, sender: str) -> None:
         if self._on_event is not None:
@@ -236,54 +254,58 @@ class Session:
         try:
             self._on_status(status)
         except Exception:
-            logger.exception("The state %s of %s was not taken note of.", state, self.login.jid)
+            logger.exception("Failed to report the state %s of %s.", state, self.login.jid)
 
     # Requests
 
     def _online_client(self) -> Client:
-        """Return the client, which there is as long as the session is online. Raises `ServiceUnreachable`."""
+        """Return the client of the online session. Raises `ServiceUnreachable` if it is not online."""
         if self._client is None or not self._client.online:
             raise self._unreachable()
         return self._client
 
     def _unreachable(self) -> ServiceUnreachable:
-        why = self.status.detail or f"{self.login.jid} has no session."
-        return ServiceUnreachable(why)
+        reason = self.status.detail or f"{self.login.jid} has no session."
+        return ServiceUnreachable(reason)
 
     async def ask(self, kind: pubsub.IqType, to: str, payload: Element) -> Element:
-        """Send an IQ and return the `<iq/>` that answers it.
+        """Send an IQ and wait for the answer.
 
-        Raises `ServiceError` when the answer is an error, `ServiceUnreachable` at once without a session, when it
-        is lost meanwhile, and after `IQ_TIMEOUT`.
+        Returns:
+            The `<iq/>` of the answer.
+
+        Raises:
+            ServiceError: The answer is an error.
+            ServiceUnreachable: There is no session, it was lost, or there was no answer within `IQ_TIMEOUT`.
         """
         return await self._online_client().requests.send(kind, to, payload)
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-        """Ask for items (XEP-0060, 6.5), as the service gives them: no reordering, no retry."""
+        """Request items (XEP-0060, 6.5) and return them in the order of the service, without retries."""
         return await pubsub.get_items(self.ask, address, request)
 
     async def get_item_ids(self, address: NodeAddress) -> list[str]:
-        """List the ids of a node's items (XEP-0060, 5.5), in the service's order."""
+        """List the ids of all items of a node (XEP-0060, 5.5), in the order of the service."""
         return await pubsub.get_item_ids(self.ask, address)
 
     async def subscribe(self, address: NodeAddress) -> Subscription:
-        """Subscribe the account's bare JID (XEP-0060, 6.1)."""
+        """Subscribe the bare JID of the account (XEP-0060, 6.1)."""
         return await pubsub.subscribe(self.ask, address, self.login.jid)
 
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
-        """End the subscription of the account's bare JID (XEP-0060, 6.2), if there is one."""
+        """Unsubscribe the bare JID of the account (XEP-0060, 6.2), if it is subscribed."""
         await pubsub.unsubscribe(self.ask, address, self.login.jid, subid)
 
     async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
-        """List the account's own subscriptions to a node (XEP-0060, 5.6)."""
+        """List the subscriptions of the account to a node (XEP-0060, 5.6)."""
         return await pubsub.get_subscriptions(self.ask, address)
 
     async def get_features(self, service: str) -> frozenset[str]:
-        """Return the features that a service says it has (XEP-0030, 3)."""
+        """Return the features of a service (XEP-0030, 3)."""
         return await pubsub.get_features(self.ask, service)
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
-        """Return the metadata of a node (XEP-0060, 5.4): values by field, such as `pubsub#access_model`."""
+        """Return the metadata of a node (XEP-0060, 5.4): values by field name, such as `pubsub#access_model`."""
         return await pubsub.get_node_metadata(self.ask, address)
 
     async def publish(self, address: NodeAddress, payload: Element, item_id: str | None = None) -> str:
@@ -295,11 +317,11 @@ class Session:
         await pubsub.retract(self.ask, address, item_id, notify=notify)
 
     async def create_node(self, address: NodeAddress, config: Fields | None = None) -> None:
-        """Create a node (XEP-0060, 8.1), with configuration fields such as `pubsub#max_items` if given."""
+        """Create a node (XEP-0060, 8.1), optionally with configuration fields such as `pubsub#max_items`."""
         await pubsub.create_node(self.ask, address, config)
 
     async def configure(self, address: NodeAddress, fields: Fields) -> None:
-        """Change fields of a node's configuration (XEP-0060, 8.2)."""
+        """Change configuration fields of a node (XEP-0060, 8.2)."""
         await pubsub.configure(self.ask, address, fields)
 
     async def purge_node(self, address: NodeAddress) -> None:
@@ -313,9 +335,12 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def open_session(login: Login) -> AsyncIterator[Session]:
-    """Log in once, for a few requests; the server sends no notifications.
+    """Open a session for the duration of an `async with` block, without notifications.
 
-    Raises `AuthenticationFailed`, `UntrustedServer` or `ServiceUnreachable` within `CONNECT_TIMEOUT`.
+    Raises:
+        AuthenticationFailed: The server rejected the login.
+        UntrustedServer: TLS is missing, or the certificate is not trusted.
+        ServiceUnreachable: The server cannot be reached, or did not open a session within `CONNECT_TIMEOUT`.
     """
     session = Session(login, presence=False)
     try:

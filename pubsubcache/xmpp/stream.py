@@ -1,7 +1,7 @@
-"""The XML stream with bounds on what the other side may send (RFC 6120, 11 and 13).
+"""XML stream of a slixmpp client with limits on received data (RFC 6120, 11 and 13).
 
-What a server relays of strangers never ends the stream: a stanza is skipped when it is too large or when handling it
-fails. What the server itself gets wrong does end it.
+Stanzas that the server relays for others never end the stream: those that are too large, or that cannot be handled, are
+skipped. Errors of the server itself end it.
 """
 
 import re
@@ -22,24 +22,24 @@ _PROLOG = re.compile(rb"^(?:\s+|<\?[^>]*\?>)*")
 _TAG = re.compile(rb"<[A-Za-z_]")
 MAX_PROLOG = 4096
 STANZAS = ("message", "presence", "iq")
-WRAPPING = 16  # elements that an item may be nested in within its stanza
+WRAPPING = 16  # levels between a stanza and an item in it
 
 
 class GuardedStream(ClientXMPP):
-    """A client stream that ends when the server sends what no server may.
+    """Client stream that ends when the server violates the protocol.
 
-    That is a document type definition, XML that is not well-formed, or a stanza that goes on far beyond
-    `MAX_STANZA_SIZE`. `stream_refused` is then called with the reason.
+    Violations are a document type definition, XML that is not well-formed, and a stanza far longer than
+    `MAX_STANZA_SIZE`. They are reported to `stream_refused`.
     """
 
     def init_parser(self) -> None:
-        """Begin a new XML document, as after TLS and after authentication."""
-        # An item that is cut at this depth is still deeper than items may be, and so refused by itself.
+        """Start a new XML document, as after TLS and after authentication."""
+        # An item truncated at this depth still exceeds xmlform.MAX_DEPTH, so it is left out.
         self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, xmlform.MAX_DEPTH + WRAPPING)
         self._prolog: bytes | None = b""
 
     def data_received(self, data: bytes | str) -> None:
-        """Parse what has come from the socket and dispatch each stanza that it completes."""
+        """Parse received data and dispatch complete stanzas."""
         if self.parser is None:
             return
         octets = data.encode() if isinstance(data, str) else data
@@ -58,9 +58,9 @@ class GuardedStream(ClientXMPP):
             self._refuse("policy-violation", f"the server sent {error}")
 
     def _without_dtd(self, octets: bytes) -> bytes:
-        """Return what may be parsed of the beginning of a document: nothing before its first tag is in sight.
+        """Return the start of a document once its first tag has been received, else b"".
 
-        That tag is to be seen as ASCII, which also keeps encodings out that would hide a DTD (RFC 6120, 11.6).
+        The tag must be readable as ASCII, which also rejects encodings that could hide a DTD (RFC 6120, 11.6).
         """
         self._prolog = octets = (self._prolog or b"") + octets
         rest = _PROLOG.sub(b"", octets, count=1)
@@ -74,7 +74,7 @@ class GuardedStream(ClientXMPP):
         return b""
 
     def _handle_event(self, event: Event) -> bool:
-        """Act on what the parser found. Returns whether the stream has ended."""
+        """Handle an event of the parser. Return whether the stream has ended."""
         kind, element = event
         match kind:
             case "open":
@@ -92,30 +92,30 @@ class GuardedStream(ClientXMPP):
     def _dispatch(self, stanza: Element) -> None:
         if self._is_stanza(stanza):
             self.stanza_received()
-        # slixmpp writes the attributes of a request back in its answer, and namespaces without escaping them.
+        # slixmpp copies the attributes of a request to its answer, and does not escape their namespaces.
         for key in [key for key in stanza.attrib if split_tag(key)[0] not in ("", XML)]:
             del stanza.attrib[key]
         try:
             self._spawn_event(stanza)
         except Exception:
-            logger.exception("A stanza from %s was skipped, as handling it failed.", _sender(stanza))
+            logger.exception("Skipped a stanza from %s because handling it failed.", _sender(stanza))
             self._answer_error(stanza, "internal-server-error")
             self.stanza_skipped(stanza, "Handling the answer failed.")
 
     def _skip(self, stanza: Element) -> bool:
-        """Skip a stanza over the limit. Returns whether that ended the stream."""
+        """Skip a stanza over the limit. Return whether that ended the stream."""
         limit = f"{settings.MAX_STANZA_SIZE} bytes"
         if not self._is_stanza(stanza):
             self.stream_refused("policy-violation", f"the server sent an element longer than {limit}")
             return True
         self.stanza_received()
-        logger.warning("A stanza from %s was skipped: it is longer than %s.", _sender(stanza), limit)
+        logger.warning("Skipped a stanza from %s: it is longer than %s.", _sender(stanza), limit)
         self._answer_error(stanza, "not-acceptable")
         self.stanza_skipped(stanza, f"The answer is longer than {limit}.")
         return False
 
     def _refuse(self, condition: str, reason: str) -> None:
-        """End the stream, with the stanza that is the reason counted as handled: it must not come again."""
+        """End the stream. The stanza that caused it counts as handled, so that the server does not resend it."""
         stanza = self.parser.unfinished
         if not self.parser.skipping and (stanza is None or self._is_stanza(stanza)):
             self.stanza_received()
@@ -131,19 +131,19 @@ class GuardedStream(ClientXMPP):
         return namespace == self.default_ns and name in STANZAS
 
     def stanza_received(self) -> None:
-        """Count a message, presence or IQ as handled (XEP-0198): handled, skipped or refused."""
+        """Count a message, presence or IQ as handled (XEP-0198), even if it was skipped or refused."""
         raise NotImplementedError
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:
-        """Take note of a stanza that nobody has handled. `reason` is a sentence for people."""
+        """Handle a stanza that was skipped. `reason` is a readable sentence."""
         raise NotImplementedError
 
     def stream_refused(self, condition: str, reason: str) -> None:
-        """End the stream with a stream error. `reason` is a clause for people."""
+        """End the stream with a stream error. `reason` is a readable clause."""
         raise NotImplementedError
 
     def send_raw(self, data: str | bytes) -> None:
-        """Write to the socket; once the connection is lost there is nobody to write to, and nobody to tell."""
+        """Write to the socket; do nothing if the connection is lost."""
         if self.transport is not None:
             super().send_raw(data)
 

@@ -1,4 +1,4 @@
-"""Fair turns between services: one that is slow, silent or flooded with requests holds up no other."""
+"""Schedules requests fairly between services, so that a slow, silent or flooded service does not delay the others."""
 
 import asyncio
 import time
@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ServiceUnreachable
 
-MAX_PENDING = 64  # requests of one session on their way
+MAX_PENDING = 64  # pending requests of one session
 MAX_PENDING_OF_SERVICE = 8
-MAX_WAITING = 1000  # requests to one service that wait for their turn
-MAX_SERVICES = 500  # of which something is remembered; those in use come on top
-SILENT_AFTER = 3  # time-outs, each of a request sent after the one before
+MAX_WAITING = 1000  # requests to one service that wait for a turn
+MAX_SERVICES = 500  # remembered services, in addition to those in use
+SILENT_AFTER = 3  # time-outs of successive requests
 FIRST_BACK_OFF = 5.0
 LONGEST_BACK_OFF = 300.0
 
 
 @dataclass(slots=True)
 class _Lane:
-    """The requests to one service."""
+    """State of one service."""
 
     pending: int = 0
     waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
     timeouts: int = 0  # since the last answer
-    counted_at: float = 0.0  # when the last of them was counted
-    unanswered_since: float = 0.0  # when the request was sent that timed out first
+    counted_at: float = 0.0  # time of the last time-out
+    unanswered_since: float = 0.0  # when the first request that timed out was sent
     retry_at: float = 0.0
     back_off: float = 0.0
 
@@ -37,50 +37,51 @@ class _Lane:
 
 
 class Turns:
-    """Limits the requests that are on their way, in all and to each service, and backs off from silent services.
+    """Limits the pending requests in total and per service, and backs off from silent services.
 
-    A service is the domain of the JID that a request goes to. Services whose requests wait take turns. One service
-    has at most `MAX_PENDING_OF_SERVICE` requests on their way, and at most a quarter of what is free, so that some
-    always is; after a time-out only one, until it answers.
+    A service is the domain of the JID that a request goes to. Services with waiting requests take turns. Each service
+    may have `MAX_PENDING_OF_SERVICE` pending requests, but at most a quarter of the free slots, so that some are always
+    free. After a time-out it may have only one, until it answers.
 
-    After `SILENT_AFTER` time-outs in a row a service is silent: requests to it fail at once. When the back-off is
-    over, one request is let through; any answer ends the silence. Time is monotonic.
+    After `SILENT_AFTER` consecutive time-outs a service is silent, and requests to it fail at once. After the back-off,
+    one request is sent again. Any answer ends the silence.
 
     Args:
-        clock: Returns the time in seconds.
+        clock: Monotonic clock that returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
-        self._queue: OrderedDict[str, None] = OrderedDict()  # services whose requests wait, the next one first
+        self._queue: OrderedDict[str, None] = OrderedDict()  # services with waiting requests, the next one first
         self._pending = 0
 
     async def take(self, service: str) -> "Turn":
-        """Wait for a turn to ask `service`, and return it; the caller ends it with `Turn.end`.
+        """Wait for a turn to send a request to `service`. The caller must use it with `Turn.used`.
 
-        Raises `ServiceUnreachable` for a silent service, when too many requests wait already, and when the turn
-        does not come within `IQ_TIMEOUT`.
+        Raises:
+            ServiceUnreachable: The service is silent, too many requests are waiting, or there was no turn within
+                `IQ_TIMEOUT`.
         """
         lane = self._lane(service)
         self._check(service, lane)
         if not lane.waiting and self._has_room(lane):
             self._begin(lane)
         elif len(lane.waiting) >= MAX_WAITING:
-            raise ServiceUnreachable(f"{MAX_WAITING} requests to {service} are waiting already.")
+            raise ServiceUnreachable(f"{MAX_WAITING} requests to {service} are already waiting.")
         else:
             await self._wait(service, lane)
         return Turn(self, service, lane, self._clock())
 
     def silent(self) -> frozenset[str]:
-        """Return the services that are not asked at present."""
+        """Return the services to which no requests are sent at present."""
         now = self._clock()
         return frozenset(
             service for service, lane in self._lanes.items() if lane.is_silent and (lane.pending or now < lane.retry_at)
         )
 
     def heard_from(self, service: str) -> None:
-        """Note an answer of `service`: it is not silent (any more)."""
+        """Record an answer from a service, which ends its silence."""
         if (lane := self._lanes.get(service)) is not None:
             lane.timeouts, lane.back_off = 0, 0.0
             self._hand_out()
@@ -96,7 +97,7 @@ class Turns:
         return lane
 
     def _check(self, service: str, lane: _Lane) -> None:
-        """Raise `ServiceUnreachable` for a service that is silent, unless it is time to ask it again."""
+        """Raise `ServiceUnreachable` if the service is silent and its back-off is not over."""
         now = self._clock()
         if lane.is_silent and (lane.pending or now < lane.retry_at):
             raise self._silence(service, lane, now)
@@ -129,29 +130,29 @@ class Turns:
             if turn in lane.waiting:
                 lane.waiting.remove(turn)
             elif not turn.cancelled() and turn.exception() is None:
-                self._end(lane)  # given, but not taken
+                self._end(lane)  # granted, but not used
             if isinstance(error, TimeoutError):
                 raise ServiceUnreachable(
-                    f"A request to {service} had no turn within {settings.IQ_TIMEOUT:g} seconds: others are unanswered."
+                    f"A request to {service} had no turn within {settings.IQ_TIMEOUT:g} seconds: others are pending."
                 ) from None
             raise
 
     def _hand_out(self) -> None:
         """Give turns to waiting requests, one service after the other."""
-        passed_over = 0
-        while passed_over < len(self._queue) and self._pending < MAX_PENDING:
+        skipped = 0
+        while skipped < len(self._queue) and self._pending < MAX_PENDING:
             service, _ = self._queue.popitem(last=False)
             lane = self._lanes.get(service)
             if lane is None or not lane.waiting:
                 continue
             if self._has_room(lane):
-                passed_over = 0
+                skipped = 0
                 turn = lane.waiting.popleft()
                 if not turn.done():
                     self._begin(lane)
                     turn.set_result(None)
             else:
-                passed_over += 1
+                skipped += 1
             if lane.waiting:
                 self._queue[service] = None
 
@@ -161,7 +162,7 @@ class Turns:
         self._hand_out()
 
     def _timed_out(self, service: str, lane: _Lane, sent_at: float) -> None:
-        """Count a time-out: requests that were on their way together count as one."""
+        """Count a time-out. Requests that were pending at the same time count once."""
         now = self._clock()
         if lane.timeouts and sent_at < lane.counted_at:
             return
@@ -180,7 +181,7 @@ class Turns:
 
 @dataclass(slots=True)
 class Turn:
-    """The right to have one request on its way."""
+    """Permission to send one request."""
 
     _turns: Turns
     _service: str
@@ -189,14 +190,14 @@ class Turn:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Give the turn back after the block."""
+        """Return the turn at the end of the block."""
         try:
             yield
         finally:
             self._turns._end(self._lane)
 
     def timed_out(self) -> None:
-        """Note that the request was not answered in time."""
+        """Record that the request was not answered in time."""
         self._turns._timed_out(self._service, self._lane, self._sent_at)
 
 

@@ -117,7 +117,7 @@ def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
     assert "1 completed" in visitor.text(row)
     Select(visitor.find(f"{row} select")).select_by_visible_text("no")
     visitor.press(f"{row} button")
-    assert "That changed 1 node." in visitor.text(".messagelist")
+    assert "This changed 1 node." in visitor.text(".messagelist")
     assert "1 not synchronised" in visitor.text(row)
     assert "registered: yes" in visitor.text(row)
     assert Select(visitor.find(f"{row} select")).first_selected_option.text == "no"

@@ -302,7 +302,7 @@ def test_nodes_that_wait_to_be_compared_are_counted() -> None:
     node(made, "waits", sync_state="COMPLETED", checked_at=timezone.now(), checked_token=1)
     node(made, "was compared", sync_state="COMPLETED", checked_at=timezone.now(), checked_token=2)
     node(made, "is asked", sync_state="NO_SYNC", checked_at=None)
-    assert "1 waits to be compared" in superuser().get(url("account", "changelist")).content.decode()
+    assert "1 waits for revalidation" in superuser().get(url("account", "changelist")).content.decode()
 
 
 def test_deleting_an_account_does_not_load_its_items(django_assert_max_num_queries: Callable[..., Any]) -> None:
@@ -325,4 +325,4 @@ def test_the_list_makes_no_query_per_account(django_assert_max_num_queries: Call
 
 
 def test_an_empty_list_says_what_to_do() -> None:
-    assert "There is no account yet" in superuser().get(url("account", "changelist")).content.decode()
+    assert "There are no accounts yet" in superuser().get(url("account", "changelist")).content.decode()

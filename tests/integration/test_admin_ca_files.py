@@ -10,7 +10,7 @@ from pubsubcache.models import Account
 from tests.admin_data import account, superuser, url
 
 pytestmark = pytest.mark.django_db
-REFUSED = "The site's folder for CA files has no such file of certificates (PEM)."
+REFUSED = "The site's folder for CA files does not contain such a PEM file of certificates."
 
 
 @pytest.fixture

@@ -267,4 +267,4 @@ def test_json_keeps_its_order_and_its_letters() -> None:
 
 
 def test_an_empty_list_says_what_to_do() -> None:
-    assert "There is no item yet" in superuser().get(url("pubsubitem", "changelist")).content.decode()
+    assert "There are no items yet" in superuser().get(url("pubsubitem", "changelist")).content.decode()

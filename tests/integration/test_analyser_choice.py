@@ -329,7 +329,7 @@ def test_staff_choose_in_the_admin() -> None:
     node = make_node()
     client = person("view_pubsubnode", "change_analyserchoice")
     page = post(client, "tickets", "no-sync").content.decode()
-    assert "That changed 1 node." in page
+    assert "This changed 1 node." in page
     assert '<option value="no-sync" selected>' in page
     assert "registered: yes" in page
     assert state(node) == EMPTY

@@ -148,7 +148,7 @@ def test_as_deep_as_is_allowed(node: PubsubNode) -> None:
     [{1, 2}, float("nan"), {"a": float("inf")}, object(), b"x", {("a",): 1}, [0] * 300],
 )
 def test_what_is_no_json_is_refused(db: None, value: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"^What is to be contained .*\.$"):
+    with pytest.raises(InvalidRequest, match=r"^The contained value must .*\.$"):
         PubsubItem.objects.containing(value)
 
 

@@ -1,4 +1,4 @@
-"""Property tests take the time they need on a busy machine, and leave no folder behind."""
+"""Configures Hypothesis: no deadline, and no database folder."""
 
 from hypothesis import settings
 

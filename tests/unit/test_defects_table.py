@@ -1,4 +1,4 @@
-"""The table of known mistakes names tests that exist."""
+"""Test that the tests in the table of known defects exist."""
 
 import re
 from pathlib import Path

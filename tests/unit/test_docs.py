@@ -1,4 +1,4 @@
-"""The documentation says what the code says: nothing is missing from it, and what it shows works."""
+"""Test that the documentation is complete and matches the code, and that its examples work."""
 
 import argparse
 import ast

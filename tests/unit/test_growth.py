@@ -103,7 +103,7 @@ TEXT_FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "link": uris.link,
     "XMPP URI": uris.parse_xmpp,
     "JID in a URI": uris.bare_jid,
-    "place": lambda text: uris.place("a@b.example", text, text),
+    "place": lambda text: uris.reference("a@b.example", text, text),
     "JID": jid.normalise.__wrapped__,
     "fold": folding.fold,
     "folded words": folding.words,

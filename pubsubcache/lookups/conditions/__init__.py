@@ -1,6 +1,6 @@
-"""Conditions on fields of parsed data, with one meaning on both databases.
+"""Conditions on fields of parsed data, with the same meaning on both databases.
 
-`operators` says in Python what each operator means. `sqlite` calls that from SQL, `postgresql` says the same in SQL,
-and `indexed` narrows a condition to what an index finds. `containment` is JSON containment, `timepatterns` reads points
-in time, and `arguments` reads conditions from a command line.
+`operators` defines each operator in Python. `sqlite` calls these definitions from SQL, `postgresql` implements them in
+SQL, and `indexed` derives preconditions that an index can answer. `containment` implements JSON containment,
+`timepatterns` parses points in time, and `arguments` parses conditions from a command line.
 """

@@ -1,4 +1,4 @@
-"""Conditions as people write them on a command line."""
+"""Parses conditions on parsed data that are given as strings, for example on a command line."""
 
 import json
 import re
@@ -15,15 +15,22 @@ _TEXT_OR_PATTERN = re.compile(r'"(?:[^"\\]|\\.)*"|TP\(([^()]*)\)', re.DOTALL)
 
 
 def read_condition(path: str, operator: str, value: str = "") -> tuple[Path, str, Any]:
-    """Return a condition as `parsed_matches` takes it. Raises `InvalidRequest`."""
+    """Parse a condition to the arguments of `pubsubcache.lookups.parsed.parsed_matches`.
+
+    Args:
+        path: A key, or a JSON array of keys and indexes.
+        operator: Name of an operator.
+        value: JSON, or plain text. Operators that order values also accept time patterns, alone or in an array, for
+            example `TP(6 months ago)`.
+
+    Raises:
+        InvalidRequest: The path, the operator or a time pattern is invalid.
+    """
     return read_path(path), operator, _read_value(operator_named(operator), value)
 
 
 def _read_value(operator: Operator, written: str) -> Any:
-    """Return a value: JSON if it can be read as such, else the very text.
-
-    Operators that order values take time patterns as well, alone or within an array: `TP(6 months ago)`.
-    """
+    """Parse a value: JSON if it is valid JSON, else plain text."""
     if operator.ordered:
         if (pattern := _PATTERN.fullmatch(written)) is not None:
             return _time(pattern[1])
@@ -37,5 +44,5 @@ def _read_value(operator: Operator, written: str) -> Any:
 
 
 def _time(pattern: str) -> str:
-    """Return the time that a pattern means, as parsed data has times."""
+    """Convert a time pattern to the format of dates in parsed data."""
     return dates.iso(point_in_time(pattern))

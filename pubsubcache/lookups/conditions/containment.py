@@ -1,11 +1,11 @@
-"""JSON containment as PostgreSQL has it (`@>`), on SQLite too.
+"""JSON containment with the semantics of PostgreSQL's `@>`, on both databases.
 
-An object is contained in an object that has its keys, each with a value that contains its; a list in a list that has
-for each of its elements one that contains it, wherever; a text, number, boolean or null in its equal. At the outermost
-level a list contains the texts, numbers, booleans and nulls that are its elements.
+An object contains another one if it has all its keys, with values that contain the other's values. A list contains
+another one if each element of the other is contained in one of its elements, in any order. A string, number, boolean
+or null contains its equal. At the top level, a list also contains each scalar that is one of its elements.
 
-On SQLite that is asked by `json_each`, whose keys and values are compared with parameters, so no key is ever part of a
-path. What the columns of hot keys and the table of tags know is asked of them first, for they have indexes.
+On SQLite, `json_each` lists the keys and values, which are compared with parameters, so no key becomes part of a JSON
+path. Conditions on hot key columns and on the table of tags come first, because these are indexed.
 """
 
 import json
@@ -26,20 +26,24 @@ Sql = tuple[str, tuple[Any, ...]]
 
 
 def checked(value: Any) -> Any:
-    """Return `value` if it can be asked for: JSON, with at most `MAX_VALUES` values `MAX_DEPTH` deep.
+    """Validate a value for `Contains`.
 
-    Raises `InvalidRequest`.
+    Returns:
+        The value after a round trip through JSON.
+
+    Raises:
+        InvalidRequest: It is not JSON, has more than `MAX_VALUES` values or more than `MAX_DEPTH` levels.
     """
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest("What is to be contained is not JSON.") from None
+        raise InvalidRequest("The contained value must be JSON.") from None
     value = json.loads(text)
     level, count, depth = [value], 0, 0
     while level:
         count, depth = count + len(level), depth + 1
         if count > MAX_VALUES or depth > MAX_DEPTH:
-            raise InvalidRequest(f"What is to be contained has more than {MAX_VALUES} values, or {MAX_DEPTH} levels.")
+            raise InvalidRequest(f"The contained value must have at most {MAX_VALUES} values and {MAX_DEPTH} levels.")
         level = [inner for outer in level for inner in _inner(outer)]
     return value
 
@@ -51,7 +55,7 @@ def _inner(value: Any) -> list[Any]:
 
 
 class Contains(models.Func):
-    """Whether `parsed` contains a value, which is `checked`."""
+    """Condition that `parsed` contains a value, which must be validated with `checked`."""
 
     output_field = models.BooleanField()
     conditional = True
@@ -61,14 +65,14 @@ class Contains(models.Func):
         self.value = value
 
     def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Sql:
-        """Ask by the operator, whose index is over all of `parsed`."""
+        """Use `@>`, which has an index on `parsed`."""
         column, parameters = compiler.compile(self.source_expressions[0])
         if not _can_be_stored(self.value):
             return "FALSE", ()
         return f"{column} @> %s::jsonb", (*parameters, json.dumps(self.value))
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Sql:
-        """Ask by `json_each`, after what has an index."""
+        """Use `json_each`, after indexed conditions."""
         columns = [compiler.compile(source)[0] for source in self.source_expressions]
         if not _can_be_stored(self.value):
             return "0", ()
@@ -76,7 +80,7 @@ class Contains(models.Func):
         return _all([*first, _in_document(columns[0], self.value)])
 
     def _indexed(self, pk: str, *hot: str) -> list[Sql]:
-        """Return what follows from the containment and has an index."""
+        """Return conditions that follow from containment and are indexed."""
         if not isinstance(self.value, dict):
             return []
         found: list[Sql] = [
@@ -92,7 +96,7 @@ class Contains(models.Func):
 
 
 def _can_be_stored(value: Any) -> bool:
-    """Say whether there can be documents that contain `value`: no text in them has NUL, nor half a character."""
+    """Return whether a stored document can contain `value`. Stored strings have neither NUL nor lone surrogates."""
     texts = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
     return not any(_UNSTORABLE.search(text) for text in texts if isinstance(text, str)) and all(
         map(_can_be_stored, _inner(value))
@@ -105,7 +109,7 @@ def _all(conditions: list[Sql]) -> Sql:
 
 
 def _in_document(column: str, value: Any) -> Sql:
-    """Return whether the document in `column` contains `value`."""
+    """Return the condition that the document in `column` contains `value`."""
     kind = f"json_type({column})"
     if isinstance(value, dict | list):
         return _in_container(kind, column, value, 0)
@@ -115,10 +119,10 @@ def _in_document(column: str, value: Any) -> Sql:
 
 
 def _in_container(kind: str, source: str, value: Any, level: int) -> Sql:
-    """Return whether the JSON in `source`, of the type in `kind`, contains an object or a list.
+    """Return the condition that the JSON in `source`, whose type is in `kind`, contains an object or a list.
 
-    What is no such container is read as null, which has no elements; as JSON it might be an error. Without any
-    parentheses that can be done without: SQLite's parser knows only so many levels of whatever.
+    Values of other types are replaced by null, which has no elements, because `json_each` may fail on them. Redundant
+    parentheses are omitted, because SQLite limits the depth of expressions.
     """
     wanted = "object" if isinstance(value, dict) else "array"
     if not value:
@@ -140,11 +144,11 @@ def _in_value(name: str, value: Any, level: int) -> Sql:
 
 
 def _is_scalar(kind: str, source: str, value: Any) -> Sql:
-    """Return whether the JSON value in `source`, of the type in `kind`, is a text, number, boolean or null."""
+    """Return the condition that the JSON value in `source`, whose type is in `kind`, equals a scalar."""
     if value is None or isinstance(value, bool):
         return f"{kind} = '{ {None: 'null', True: 'true', False: 'false'}[value] }'", ()
     if isinstance(value, str):
         return f"{kind} = 'text' AND {source} = %s", (value,)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # SQLite has it as a fraction
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # SQLite reads it as a float
         value = float(value) if abs(value) < 1 << 1023 else math.copysign(math.inf, value)
     return f"{kind} IN ('integer', 'real') AND {source} = %s", (value,)

@@ -1,4 +1,4 @@
-"""What indexes can tell of a condition on a field: what holds wherever the condition does, and is found fast."""
+"""Derives indexed preconditions from conditions on fields: they hold wherever the condition holds."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from pubsubcache.lookups.conditions.paths import Path
 from pubsubcache.lookups.conditions.values import dumps
 from pubsubcache.lookups.hotkeys import KEYS, LENGTH
 
-MAX_VALUES = 50  # more of them are no quicker found one by one
+MAX_VALUES = 50  # with more values, index lookups are no faster than a scan
 
 
 def hot_column(path: Path) -> str | None:
-    """Return the column that has the beginning of the text at a path, if there is one."""
+    """Return the hot key column for a path, or None. It has the first characters of the text at this path."""
     return f"parsed_{path[0]}" if len(path) == 1 and path[0] in KEYS else None
 
 
-def of_column(operator: str, value: Any) -> list[tuple[str, list[str]]]:
-    """Return what a hot column is then: comparisons as SQL with their parameters, all of which hold."""
+def column_comparisons(operator: str, value: Any) -> list[tuple[str, list[str]]]:
+    """Return comparisons that must all hold for the hot key column, as SQL with parameters."""
     if operator in (">", ">=", "<", "<=") and isinstance(value, str):
-        # Texts are in the order of their beginnings, which may be the same.
+        # The column is truncated, so different texts may be equal there.
         return [(f"{operator[0]}= %s", [value[:LENGTH]])]
     if operator == "between" and isinstance(value[0], str):
         return [(">= %s", [value[0][:LENGTH]]), ("<= %s", [value[1][:LENGTH]])]
@@ -27,15 +27,15 @@ def of_column(operator: str, value: Any) -> list[tuple[str, list[str]]]:
     return [(f"IN ({', '.join('%s' for _ in wanted)})", [one[:LENGTH] for one in wanted])]
 
 
-def contained(path: Path, operator: str, value: Any) -> list[str]:
-    """Return JSON of which `parsed` then contains some, as PostgreSQL's `@>` has it; none if that is not known."""
+def contained_documents(path: Path, operator: str, value: Any) -> list[str]:
+    """Return JSON documents of which `parsed` must contain at least one (`@>`); [] if nothing is known."""
     if not all(isinstance(step, str) for step in path):
         return []
     wanted = {"==": [value], "in": value}.get(operator, [])
-    if operator == "overlap":  # of an array, or with the field itself
+    if operator == "overlap":  # the field is an array or a single value
         wanted = [*([one] for one in value), *value]
     if not 0 < len(wanted) <= MAX_VALUES or any(one in ({}, [], [{}], [[]]) for one in wanted):
-        return []  # what is empty is in no index
+        return []  # the index has no entries for empty values
     return [dumps(_at(path, one)) for one in wanted]
 
 

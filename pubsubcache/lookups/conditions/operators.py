@@ -1,7 +1,7 @@
-"""The operators of searches in parsed data: what they are called, what they compare with, what they mean.
+"""Defines the operators of searches in parsed data: their names, accepted values and meaning.
 
-What they mean is told in Python, and that is how SQLite asks it; `postgresql` says the same in SQL. An operator and its
-opposite (`==` and `!=`) part all items between them, those without the field included.
+The meaning is defined in Python, which SQLite calls; `postgresql` implements it in SQL. Each item, including those
+without the field, matches either an operator or its opposite, such as `==` and `!=`.
 """
 
 from collections.abc import Callable
@@ -27,24 +27,29 @@ Test = Callable[[Any], bool]
 class Operator:
     """An operator.
 
-    `clean` makes the value to compare with of what was given, or raises `InvalidRequest`. `test` makes of that value a
-    function that tells whether a field fulfils the operator, or its opposite if `negated`.
+    Attributes:
+        name: Canonical name.
+        clean: Validates and converts a given value. Raises `InvalidRequest`.
+        test: Takes a cleaned value and returns a function that tests a field.
+        negated: Whether the operator matches the fields that fail the test.
+        ordered: Whether the operator also accepts time patterns.
+        textual: Whether the operator only accepts strings.
     """
 
     name: str
     clean: Callable[[str, Any], Any]
     test: Callable[[Any], Test]
     negated: bool = False
-    ordered: bool = False  # may be asked of times
-    textual: bool = False  # compares with nothing but texts
+    ordered: bool = False
+    textual: bool = False
 
     def matcher(self, value: Any) -> Test:
-        """Return a function that tells of a field, or `MISSING`, whether it fulfils the operator with `value`."""
+        """Return a function that tests whether a field, or `MISSING`, matches a cleaned value."""
         test = self.test(value)
         return (lambda field: not test(field)) if self.negated else test
 
 
-# What may be given
+# Validation of values
 
 
 def _anything(name: str, value: Any) -> Any:
@@ -57,21 +62,21 @@ def _nothing(name: str, value: Any) -> Any:
 
 def _comparable(name: str, value: Any) -> Any:
     if not isinstance(value, str) and not is_number(value):
-        raise InvalidRequest(f"{name} compares with a number or a text, not with {_shown(value)}.")
+        raise InvalidRequest(f"{name} needs a number or a string, got {_shown(value)}.")
     return value
 
 
 def _two(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list) or len(value) != 2:
-        raise InvalidRequest(f"{name} needs an array of two values, such as [1, 5], not {_shown(value)}.")
+        raise InvalidRequest(f"{name} needs an array of two values such as [1, 5], got {_shown(value)}.")
     if isinstance(_comparable(name, value[0]), str) != isinstance(_comparable(name, value[1]), str):
-        raise InvalidRequest(f"{name} needs two numbers or two texts, not {_shown(value)}.")
+        raise InvalidRequest(f"{name} needs two numbers or two strings, got {_shown(value)}.")
     return value
 
 
 def _array(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise InvalidRequest(f'{name} needs an array, such as ["a", "b"], not {_shown(value)}.')
+        raise InvalidRequest(f'{name} needs an array such as ["a", "b"], got {_shown(value)}.')
     return value
 
 
@@ -81,7 +86,7 @@ def _wrapped(name: str, value: Any) -> list[Any]:
 
 def _pattern(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise InvalidRequest(f"{name} needs a text, not {_shown(value)}.")
+        raise InvalidRequest(f"{name} needs a string, got {_shown(value)}.")
     return like_pattern(value)
 
 
@@ -89,7 +94,7 @@ def _shown(value: Any) -> str:
     return dumps(value)[:50]
 
 
-# What they mean
+# Meaning of operators
 
 
 def _exists(value: bool) -> Test:
@@ -128,7 +133,7 @@ def _overlaps(prepare: Callable[[Any], Any]) -> Callable[[list[Any]], Test]:
 
 
 def _elements(field: Any) -> list[Any]:
-    """Return what an array field holds; any other field is an array of itself."""
+    """Return the elements of an array field; any other field counts as an array with one element."""
     if field is MISSING:
         return []
     return field if isinstance(field, list) else [field]
@@ -184,8 +189,12 @@ OPPOSITES = {
 
 
 def operator_named(name: str) -> Operator:
-    """Return the operator of a name or other spelling. Raises `InvalidRequest`."""
+    """Return the operator with this name or alias.
+
+    Raises:
+        InvalidRequest: The name is unknown.
+    """
     operator = OPERATORS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     if operator is None:
-        raise InvalidRequest(f"There is no operator {name!r:.50}; there are {', '.join([*OPERATORS, *ALIASES])}.")
+        raise InvalidRequest(f"Unknown operator {name!r:.50}; known are {', '.join([*OPERATORS, *ALIASES])}.")
     return operator

@@ -1,4 +1,4 @@
-"""Paths to fields of parsed data: keys of objects and indexes of arrays, told apart by their type."""
+"""Paths to fields of parsed data: strings are keys of objects, integers are indexes of arrays."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Path = tuple[str | int, ...]
 
 
 class Missing:
-    """The value of a field that is not there, which is not null."""
+    """Value of a missing field, as opposed to null."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -22,26 +22,28 @@ MISSING = Missing()
 
 
 def to_path(path: str | Sequence[str | int]) -> Path:
-    """Return the path that code gives: a text is a key of the root, a sequence leads further in.
+    """Validate a path.
 
-    Texts are keys of objects, numbers indexes of arrays, from the end if negative. Raises `InvalidRequest`.
+    Args:
+        path: A key of the root object, or a sequence of keys and indexes. Negative indexes count from the end.
+
+    Raises:
+        InvalidRequest: The path is invalid.
     """
     if isinstance(path, str):
         path = [path]
     if not isinstance(path, list | tuple) or not 0 < len(path) <= MAX_DEPTH:
-        raise InvalidRequest(
-            f"A path is to be a key, or a list of up to {MAX_DEPTH} keys and indexes, not {path!r:.50}."
-        )
+        raise InvalidRequest(f"A path must be a key or a list of 1 to {MAX_DEPTH} keys and indexes, got {path!r:.50}.")
     for step in path:
         if isinstance(step, str):
             check_text("A key of a path", step)
         elif isinstance(step, bool) or not isinstance(step, int) or abs(step) > MAX_NUMBER:
-            raise InvalidRequest(f"A path is made of keys and indexes, not of {step!r:.50}.")
+            raise InvalidRequest(f"A path must consist of keys and indexes, got {step!r:.50}.")
     return tuple(path)
 
 
 def read_path(written: str) -> Path:
-    """Return the path that a person writes: a JSON array or text, else the very key. Raises `InvalidRequest`."""
+    """Parse a path given as a JSON array, a JSON string or a plain key. Raises `InvalidRequest`."""
     try:
         path = json.loads(written)
     except (ValueError, RecursionError):
@@ -50,7 +52,7 @@ def read_path(written: str) -> Path:
 
 
 def follow(data: Any, path: Path) -> Any:
-    """Return the field of JSON data that a path leads to, or `MISSING`."""
+    """Return the field at a path in JSON data, or `MISSING`."""
     for step in path:
         if isinstance(step, str):
             if not isinstance(data, dict) or step not in data:

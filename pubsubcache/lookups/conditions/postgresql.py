@@ -1,6 +1,6 @@
-"""What the operators mean, in PostgreSQL's SQL.
+"""Implements the operators in SQL for PostgreSQL.
 
-`{name}` in a template stands for another template of `PARTS`, or for a piece of SQL that is given with its parameters.
+In a template, `{name}` is a placeholder for a template in `PARTS` or for a given piece of SQL with its parameters.
 """
 
 import re
@@ -15,7 +15,7 @@ Piece = tuple[str, list[Any]]
 
 
 def _folded(template: str) -> str:
-    """Return a text as `values.folded` does: ICU's root collation knows all scripts, whatever the database's own is."""
+    """Fold case like `values.folded`. ICU's root collation covers all scripts, whatever the database's collation."""
     return f'upper(lower({template} COLLATE "und-x-icu")) COLLATE "C"'
 
 
@@ -53,29 +53,29 @@ TEXT = 'CASE WHEN {is_text} THEN {field_text} END COLLATE "C"'
 
 
 def field_at(column: str, parameters: list[Any], path: Path) -> Piece:
-    """Return the field that a path of a column leads to, as jsonb."""
+    """Return SQL for the field at a path in a column, as jsonb."""
     for step in path:
         if isinstance(step, str):
             column, parameters = f"({column} -> %s::text)", [*parameters, step]
-        else:  # strict: for ->, a text or number is an array of itself
+        else:  # strict mode: -> would treat a scalar as an array with one element
             place = str(step) if step >= 0 else f"last - {-step - 1}"
             column = f"jsonb_path_query_first({column}, %s::jsonpath, '{{}}', true)"
             parameters = [*parameters, f"strict $[{place}]"]
     return column, parameters
 
 
-def filled(template: str, pieces: Mapping[str, Piece]) -> Piece:
-    """Return a template with everything in its place, and all parameters in their order."""
+def render(template: str, pieces: Mapping[str, Piece]) -> Piece:
+    """Replace all placeholders of a template; return the SQL and its parameters in order."""
     sql, parameters = "", []
     for place, part in enumerate(re.split(r"\{(\w+)\}", template)):
-        piece, more = (part, []) if place % 2 == 0 else pieces.get(part) or filled(PARTS[part], pieces)
+        piece, more = (part, []) if place % 2 == 0 else pieces.get(part) or render(PARTS[part], pieces)
         sql += piece
         parameters += more
     return sql, parameters
 
 
 def matches(field: Piece, operator: str, value: Any) -> Piece:
-    """Return the condition that a field fulfils an operator, which is true or false and never null."""
+    """Return the condition that a field matches an operator. It is true or false, but never null."""
     positive = OPPOSITES.get(operator, operator)
     pieces = {"field": field, "value": ("%s::jsonb", [dumps(value)]), "text": ("%s::text", [value])}
     if positive == "exists":
@@ -88,7 +88,7 @@ def matches(field: Piece, operator: str, value: Any) -> Piece:
     else:
         pieces["bound"] = _bound(value)
         template = f"{_compared(value)} {positive} {{bound}}"
-    return filled(f"({template}) IS {'TRUE' if positive == operator else 'NOT TRUE'}", pieces)
+    return render(f"({template}) IS {'TRUE' if positive == operator else 'NOT TRUE'}", pieces)
 
 
 def _compared(value: Any) -> str:

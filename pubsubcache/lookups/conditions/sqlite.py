@@ -1,7 +1,7 @@
-"""Functions of ours that SQLite calls: what its own can't tell alike on all its versions, or only for ASCII letters.
+"""Python functions that SQLite calls to evaluate operators.
 
-Where its own are right they go first: they follow the beginning of a path much faster than Python reads all of a
-document, so what ours get is a piece of it.
+SQLite's own functions differ between versions, or handle only ASCII letters. Where they are reliable, they resolve the
+first steps of a path, which is much faster than loading the whole document in Python.
 """
 
 import json
@@ -20,11 +20,11 @@ MATCHES = "pubsubcache_matches"
 NUMBER = "pubsubcache_number"
 TEXT = "pubsubcache_text"
 MAX_INTEGER = 2**63 - 1
-HAS_ARROW = (3, 38)  # the version that has the operator ->, which gives a piece as JSON
+HAS_ARROW = (3, 38)  # first version with the operator ->, which returns JSON
 
 
 def register(connection: BaseDatabaseWrapper) -> None:
-    """Make the functions known to a connection, if it is to SQLite."""
+    """Register the functions on a connection, if it is to SQLite."""
     if connection.vendor != "sqlite":
         return
     raw: Any = connection.connection
@@ -33,9 +33,12 @@ def register(connection: BaseDatabaseWrapper) -> None:
 
 
 def piece(connection: BaseDatabaseWrapper, column: str, path: Path) -> tuple[str, list[str], str]:
-    """Return SQL with parameters for the piece of a column that SQLite can find, and the path that is left from there.
+    """Let SQLite resolve the first steps of a path.
 
-    Of keys only names of ASCII letters, digits and underscores: what others are in a path depends on the version.
+    Only keys of ASCII letters, digits and underscores are used, because the syntax for others depends on the version.
+
+    Returns:
+        SQL for a piece of the document, its parameters, and the rest of the path as JSON.
     """
     database: Any = connection.Database  # type: ignore[attr-defined]
     plain = [*takewhile(_is_plain, path)] if database.sqlite_version_info >= HAS_ARROW else []
@@ -51,12 +54,12 @@ def _is_plain(step: str | int) -> bool:
 
 
 def matches(document: str | None, path: str, operator: str, value: str) -> bool:
-    """Whether the field that a path leads to fulfils an operator; all arguments but the operator are JSON."""
+    """Return whether the field at a path matches an operator. All arguments but the operator are JSON."""
     return _matcher(operator, value)(_field(document, path))
 
 
 def number(document: str | None, path: str) -> int | float | None:
-    """Return the field that a path leads to if it is a number, true and false as 1 and 0."""
+    """Return the field at a path if it is a number; 1 or 0 for a boolean."""
     field = _field(document, path)
     if isinstance(field, bool):
         return int(field)
@@ -66,9 +69,9 @@ def number(document: str | None, path: str) -> int | float | None:
 
 
 def text(document: str | None, path: str) -> str | None:
-    """Return the field that a path leads to if it is a text."""
+    """Return the field at a path if it is a string."""
     field = _field(document, path)
-    # Half of a pair of surrogates, which JSON can escape, is no text that SQLite can be given.
+    # JSON may contain an escaped lone surrogate, which cannot be passed to SQLite.
     return field.encode(errors="replace").decode() if isinstance(field, str) else None
 
 
@@ -76,11 +79,11 @@ def _field(document: str | None, path: str) -> Any:
     return MISSING if document is None else follow(_loaded(document), _path(path))
 
 
-@lru_cache(maxsize=2)  # of a row several functions may ask
+@lru_cache(maxsize=2)  # several functions may be called for the same row
 def _loaded(document: str) -> Any:
     try:
         return loads(document)
-    except (ValueError, RecursionError):  # written by others than us
+    except (ValueError, RecursionError):  # not written by the cache
         return MISSING
 
 

@@ -1,8 +1,8 @@
-"""Points in time as people write them: "now", a date, "6 months ago", "2026-01-31 + 2 weeks".
+"""Parses time patterns such as "now", "2026-01-31", "6 months ago" and "2026-01-31 + 2 weeks".
 
-A pattern is a reference, a shift, or a reference and a shift. References are "now" and dates; the day comes first
-(31/01/2026) unless the year does (2026-01-31). Shifts are a number and a unit, with a sign, with "ago" after them or
-"in" before them. What has no time zone is in Django's current one.
+A pattern is a reference, a shift, or a reference followed by a shift. A reference is "now" or a date. In a date, the
+day comes first (31/01/2026) unless the year does (2026-01-31). A shift is a number and a unit, with a sign, followed by
+"ago" or preceded by "in". Times without a time zone are in Django's current time zone.
 """
 
 import re
@@ -27,7 +27,7 @@ _UNITS = {
     "years": ("y", "yr", "yrs", "year", "years"),
 }
 _ARGUMENTS = {word: argument for argument, words in _UNITS.items() for word in words}
-_OF_CLOCKS = ("seconds", "minutes", "hours")  # of the same length everywhere; days are as long as the zone has them
+_FIXED_UNITS = ("seconds", "minutes", "hours")  # of constant length; the length of a day depends on the time zone
 _SHIFT = re.compile(
     rf"""(?P<reference>.*?) (?:^|\s+|(?=[+-])) (?P<word>in\s+)? (?P<sign>[+-])? \s*
     (?P<number>[0-9]{{1,30}}) \s* (?P<unit>{"|".join(sorted(_ARGUMENTS, key=len, reverse=True))}) (?P<ago>\s+ago)?""",
@@ -35,23 +35,31 @@ _SHIFT = re.compile(
 )
 _YEAR = re.compile(r"([0-9]{4})(?:-([0-9]{2}))?", re.ASCII)
 _YEAR_FIRST = re.compile(r"[0-9]{4}[-/.]", re.ASCII)
-# Two dates that differ in all: what a parser takes from both was not written.
+# Two dates that differ in every part. If the results for both defaults differ in a part, the text did not contain it.
 _DEFAULTS = (datetime(2000, 1, 1), datetime(2004, 2, 2))
 
 
 def point_in_time(written: str, *, unsigned: bool = True) -> datetime:
-    """Return the time that a pattern means, in UTC; see the module for what may be written.
+    """Parse a time pattern; the module docstring describes the syntax.
 
-    Without `unsigned`, a shift of now has to say its direction: "6 months" is then refused, where it would mean a
-    time to come and "6 months ago" was probably meant. Raises `InvalidRequest`.
+    Args:
+        written: The pattern.
+        unsigned: Whether a shift without a direction, such as "6 months", is accepted and lies in the future. If not,
+            the user has to write "6 months ago" or "in 6 months".
+
+    Returns:
+        An aware datetime in UTC.
+
+    Raises:
+        InvalidRequest: The pattern is invalid.
     """
     try:
         return _point(" ".join(written.split()), unsigned).astimezone(UTC)
     except (ValueError, OverflowError, ArithmeticError, TypeError, AttributeError, IndexError) as error:
-        # dateutil lets a few others than its own errors out.
+        # dateutil lets several kinds of errors escape.
         raise InvalidRequest(
-            f'{written[:MAX_LENGTH]!r} is not a time: give one like 2026-01-31, 31/01/2026 12:30, now, "6 months ago", '
-            '"in 2 days" or "2026-01-31 + 2 weeks".'
+            f"{written[:MAX_LENGTH]!r} is not a time: use for example 2026-01-31, 31/01/2026 12:30, now, "
+            '"6 months ago", "in 2 days" or "2026-01-31 + 2 weeks".'
         ) from error
 
 
@@ -71,7 +79,7 @@ def _point(written: str, unsigned: bool) -> datetime:
 
 
 def _shifted(point: datetime, unit: str, number: int) -> datetime:
-    if unit in _OF_CLOCKS:
+    if unit in _FIXED_UNITS:
         return point.astimezone(UTC) + timedelta(**{unit: number})
     shifted: datetime = point + relativedelta(**{unit: number})
     return shifted
@@ -85,7 +93,7 @@ def _reference(written: str) -> datetime:
 
 
 def _date(written: str) -> datetime:
-    """Return a date as it is written, naive if it has no zone."""
+    """Parse a date; the result is naive if it has no time zone."""
     if (year := _YEAR.fullmatch(written)) is not None:
         return datetime(int(year[1]), int(year[2] or 1), 1)
     try:
@@ -95,15 +103,15 @@ def _date(written: str) -> datetime:
             raise
     options: dict[str, Any] = {"dayfirst": True}
     if _YEAR_FIRST.match(written):
-        options = {"yearfirst": True}  # or dateutil would take 2026-02-01 for the second of January
+        options = {"yearfirst": True}  # otherwise dateutil reads 2026-02-01 as 2 January
     options["tzinfos"] = _zone
     one, other = (parser.parse(written, default=default, **options) for default in _DEFAULTS)
     has_year, has_month, has_day = (getattr(one, part) == getattr(other, part) for part in ("year", "month", "day"))
     today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     if not has_year and not has_month:
         if has_day:
-            raise ValueError("a day of no month")
-        default = today  # a time of the day, or a day of the week
+            raise ValueError("a day without a month")
+        default = today  # a time of day, or a weekday
     else:
         default = today.replace(month=1, day=1)
     point: datetime = parser.parse(written, default=default, **options)
@@ -111,7 +119,7 @@ def _date(written: str) -> datetime:
 
 
 def _zone(name: str | None, offset: int | None) -> tzinfo | None:
-    """Return the zone that a date names, if any. Raises `ValueError` for names that may mean several."""
+    """Return the time zone of a date, or None. Raises `ValueError` for ambiguous names."""
     if offset is not None:
         return fixed_zone(timedelta(seconds=offset))
     if name is None:

@@ -1,4 +1,4 @@
-"""JSON values as comparisons see them: by type, numbers by what they are worth, texts by code point."""
+"""JSON values and their comparison: types are distinct, numbers compare exactly, strings by code point."""
 
 import json
 import re
@@ -16,22 +16,23 @@ ESCAPE = "\\"
 
 
 def loads(text: str) -> Any:
-    """Return JSON data with its numbers exact. Raises `ValueError` for what is no JSON, NaN and Infinity among it."""
-    return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+    """Parse JSON with exact numbers. Raises `ValueError` for invalid JSON, including NaN and Infinity."""
+    return json.loads(text, parse_float=Decimal, parse_constant=_reject_constant)
 
 
 def dumps(value: Any) -> str:
-    """Return JSON text, of numbers that any float can hold and texts that any database can.
+    """Serialise a value to JSON. Datetimes become strings in the format of the cache.
 
-    Times become texts in the form of the cache. Raises `InvalidRequest` for what is no JSON.
+    Raises:
+        InvalidRequest: The value is not JSON, or contains a number out of range or a string that cannot be stored.
     """
     try:
         text = json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest("A value is no JSON, or has a number that is too large.") from error
+        raise InvalidRequest("The value is not JSON, or contains a number that is too large.") from error
     check_text("A value", text)
     if re.search(r"(?<!\\)(?:\\\\)*\\u0000", text):
-        raise InvalidRequest("A value is to be without null characters.")
+        raise InvalidRequest("The value must not contain null characters.")
     return text
 
 
@@ -45,17 +46,17 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a number, which true and false are not."""
+    """Return whether a JSON value is a number; booleans are not."""
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def frozen(value: Any) -> Hashable:
-    """Return something equal for equal JSON values, and for no others: 1 is 1.0, but neither true nor "1"."""
+    """Return a hashable key that is equal for equal JSON values only: 1 equals 1.0, but neither true nor "1"."""
     if isinstance(value, bool):
         return bool, value
     if isinstance(value, list):
@@ -67,21 +68,21 @@ def frozen(value: Any) -> Hashable:
 
 
 def folded(text: str) -> str:
-    """Return a text without the difference of cases, in all scripts.
+    """Fold the case of a string, in all scripts and exactly as PostgreSQL can.
 
-    By way of lower case, as the other way round some letters would stay two; and in upper case, as lower case has
-    two forms of the sigma, by its place. PostgreSQL can do exactly the same.
+    Lower case comes first, because some letters remain distinct the other way round. Upper case follows, because the
+    lower-case sigma has two forms.
     """
     return text.lower().upper()
 
 
 def folded_value(value: Any) -> Any:
-    """Return a JSON value, folded if it is a text."""
+    """Return a JSON value, with its case folded if it is a string."""
     return folded(value) if isinstance(value, str) else value
 
 
 def like_pattern(pattern: str) -> str:
-    """Return a LIKE pattern with a backslash only before what it makes plain: %, _ and itself."""
+    """Normalise a LIKE pattern: keep a backslash only where it escapes %, _ or a backslash."""
     return re.sub(r"\\(.?)", lambda match: _plain_in_pattern(match[1] or ESCAPE), pattern, flags=re.DOTALL)
 
 
@@ -91,9 +92,9 @@ def _plain_in_pattern(character: str) -> str:
 
 @lru_cache(maxsize=64)
 def like_matcher(pattern: str) -> Callable[[str], Any]:
-    """Return a function that tells whether a text matches a pattern of `like_pattern`.
+    """Return a function that tests whether a string matches a pattern from `like_pattern`.
 
-    Each part between two % is looked for once, from left to right, so that no pattern takes long.
+    The parts between two % are found from left to right without backtracking, so no pattern takes long.
     """
     parts: list[str] = [""]
     for piece in re.findall(r"\\.|.", pattern, flags=re.DOTALL):

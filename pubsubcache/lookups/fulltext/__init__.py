@@ -1,3 +1,5 @@
-"""Full text search: `query` parses what people type, `folding` splits texts into words, `sqlite` and `postgresql` have
-the schema and the queries of one database, `schema` those of whichever it is.
+"""Full text search.
+
+`query` parses search queries and `folding` splits texts into words. `sqlite` and `postgresql` implement the index and
+its queries for one database; `schema` creates the index on either.
 """

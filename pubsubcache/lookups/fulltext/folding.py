@@ -1,7 +1,7 @@
-"""Words of texts as the full text indexes see them: the same here as in both databases.
+"""Splits texts into words the same way as the full text indexes of both databases.
 
-A word is a run of letters and digits. Case does not count, nor do the accents of Latin letters; of other scripts the
-accented letters are letters of their own, as they are to SQLite's tokenizer `unicode61`, which sets the measure.
+A word is a sequence of letters and digits. Case and the accents of Latin letters are ignored. Accented letters of other
+scripts are distinct letters, as in SQLite's tokenizer `unicode61`, which this module follows.
 """
 
 import re
@@ -14,18 +14,18 @@ from pubsubcache.utils.texts import normalise
 _WORD = re.compile("[^\\W_](?:[^\\W_]++|[\u0300-\u036f]++)*+")
 _LATIN_MARKS = re.compile("(?<=[a-zA-Z])[\u0300-\u036f]+")
 _MARKS = re.compile("[\u0300-\u036f]+")
-# Letters that have a second small form, and that form's usual one.
+# Letters with a variant lower-case form: the variants, and the usual forms.
 VARIANTS = (
     "\u03c2\u017f\xb5\u03d0\u03d1\u03d5\u03d6\u03f0\u03f1\u03f5",
     "\u03c3s\u03bc\u03b2\u03b8\u03c6\u03c0\u03ba\u03c1\u03b5",
 )
-DOT = "\u0307"  # which the Turkish capital leaves behind
+DOT = "\u0307"  # remains when the Turkish capital I is lowered
 _VARIANTS = str.maketrans(*VARIANTS, DOT)
 _EMOJI = range(0x1F000, 0x1FB00)
 
 
 def fold(text: str) -> str:
-    """Return `text` without what makes no difference: case, accents of Latin letters."""
+    """Fold the case of `text` and remove the accents of Latin letters."""
     if text.isascii():
         return text.lower()
     text = normalise("NFC", _LATIN_MARKS.sub("", normalise("NFD", text)))
@@ -33,9 +33,9 @@ def fold(text: str) -> str:
 
 
 def separators() -> str:
-    """Return the characters that are no letters or digits and came with later versions of Unicode, emoji among them.
+    """Return characters of recent Unicode versions that are not letters or digits, such as emoji.
 
-    Tokenizers that know only an earlier version may take them for letters.
+    Tokenizers with an older version of Unicode may take them for letters.
     """
     late = (
         character
@@ -47,12 +47,12 @@ def separators() -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text`, folded."""
+    """Return the folded words of `text`."""
     return [word for _, _, word in spans(text)]
 
 
 def spans(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, folded) of each word of `text`."""
+    """Yield (start, end, folded word) for each word of `text`."""
     for match in _WORD.finditer(text):
         if word := fold(match[0]):
             yield match.start(), match.end(), word

@@ -1,9 +1,9 @@
-"""Full text on PostgreSQL: a generated column of words, `search`, with a GIN index.
+"""Full text search on PostgreSQL: a generated tsvector column, `search`, with a GIN index.
 
-The column is no field of the model, so no query reads it unless it searches. Words are made by a function in the
-database, from text folded as `folding.fold` does it: the parser of PostgreSQL, which has ideas of its own about hosts,
-numbers and hyphens, then sees nothing but letters, digits and spaces. The language is part of the functions, so
-that searches speak the language of the index whatever the settings say meanwhile.
+The column is not a field of the model, so only searches read it. A database function folds the text like
+`folding.fold` and leaves only letters, digits and spaces, because PostgreSQL's parser has special rules for hosts,
+numbers and hyphens. The language is stored in the functions, so that searches always use the language of the index,
+even if the setting has changed.
 """
 
 from collections.abc import Iterator
@@ -21,20 +21,22 @@ INDEX = "pubsubcache_item_search"
 FOLD = "pubsubcache_fold"
 VECTOR = "pubsubcache_words"
 LANGUAGE = "pubsubcache_language"
-# A vector ends at 1 MB, and takes at most about twice the bytes of the words in it.
+# A tsvector is limited to 1 MB, and takes at most about twice the bytes of its words.
 MAX_BYTES = 450_000
 MAX_SOURCE = 2_000_000
-# Stands between title and text, so that no phrase goes across; a number, which no language changes.
+# Separates title and text, so that no phrase spans both. A number, because no language stems numbers.
 _GAP = "8" * 40
 _WEIGHTS = "{0.1, 0.1, 0.1, 1.0}"
 
 
 def create(language: str, collation: str) -> Iterator[str]:
-    """Yield what makes functions, column and index; `collation` is one that knows all letters, "" for the database's.
+    """Yield the SQL that creates the functions, the column and the index.
 
-    `language` is a text search configuration's name, quoted as an identifier.
+    Args:
+        language: Name of a text search configuration, quoted as an identifier.
+        collation: A collation that covers all scripts; "" for that of the database.
     """
-    variants = f"{_literal(VARIANTS[0] + DOT)}, {_literal(VARIANTS[1])}"  # what has no counterpart goes
+    variants = f"{_literal(VARIANTS[0] + DOT)}, {_literal(VARIANTS[1])}"  # translate() removes the unmatched DOT
     collate = f'COLLATE "{collation}"' if collation else ""
     yield f"""CREATE OR REPLACE FUNCTION {LANGUAGE}() RETURNS regconfig LANGUAGE sql IMMUTABLE PARALLEL SAFE
         AS $$ SELECT {_literal(language)}::regconfig $$"""
@@ -49,7 +51,7 @@ def create(language: str, collation: str) -> Iterator[str]:
         END IF;
         RETURN regexp_replace(source {collate}, '[^[:alnum:]]+', ' ', 'g');
         END $$"""
-    # Names are qualified, for a dump is restored with an empty search path.
+    # The search path is fixed, because a dump is restored with an empty one.
     yield f"""CREATE OR REPLACE FUNCTION {VECTOR}(parsed jsonb, source text) RETURNS tsvector
         LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
         DECLARE
@@ -84,7 +86,11 @@ def _literal(text: str) -> str:
 
 
 def statements(connection: Any, language: str) -> list[str]:
-    """Return what makes the index anew in a transaction. Raises `InvalidRequest` for an unknown language."""
+    """Return the SQL that recreates the index in a transaction.
+
+    Raises:
+        InvalidRequest: PostgreSQL has no text search configuration `language`.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT quote_ident(cfgname) FROM pg_ts_config WHERE cfgname = %s", [language])
         known = cursor.fetchone()
@@ -98,7 +104,7 @@ def statements(connection: Any, language: str) -> list[str]:
 
 
 def language_of(connection: Any) -> str | None:
-    """Return the text search configuration that the index was made with, None when there is no index."""
+    """Return the text search configuration of the index, or None if there is no index."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT to_regproc('{LANGUAGE}')")
         if cursor.fetchone()[0] is None:
@@ -112,7 +118,7 @@ def language_of(connection: Any) -> str | None:
 
 
 class _Search(models.Func):
-    """The column of words, of whichever table the item's primary key is taken from, with a query."""
+    """Combines the search column, from the table of the item's primary key, with a query."""
 
     template = ""
 
@@ -121,14 +127,13 @@ class _Search(models.Func):
         self.tree = tree
 
     def as_sql(self, compiler: Any, connection: Any, *_: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return the template with column and query filled in."""
         table = compiler.quote_name_unless_alias(self.source_expressions[0].alias)  # type: ignore[attr-defined]
         column = f"{table}.{connection.ops.quote_name(COLUMN)}"
         return self.template % (column, f"to_tsquery({LANGUAGE}(), %s)"), (compiled(self.tree),)
 
 
 class Matches(_Search):
-    """Whether an item has what a query asks for."""
+    """Condition that an item matches a query."""
 
     output_field = models.BooleanField()
     conditional = True
@@ -136,14 +141,14 @@ class Matches(_Search):
 
 
 class Rank(_Search):
-    """How well an item answers a query: more is better."""
+    """Rank of an item for a query; higher is better."""
 
     output_field = models.FloatField()
     template = f"ts_rank('{_WEIGHTS}', %s, %s)::float8"
 
 
 def compiled(tree: Node) -> str:
-    """Return a query in the language of `to_tsquery`."""
+    """Compile a query to the syntax of `to_tsquery`."""
     match tree:
         case Term(words, prefix):
             last = f"'{words[-1]}'" + (":*" if prefix else "")

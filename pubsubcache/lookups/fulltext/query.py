@@ -1,13 +1,13 @@
-"""What people type into a search box, as a tree.
+"""Parses search queries to a tree, which `sqlite` and `postgresql` compile.
 
 - `winter lights`: both words. `winter AND lights`: the same. `winter OR lights`: either. Operators are upper case.
-- `"winter lights"`: one after the other. A word with marks in it, such as `user@host` or `a-b`, is such a phrase.
-- `win*`: words that begin so; `"winter li*"` has no prefix in it, `"winter li"*` has. In scripts without spaces, where
-  a word is all up to the next mark, every word is taken for a beginning.
-- `-snow`, `NOT snow`: not this. Parentheses group; NOT binds closest, then AND, then OR.
+- `"winter lights"`: a phrase. A word with punctuation, such as `user@host` or `a-b`, is also a phrase.
+- `win*`: words with this prefix. `"winter li"*` is a phrase whose last word is a prefix; in `"winter li*"` the asterisk
+  has no effect. In scripts without spaces every word is a prefix.
+- `-snow` or `NOT snow`: excludes a word. Parentheses group. NOT binds tighter than AND, and AND tighter than OR.
 
-Nothing that can be typed is a syntax error. What has no word in it (`++`, emoji) is left out; so are operators without
-something to work on, and parentheses and quotes without their counterpart end where the text ends.
+There are no syntax errors. Terms without a word (`++`, emoji) and operators without operands are ignored. Unbalanced
+parentheses and quotes extend to the end of the text.
 """
 
 import re
@@ -18,7 +18,7 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.fulltext.folding import fold, words
 
 MAX_WORDS = 500
-MAX_WORD = 500  # characters; PostgreSQL's index has no words of more than 2046 bytes
+MAX_WORD = 500  # characters; PostgreSQL does not index words over 2046 bytes
 MAX_DEPTH = 20
 
 _LEXER = re.compile(
@@ -30,7 +30,7 @@ _LEXER = re.compile(
 )
 _QUOTES = dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb"), '"')
 _SEPARATORS = dict.fromkeys([0, *range(0xD800, 0xE000)], " ")
-# Thai, Lao, Burmese, Khmer, kana, Han, and Hangul, whose words end in particles.
+# Thai, Lao, Burmese, Khmer, kana and Han; and Hangul, whose words have particles as suffixes.
 _UNSPACED = re.compile(
     "[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]\\Z"
 )
@@ -39,7 +39,7 @@ OPERATORS = ("AND", "OR", "NOT")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word, or words one after the other; with `prefix` the last one is only the beginning of a word."""
+    """A word or a phrase; with `prefix`, the last word is a prefix."""
 
     words: tuple[str, ...]
     prefix: bool = False
@@ -48,13 +48,12 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Not what the child says; never another `Not`."""
+    """Negation of the child, which is not another `Not`."""
 
     child: "Term | And | Or"
 
     @property
     def depth(self) -> int:
-        """How deep the tree is below."""
         return self.child.depth
 
 
@@ -65,21 +64,25 @@ class _Several:
 
 
 class And(_Several):
-    """All of the children, at least two, none of them an `And`."""
+    """Conjunction of at least two children, none of them an `And`."""
 
 
 class Or(_Several):
-    """Any of the children, at least two, none of them an `Or`."""
+    """Disjunction of at least two children, none of them an `Or`."""
 
 
 Node = Term | Not | And | Or
 
 
 def parse(text: str) -> Node | None:
-    """Return the tree of a query, None when there is no word in it.
+    """Parse a query.
 
-    Raises `InvalidRequest` for more than `MAX_WORDS` words, a word of more than `MAX_WORD` characters, and
-    groups within each other deeper than `MAX_DEPTH`.
+    Returns:
+        The tree, or None if the query contains no word.
+
+    Raises:
+        InvalidRequest: The query has more than `MAX_WORDS` words, a word of more than `MAX_WORD` characters, or groups
+            nested deeper than `MAX_DEPTH`.
     """
     text = text.translate(_SEPARATORS).translate(_QUOTES)
     tree = _tree(text)
@@ -89,7 +92,7 @@ def parse(text: str) -> Node | None:
 
 
 def terms(tree: Node | None, *, wanted: bool = True) -> Iterator[Term]:
-    """Yield the terms that what is found has: those that are not negated."""
+    """Yield the terms that are not negated."""
     match tree:
         case Term() if wanted:
             yield tree
@@ -120,7 +123,7 @@ def _tree(text: str) -> Node | None:
                 term = _term(match)
                 budget -= len(term.words) if term else 0
                 if budget < 0:
-                    raise InvalidRequest(f"The search has more than {MAX_WORDS} words.")
+                    raise InvalidRequest(f"The query has more than {MAX_WORDS} words.")
                 group.add(term)
     while len(groups) > 1:
         node = groups.pop().node()
@@ -132,33 +135,33 @@ def _term(match: re.Match[str]) -> Term | None:
     quoted = match["quoted"] is not None
     found = tuple(words(match["phrase"] if quoted else match["word"]))
     if any(len(word) > MAX_WORD for word in found):
-        raise InvalidRequest(f"The search has a word of more than {MAX_WORD} characters.")
+        raise InvalidRequest(f"The query has a word of more than {MAX_WORD} characters.")
     prefix = match["star"] is not None if quoted else match["word"].endswith("*")
     return Term(found, prefix or _UNSPACED.search(found[-1]) is not None) if found else None
 
 
 class _Group:
-    """What stands between parentheses, as far as it was read."""
+    """A group that is being parsed: the top level, or the content of parentheses."""
 
     def __init__(self) -> None:
         self.branches: list[list[Node]] = [[]]
         self.negated = False
 
     def add(self, node: Node | None) -> None:
-        """Take in a term or a group; None: one without words."""
+        """Add a term or a group; None stands for one without words."""
         if node is not None:
             self.branches[-1].append(_negation(node) if self.negated else node)
         self.negated = False
 
     def operate(self, operator: str) -> None:
-        """Take in an operator; AND is what is meant anyway."""
+        """Apply an operator. AND is the default, so it has no effect."""
         if operator == "NOT":
             self.negated = not self.negated
         elif operator == "OR":
             self.branches.append([])
 
     def node(self) -> Node | None:
-        """Return what was read."""
+        """Return the tree of the group."""
         branches = [joined for branch in self.branches if (joined := _joined(And, branch)) is not None]
         return _joined(Or, branches)
 
@@ -175,5 +178,5 @@ def _joined(kind: type[And] | type[Or], nodes: list[Node]) -> Node | None:
         return next(iter(children), None)
     depth = 1 + max(child.depth for child in children)
     if depth > MAX_DEPTH:
-        raise InvalidRequest(f"The search has groups within each other more than {MAX_DEPTH} deep.")
+        raise InvalidRequest(f"The query has groups nested more than {MAX_DEPTH} deep.")
     return kind(tuple(children), depth)

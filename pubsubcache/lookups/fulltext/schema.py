@@ -1,4 +1,4 @@
-"""Full text on whichever database it is: makes the index that a migration created again, for `pubsub_reindex`."""
+"""The full text index of either database. `pubsub_reindex` and migrations of the items rebuild it."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ from pubsubcache.lookups.fulltext import postgresql, sqlite
 
 
 def statements(connection: Any) -> list[str]:
-    """Return what makes the full text index anew in a transaction, in the language of the settings.
+    """Return the SQL that recreates the full text index in a transaction, in the language of the settings.
 
-    Raises `InvalidRequest` when PostgreSQL doesn't know that language.
+    Raises:
+        InvalidRequest: PostgreSQL does not know this language.
     """
     if connection.vendor == "postgresql":
         return postgresql.statements(connection, settings.SEARCH_LANGUAGE)
@@ -20,19 +21,22 @@ def statements(connection: Any) -> list[str]:
 
 
 def rebuild(alias: str) -> None:
-    """Make the full text index of a database anew, in one transaction. Raises `InvalidRequest` as `statements`."""
+    """Recreate the full text index of a database in one transaction. Raises `InvalidRequest` like `statements`."""
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         for sql in statements(connections[alias]):
             cursor.execute(sql)
 
 
 def repair(alias: str) -> None:
-    """Put right what a migration of the items' table on SQLite ended: triggers go with the table that is replaced."""
+    """Restore the triggers on SQLite after a migration of the table of items.
+
+    Such a migration replaces the table and drops its triggers. The tables that they maintain are refilled.
+    """
     connection = connections[alias]
     if connection.vendor != "sqlite":
         return
     with transaction.atomic(using=alias), connection.cursor() as cursor:
-        for sql in hotkeys.repairing(connection):
+        for sql in hotkeys.repair_statements(connection):
             cursor.execute(sql)
     if not sqlite.is_complete(connection):
         rebuild(alias)

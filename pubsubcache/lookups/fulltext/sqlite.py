@@ -1,6 +1,6 @@
-"""Full text on SQLite: an FTS5 table over the items' titles and words, kept in step by triggers.
+"""Full text search on SQLite: an FTS5 table of titles and texts of items, maintained by triggers.
 
-Its tokenizer takes letters and digits for words, and folds case and the accents of Latin letters.
+The tokenizer splits words at everything but letters and digits, and folds case and the accents of Latin letters.
 """
 
 import sqlite3
@@ -34,7 +34,7 @@ TRIGGERS = {
 
 
 def create() -> Iterator[str]:
-    """Yield what makes table and triggers, and fills them."""
+    """Yield the SQL that creates and fills the table, and creates the triggers."""
     tokenizer = f"unicode61 remove_diacritics 2 categories ''L* N*'' separators ''{separators()}''"
     yield f"""CREATE VIRTUAL TABLE {TABLE} USING fts5({COLUMNS}, content='{ITEMS}', content_rowid='id',
         tokenize='{tokenizer}')"""
@@ -47,7 +47,7 @@ DROP = (*(f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS), f"DROP TABLE I
 
 
 def is_complete(connection: Any) -> bool:
-    """Say whether the index, if there is one, is kept in step: a migration that makes the table anew ends that."""
+    """Return whether the index, if it exists, has its triggers. A migration that replaces the table drops them."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master")
         names = {name for (name,) in cursor.fetchall()}
@@ -55,7 +55,7 @@ def is_complete(connection: Any) -> bool:
 
 
 def is_available() -> bool:
-    """Say whether this process's SQLite was built with FTS5; no database is opened."""
+    """Return whether the SQLite of this process was built with FTS5. No database file is opened."""
     with closing(sqlite3.connect(":memory:")) as connection:
         try:
             connection.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
@@ -68,15 +68,23 @@ def is_available() -> bool:
 
 
 def join(query: Any, tree: Node) -> str:
-    """Join what a query tree finds to a query of items, for a column `rank`; return the alias of the join."""
+    """Join the search results to a query of items.
+
+    Args:
+        query: The `django.db.models.sql.Query` of the items.
+        tree: The search query.
+
+    Returns:
+        The alias of the join, whose columns are `id` and `rank`.
+    """
     parent = query.get_initial_alias()
     alias: str = query.join(_Found(TABLE, None, parent, tree), reuse=set())
-    query.alias_map[alias].nullable = True  # so that an OR makes it an outer join
+    query.alias_map[alias].nullable = True  # an OR turns it into an outer join
     return alias
 
 
 class _Found(BaseTable):
-    """What a query tree finds, as a table of `id` and `rank` that is joined to the items."""
+    """Search results as a derived table with the columns `id` and `rank`, joined to the items."""
 
     nullable = False
 
@@ -85,24 +93,20 @@ class _Found(BaseTable):
         self.parent_alias, self.tree, self.join_type = parent_alias, tree, INNER
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return the join."""
         found, parameters = selected(self.tree)
         parent, alias = map(compiler.quote_name_unless_alias, (self.parent_alias, self.table_alias))
         return f"{self.join_type} ({found}) {alias} ON ({parent}.id = {alias}.id)", parameters
 
     def relabeled_clone(self, change_map: Any) -> "_Found":
-        """Return the join under other aliases."""
         clone = copy(self)
         clone.table_alias = change_map.get(self.table_alias, self.table_alias)
         clone.parent_alias = change_map.get(self.parent_alias, self.parent_alias)
         return clone
 
     def promote(self) -> "_Found":
-        """Return the outer join, as where one of several conditions is enough."""
         return self._as(LOUTER)
 
     def demote(self) -> "_Found":
-        """Return the inner join."""
         return self._as(INNER)
 
     def _as(self, kind: str) -> "_Found":
@@ -112,28 +116,25 @@ class _Found(BaseTable):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What makes two of them the same."""
         return self.__class__, self.table_name, self.table_alias, self.parent_alias, self.tree
 
 
 class FoundColumn(models.Expression):
-    """A column of a join made by `join`."""
+    """A column of a join that was added by `join`."""
 
     def __init__(self, alias: str, name: str, output_field: "models.Field[Any, Any]") -> None:
         super().__init__(output_field=output_field)
         self.alias, self.name = alias, name
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return the column."""
         return f"{compiler.quote_name_unless_alias(self.alias)}.{connection.ops.quote_name(self.name)}", ()
 
     def relabeled_clone(self, change_map: Any) -> "FoundColumn":
-        """Return the column under another alias."""
         return FoundColumn(change_map.get(self.alias, self.alias), self.name, self.output_field)
 
 
 class IsFound(FoundColumn):
-    """Whether the join has the item, also where the join was made an outer one."""
+    """Condition that the join found the item, even if it became an outer join."""
 
     conditional = True
 
@@ -141,17 +142,15 @@ class IsFound(FoundColumn):
         super().__init__(alias, "id", models.BooleanField())
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return the condition."""
         column, parameters = super().as_sql(compiler, connection)
         return f"{column} IS NOT NULL", parameters
 
     def relabeled_clone(self, change_map: Any) -> "IsFound":
-        """Return the condition under another alias."""
         return IsFound(change_map.get(self.alias, self.alias))
 
 
 def selected(tree: Node) -> tuple[str, tuple[Any, ...]]:
-    """Return a SELECT of `id` and `rank`, with its parameters. Its LIMIT keeps the planner from taking it apart."""
+    """Return a SELECT of `id` and `rank` with its parameters. Its LIMIT keeps the planner from flattening it."""
     if is_positive(tree):
         rank = f"-bm25({TABLE}, {_WEIGHTS})"
         sql = f"SELECT rowid AS id, {rank} AS rank FROM {TABLE} WHERE {TABLE} MATCH %s LIMIT -1"  # noqa: S608
@@ -161,7 +160,7 @@ def selected(tree: Node) -> tuple[str, tuple[Any, ...]]:
 
 
 def is_positive(tree: Node) -> bool:
-    """Say whether FTS5 can answer a query: it knows NOT only as what is taken away from something found."""
+    """Return whether FTS5 can evaluate a query. Its NOT is a binary operator that subtracts from other results."""
     match tree:
         case Not():
             return False
@@ -175,7 +174,7 @@ def is_positive(tree: Node) -> bool:
 
 
 def compiled(tree: Node) -> str:
-    """Return a query that `is_positive` in the language of FTS5."""
+    """Compile a query to the syntax of FTS5. It must be positive, see `is_positive`."""
     match tree:
         case Term(words, prefix):
             return '"' + " ".join(words) + '"' + ("*" if prefix else "")
@@ -189,7 +188,7 @@ def compiled(tree: Node) -> str:
 
 
 def _condition(tree: Node) -> tuple[str, tuple[Any, ...]]:
-    """Return a query as a condition on the items."""
+    """Compile any query to a condition on the items."""
     if is_positive(tree):
         return f"id IN (SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s)", (compiled(tree),)  # noqa: S608
     if isinstance(tree, Not):

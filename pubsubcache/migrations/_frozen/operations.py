@@ -1,4 +1,4 @@
-"""Operations of migrations: SQL for one database vendor, and several generated columns at once."""
+"""Migration operations: SQL for specific database vendors, and several generated columns at once."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ Statements = Mapping[str, Iterable[str]]
 
 
 class VendorSQL(Operation):
-    """SQL by database vendor, forwards and backwards; nothing for vendors that are not named."""
+    """Runs SQL that depends on the database vendor; does nothing for other vendors."""
 
     reduces_to_sql = True
     reversible = True
@@ -20,14 +20,12 @@ class VendorSQL(Operation):
         self.forwards, self.backwards = forwards, backwards
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Django's models know nothing of it."""
+        """Do nothing: the SQL does not affect the models."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Run the statements forwards."""
         self._run(app_label, schema_editor, self.forwards)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Run the statements backwards."""
         self._run(app_label, schema_editor, self.backwards)
 
     @staticmethod
@@ -37,12 +35,11 @@ class VendorSQL(Operation):
                 schema_editor.execute(sql, params=None)
 
     def describe(self) -> str:
-        """Say what it is."""
         return "Raw SQL of one database vendor"
 
 
 class AddGeneratedFields(Operation):
-    """Several generated columns of one model, for which the table is written anew once and not once for each."""
+    """Adds several generated columns to a model and rewrites its table only once."""
 
     reversible = True
 
@@ -50,12 +47,10 @@ class AddGeneratedFields(Operation):
         self.model_name, self.fields = model_name, fields
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Add the fields to the model."""
         for name, field in self.fields.items():
             state.add_field(app_label, self.model_name.lower(), name, field, preserve_default=True)
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Add the columns."""
         model = to_state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return
@@ -65,7 +60,6 @@ class AddGeneratedFields(Operation):
         self._alter(schema_editor, model, "ADD COLUMN {column} {definition}")
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Remove the columns."""
         model = from_state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return
@@ -83,5 +77,4 @@ class AddGeneratedFields(Operation):
         schema_editor.execute(f"ALTER TABLE {schema_editor.quote_name(model._meta.db_table)} {', '.join(changes)}")
 
     def describe(self) -> str:
-        """Say what it is."""
         return f"Add generated fields {', '.join(self.fields)} to {self.model_name}"

@@ -1,6 +1,6 @@
-"""A slixmpp plug-in that answers requests for items from the cache: `register_plugin("pubsub_cache", ...)`.
+"""slixmpp plug-in that answers requests for items from the cache: `register_plugin("pubsub_cache", ...)`.
 
-The plug-in `xep_0060` keeps its methods and their signatures, and returns stanzas as ever. See docs/plugin.md.
+It replaces methods of the plug-in `xep_0060` but keeps their signatures and results. See docs/plugin.md.
 """
 
 import asyncio
@@ -30,29 +30,29 @@ from pubsubcache.xmpp.plugin.stanzas import Pages, iq_error, items_result
 logger = get_logger(__name__)
 
 READS = ("get_items", "get_item")
-#: Methods that change a node. Of the first two it is known which items; after the others the node is compared.
+#: Methods that change a node. The first two change known items; after the others, the node is revalidated.
 WRITES = ("publish", "retract", "purge", "delete_node", "set_node_config", "unsubscribe")
 
 
 class Cache(Protocol):
-    """What the plug-in needs of an account's cache; the application's `AppConfig.cache_of` gives one."""
+    """The cache of an account as used by the plug-in; `AppConfig.cache_of` returns one."""
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-        """Answer a request by the rules of `pubsubcache.cache.get_items`, raising what that raises."""
+        """Answer a request like `pubsubcache.cache.get_items`, and raise the same errors."""
         ...
 
-    async def written(self, address: NodeAddress, names: list[str] | None) -> None:
-        """Take in that the items `names` of a node were changed at the service; None: anything may have been."""
+    async def written(self, address: NodeAddress, item_ids: list[str] | None) -> None:
+        """Update the cache after items changed at the service; None if any item may have changed."""
         ...
 
     def close(self) -> None:
-        """End what goes on in the background."""
+        """Cancel background tasks."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a call is about: the node, the service as the caller named it, how long one answer of it may take."""
+    """A call of a pubsub method: the node, the JID of the service as given, and the timeout of a request in seconds."""
 
     address: NodeAddress
     sender: str
@@ -60,9 +60,12 @@ class _Call:
 
 
 class PubsubCache(BasePlugin):
-    """Reads of pubsub items from the cache of `account`, the bare JID that the client logs in to (by default its own).
+    """Reads pubsub items from the cache of an account.
 
-    Raises `InvalidRequest` (a `ValueError`) when it is registered for another account than the client's.
+    The option `account` is the bare JID of the account, by default that of the client.
+
+    Raises:
+        InvalidRequest: The account is not that of the client. This is a `ValueError`.
     """
 
     name = "pubsub_cache"
@@ -71,7 +74,7 @@ class PubsubCache(BasePlugin):
     default_config = {"account": ""}
 
     def plugin_init(self) -> None:
-        """Take the place of the methods of `xep_0060`."""
+        """Replace the methods of `xep_0060`."""
         if not isinstance(self.xmpp, ClientXMPP):
             raise InvalidRequest("Only clients have an account whose cache can be used.")
         self._client = self.xmpp
@@ -81,7 +84,7 @@ class PubsubCache(BasePlugin):
             raise InvalidRequest(f"The client of {own} cannot use the cache of {self._account}.")
         if not apps.ready:
             django.setup()
-        register_stanza_plugin(Pubsub, Set)  # without it slixmpp does not see the pages of its own requests
+        register_stanza_plugin(Pubsub, Set)  # otherwise slixmpp does not parse the <set/> in answers
         self._service = ClientService(self._client)
         self._cache: Cache = _cache_of(self._account, self._service)
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -96,25 +99,25 @@ class PubsubCache(BasePlugin):
         vars(self._pubsub).update(self._own)
 
     def plugin_end(self) -> None:
-        """Give the methods back; requests under way come to their end."""
+        """Restore the methods of `xep_0060`. Pending requests still complete."""
         for name, method in self._own.items():
             if vars(self._pubsub).get(name) is method:
                 setattr(self._pubsub, name, self._originals[name])
         self._cache.close()
         self._service.close()
 
-    def _start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = self._client.loop.create_task(work)
-        self._tasks.add(task)  # the event loop itself would let it go
+    def _start(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = self._client.loop.create_task(coroutine)
+        self._tasks.add(task)  # the event loop only keeps weak references
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _answer(self, work: Awaitable[Iq], callback: Callable[[Iq], Any] | None) -> "asyncio.Task[Iq]":
-        """Return a future as slixmpp does: `callback` gets the answer, be it an error, before who awaits it."""
+    def _answer(self, awaitable: Awaitable[Iq], callback: Callable[[Iq], Any] | None) -> "asyncio.Task[Iq]":
+        """Return a future like slixmpp's: `callback` gets the answer, or the error, before whoever awaits it."""
 
         async def answer() -> Iq:
             try:
-                result = await work
+                result = await awaitable
             except IqError as error:
                 self._call(callback, error.iq)
                 raise
@@ -185,7 +188,7 @@ class PubsubCache(BasePlugin):
         return self._answer(self._read_once(call, request, original), callback)
 
     def _call_of(self, service: Any, node: Any, ifrom: Any, timeout: Any = None) -> _Call | None:
-        """Return what a call is about, or None when it is not the cache's to answer."""
+        """Describe a call, or return None if the cache must not answer it."""
         own = self._client.boundjid
         try:
             peer, sender = JID(service or ""), JID(ifrom or "")
@@ -199,10 +202,10 @@ class PubsubCache(BasePlugin):
         return _Call(address, peer.full or self._account, timeout)
 
     async def _read(self, call: _Call, request: ItemsRequest) -> ItemsPage | None:
-        """Return the cache's answer, or None when the request is to be sent as it was made."""
+        """Return the answer of the cache, or None if the original request must be sent."""
         if self._service.online and (writes := self._writes.get(call.address)):
-            settled = asyncio.gather(*writes, return_exceptions=True)
-            await asyncio.wait({settled, self._client.disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            finished = asyncio.gather(*writes, return_exceptions=True)
+            await asyncio.wait({finished, self._client.disconnected}, return_when=asyncio.FIRST_COMPLETED)
         request_timeout.set(call.timeout)
         try:
             return await self._cache.get_items(call.address, request)
@@ -212,7 +215,7 @@ class PubsubCache(BasePlugin):
             if isinstance(error.__cause__, IqTimeout):
                 raise error.__cause__ from None
         except PubsubCacheError as error:
-            logger.info("Not answered by the cache: %s", error)
+            logger.info("The cache did not answer a request: %s", error)
         return None
 
     async def _read_once(self, call: _Call, request: ItemsRequest, original: Callable[[], Awaitable[Iq]]) -> Iq:
@@ -241,14 +244,14 @@ class PubsubCache(BasePlugin):
             if call is None:
                 return original(*args, **kwargs)
             callback = given.pop("callback", None)
-            written = self._start(self._write(call.address, original(**given), partial(_names, name, given)))
-            self._note(call.address, written)
+            written = self._start(self._write(call.address, original(**given), partial(_changed_ids, name, given)))
+            self._delay_reads(call.address, written)
             return self._answer(asyncio.shield(written), callback)
 
         return write
 
-    def _note(self, address: NodeAddress, written: "asyncio.Future[Iq]") -> None:
-        """Have reads of a node wait for what this client wrote before, as they would at the service."""
+    def _delay_reads(self, address: NodeAddress, written: "asyncio.Future[Iq]") -> None:
+        """Make later reads of a node wait for a write, because the service would answer them in order too."""
         self._writes.setdefault(address, set()).add(written)
 
         def forget(done: "asyncio.Future[Iq]") -> None:
@@ -258,13 +261,15 @@ class PubsubCache(BasePlugin):
 
         written.add_done_callback(forget)
 
-    async def _write(self, address: NodeAddress, sent: Awaitable[Iq], names: Callable[[Iq], list[str] | None]) -> Iq:
-        """Return the service's answer to a write once the cache has taken it in."""
+    async def _write(
+        self, address: NodeAddress, sent: Awaitable[Iq], changed_ids: Callable[[Iq], list[str] | None]
+    ) -> Iq:
+        """Wait for the answer to a write, update the cache, and return the answer."""
         result = await sent
         try:
-            await self._cache.written(address, names(result))
+            await self._cache.written(address, changed_ids(result))
         except Exception:
-            logger.exception("What was written to %s did not reach the cache.", address.uri)
+            logger.exception("Failed to update the cache after a write to %s.", address.uri)
         return result
 
 
@@ -275,22 +280,22 @@ def _cache_of(account: str, service: ClientService) -> Cache:
 
 
 def _request(item_ids: list[str] | None, max_items: int | None) -> ItemsRequest | None:
-    """Return the request of a call, or None when it is one that only the service can make sense of."""
+    """Build the request of a call, or return None if the arguments are invalid and only the service can answer."""
     try:
         return ItemsRequest(item_ids=None if item_ids is None else tuple(item_ids), max_items=max_items)
     except (InvalidRequest, TypeError):
         return None
 
 
-def _names(method: str, given: dict[str, Any], result: Iq) -> list[str] | None:
-    """Return the ids of the items that a successful write changed; None when it does not say."""
+def _changed_ids(method: str, given: dict[str, Any], result: Iq) -> list[str] | None:
+    """Return the ids of the items that a successful write changed, or None if they are unknown."""
     if method == "retract":
         return [str(given["id"])]
     if method != "publish":
         return None
     item = result.xml.find(f"{{{PUBSUB}}}pubsub/{{{PUBSUB}}}publish/{{{PUBSUB}}}item")
-    name = (None if item is None else item.get("id")) or given.get("id")
-    return [str(name)] if name else None
+    item_id = (None if item is None else item.get("id")) or given.get("id")
+    return [str(item_id)] if item_id else None
 
 
 register_plugin(PubsubCache)

@@ -1,4 +1,4 @@
-"""The services that a slixmpp client reaches, asked over the session that it has anyway."""
+"""Sends the cache's requests over the existing session of a slixmpp client."""
 
 import asyncio
 from contextvars import ContextVar
@@ -13,14 +13,14 @@ from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscripti
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.requests import stanza_error
 
-#: How long the service may take to answer one request, in seconds; None: `IQ_TIMEOUT`. Each read has its own.
+#: Timeout of a request in seconds; None for `IQ_TIMEOUT`. Each read sets its own.
 request_timeout: ContextVar[float | None] = ContextVar("request_timeout", default=None)
 
 
 class ClientService:
-    """`PubsubService` for the account that `client` is logged in to.
+    """Implements `PubsubService` for the account of a slixmpp client.
 
-    What slixmpp raised is the `__cause__` of the errors raised here.
+    Errors have the exception of slixmpp as their `__cause__`.
     """
 
     def __init__(self, client: ClientXMPP) -> None:
@@ -31,7 +31,7 @@ class ClientService:
         client.add_event_handler("disconnected", self._went_offline)
 
     def close(self) -> None:
-        """Stop following the client's session."""
+        """Remove the event handlers from the client."""
         self.online = False
         for event in ("session_start", "session_resumed"):
             self._client.del_event_handler(event, self._came_online)
@@ -44,10 +44,14 @@ class ClientService:
         self.online = False
 
     async def ask(self, kind: pubsub.IqType, to: str, payload: Element) -> Element:
-        """Send an IQ and return the `<iq/>` that answers it.
+        """Send an IQ and wait for the answer.
 
-        Raises `ServiceError` when the answer is an error, and `ServiceUnreachable` at once without a session, when
-        it is lost meanwhile, and after `request_timeout`.
+        Returns:
+            The `<iq/>` of the answer.
+
+        Raises:
+            ServiceError: The answer is an error.
+            ServiceUnreachable: There is no session, it was lost, or there was no answer within `request_timeout`.
         """
         if not self.online:
             raise ServiceUnreachable(f"{self._client.boundjid.bare} has no session.")
@@ -64,7 +68,7 @@ class ClientService:
         return answer.xml
 
     async def _unless_lost(self, future: "asyncio.Future[Iq]") -> Iq:
-        """Return the result of `future`. Raises `ServiceUnreachable` when the connection ends before."""
+        """Return the result of `future`. Raises `ServiceUnreachable` if the connection is lost first."""
         await asyncio.wait({future, self._client.disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             future.cancel()
@@ -72,21 +76,16 @@ class ClientService:
         return future.result()
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-        """See `PubsubService`."""
         return await pubsub.get_items(self.ask, address, request)
 
     async def get_item_ids(self, address: NodeAddress) -> list[str]:
-        """See `PubsubService`."""
         return await pubsub.get_item_ids(self.ask, address)
 
     async def subscribe(self, address: NodeAddress) -> Subscription:
-        """See `PubsubService`."""
         return await pubsub.subscribe(self.ask, address, self._client.boundjid.bare)
 
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
-        """See `PubsubService`."""
         await pubsub.unsubscribe(self.ask, address, self._client.boundjid.bare, subid)
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
-        """See `PubsubService`."""
         return await pubsub.get_node_metadata(self.ask, address)

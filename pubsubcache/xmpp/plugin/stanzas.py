@@ -1,4 +1,4 @@
-"""Answers to requests for items as the stanzas that slixmpp's code expects, whoever answered."""
+"""Converts answers of the cache to slixmpp stanzas, so that callers of slixmpp see no difference."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from slixmpp.plugins.xep_0059 import ResultIterator
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, Rsm
 from pubsubcache.utils.xmlform import PUBSUB
-from pubsubcache.xmpp.pubsub import BREATH, RSM
+from pubsubcache.xmpp.pubsub import ITEMS_PER_YIELD, RSM
 from pubsubcache.xmpp.requests import STANZAS
 
 
@@ -21,18 +21,25 @@ def _iq(client: ClientXMPP, kind: str, sender: str) -> Element:
 
 
 def _received(client: ClientXMPP, xml: Element) -> Iq:
-    """Return `xml` as the client's stream would give it to its handlers."""
+    """Wrap `xml` like a stanza that the client received."""
     return Iq(client, xml, recv=True)  # type: ignore[no-untyped-call]
 
 
 async def items_result(client: ClientXMPP, sender: str, node: str, page: ItemsPage) -> Iq:
-    """Return `page` of the node `node` as the answer of the service `sender` (XEP-0060, 6.5)."""
+    """Build the answer of a service with the items of a page (XEP-0060, 6.5).
+
+    Args:
+        client: The client that receives the answer.
+        sender: JID of the service.
+        node: Name of the node.
+        page: The items.
+    """
     iq = _iq(client, "result", sender)
     pubsub = SubElement(iq, f"{{{PUBSUB}}}pubsub")
     items = SubElement(pubsub, f"{{{PUBSUB}}}items", {"node": node})
     for number, item in enumerate(page.items, 1):
         items.append(item.element)
-        if number % BREATH == 0:
+        if number % ITEMS_PER_YIELD == 0:
             await asyncio.sleep(0)
     if page.rsm is not None:
         pubsub.append(_rsm(page.rsm))
@@ -52,7 +59,7 @@ def _rsm(rsm: Rsm) -> Element:
 
 
 def iq_error(client: ClientXMPP, sender: str, error: ServiceError) -> IqError:
-    """Return `error` as slixmpp raises it: with the service's own stanza if there was one."""
+    """Convert an error to an `IqError` of slixmpp, with the original stanza if there is one."""
     if isinstance(error.__cause__, IqError):
         return error.__cause__
     iq = _iq(client, "error", sender)
@@ -68,10 +75,16 @@ Wrap = Callable[[ItemsPage], Awaitable[Iq]]
 
 
 class Pages(ResultIterator):
-    """Pages of items, one stanza each, until the node's end.
+    """Iterates over the pages of a node, one stanza per page.
 
-    `read` gives a page and raises as slixmpp does, `wrap` makes it a stanza. Unlike slixmpp's own, it raises what
-    ends it too early, and needs no paging of the service. `amount`, `start` and `reverse` may be set as there.
+    Unlike the iterator of slixmpp, it raises errors instead of stopping, and works without paging by the service. The
+    attributes `amount`, `start` and `reverse` work as in slixmpp.
+
+    Args:
+        query: The request, as in slixmpp.
+        request: The item ids or the number of items to read.
+        read: Reads a page and raises the errors of slixmpp.
+        wrap: Converts a page to a stanza.
     """
 
     def __init__(self, query: Iq, request: ItemsRequest, read: Read, wrap: Wrap) -> None:
@@ -84,7 +97,7 @@ class Pages(ResultIterator):
         self._done = 0
 
     async def next(self) -> Iq:
-        """Return the next page. Raises `IqError`, `IqTimeout`, and `StopAsyncIteration` after the last."""
+        """Return the next page. Raises `IqError`, `IqTimeout`, or `StopAsyncIteration` after the last page."""
         if self._stop:
             raise StopAsyncIteration
         chosen = self._request.item_ids is not None or self._request.max_items is not None
@@ -101,7 +114,7 @@ class Pages(ResultIterator):
             rsm = Rsm(max=int(self.amount), after=self.start or None)
         page = await self._read(ItemsRequest(rsm=rsm))
         cursor = None if page.rsm is None else page.rsm.first if self.reverse else page.rsm.last
-        # A cursor that comes twice would lead round in a circle.
+        # A repeated cursor would lead to an endless loop.
         self._stop = page.complete or not cursor or cursor in self._seen
         if cursor:
             self._seen.add(cursor)
@@ -109,7 +122,7 @@ class Pages(ResultIterator):
         return page
 
     async def _page_of_chosen(self) -> ItemsPage:
-        """Return a page of what was asked for by ids or number, which services don't agree how to page."""
+        """Return a page of a request by ids or by number, which services page in different ways."""
         if self._rest is None:
             self._rest = (await self._read(self._request)).items
         amount, count = int(self.amount), self._done + len(self._rest)

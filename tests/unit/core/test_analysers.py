@@ -1,4 +1,4 @@
-"""Analysers: registered or refused at once, asked in order, and never trusted not to fail."""
+"""Test the registration of analysers, their matching, and errors in their functions."""
 
 import asyncio
 import math
@@ -27,7 +27,7 @@ def no_sample() -> Any:
 
 
 class Sampler:
-    """Counts how often a sample was asked for."""
+    """Counts the requests for a sample item."""
 
     def __init__(self, item: Item | None) -> None:
         self.item = item
@@ -78,7 +78,7 @@ def test_an_unknown_option_is_an_error() -> None:
         register_analyser(Analyser(name="x", type="y", node="n"), to_sync=True)  # type: ignore[call-overload]
 
 
-def test_a_name_is_taken_in_any_spelling() -> None:
+def test_names_are_compared_case_insensitively() -> None:
     register_analyser(name="Recipes", type="recipe", node="urn:example:recipes")
     with pytest.raises(ValueError, match="recipes"):
         register_analyser(name=" recipes ", type="other", node="n")
@@ -107,7 +107,7 @@ def test_decorates_the_parser() -> None:
     assert parse(Element("item"), ParseContext(service="s", node="n")) == {"a": 1}
 
 
-def test_a_decorator_may_be_left() -> None:
+def test_decorator_can_be_ignored() -> None:
     left = register_analyser(name="x", type="y", namespace="n")
     assert left.name == "x"
     with pytest.raises(ValueError, match="x"):
@@ -137,7 +137,7 @@ def test_the_fingerprint_tells_registries_apart() -> None:
     different = [{}, {"name": "z"}, {"type": "z"}, {"node": "m"}, {"namespace": "n"}, {"to_sync": True}]
     assert len({fingerprint(**options) for options in different}) == len(different)
     assert fingerprint() == fingerprint()
-    # What separates the parts may stand in them.
+    # The separator may occur in the parts.
     assert fingerprint(node="n,None") != fingerprint(node="n", namespace="None,False;x")
     assert fingerprint(node="None") != fingerprint(node=None, namespace="None")
 
@@ -154,7 +154,7 @@ async def test_the_first_that_matches_decides() -> None:
         assert (analysis.name if analysis else "") == expected
 
 
-async def test_a_prefix_that_decides_costs_no_request() -> None:
+async def test_prefix_match_needs_no_sample() -> None:
     register_analyser(name="prefix", type="a", node=ADDRESS.name)
     register_analyser(name="namespace", type="b", namespace=NOTE)
     analysis = await matching.analyse(ADDRESS, no_sample)
@@ -164,7 +164,7 @@ async def test_a_prefix_that_decides_costs_no_request() -> None:
     )  # fmt: skip
 
 
-async def test_a_prefix_with_a_namespace_costs_none_either() -> None:
+async def test_prefix_match_with_a_namespace_needs_no_sample() -> None:
     register_analyser(name="both", type="a", node=ADDRESS.name, namespace="urn:elsewhere")
     assert await matching.analyse(ADDRESS, no_sample)
 
@@ -187,7 +187,7 @@ async def test_an_empty_node_matches_no_namespace() -> None:
     assert sample.count == 1
 
 
-async def test_what_the_sample_raises_passes() -> None:
+async def test_errors_of_the_sample_propagate() -> None:
     register_analyser(name="note", type="b", namespace=NOTE)
 
     async def sample() -> None:
@@ -208,7 +208,7 @@ def test_by_namespace_follows_the_same_order() -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_match_cb_has_a_say(asynchronous: bool) -> None:
+async def test_match_cb_can_change_the_analysis(asynchronous: bool) -> None:
     def change(analysis: Analysis) -> None:
         assert (analysis.service, analysis.node) == (ADDRESS.service, ADDRESS.name)
         analysis.subtype, analysis.to_sync = "special", False
@@ -237,7 +237,7 @@ async def test_match_cb_sets_anything_as_subtype(subtype: Any) -> None:
     assert "\0" not in analysis.subtype
 
 
-async def test_what_match_cb_raises_passes() -> None:
+async def test_errors_of_match_cb_propagate() -> None:
     def fail(analysis: Analysis) -> None:
         raise ZeroDivisionError
 
@@ -254,7 +254,7 @@ async def parse(parser: Any, item: Item | None = None) -> Any:
     return await matching.parse(analyser, item or make_item("a", publisher="bob@example.org"), ADDRESS)
 
 
-async def test_without_a_parser_there_is_nothing() -> None:
+async def test_without_a_parser_the_result_is_none() -> None:
     assert await matching.parse(None, make_item("a"), ADDRESS) is None
     assert await parse(None) is None
 
@@ -307,12 +307,12 @@ def nested(depth: int) -> Any:
     "value",
     [math.nan, {"a": math.inf}, {"a": object()}, {"a": {1, 2}}, b"x", {(1, 2): 3}, nested(100_000), {"a": 10**5000}],
 )
-async def test_what_is_no_json_is_a_parse_error(value: Any) -> None:
+async def test_results_that_are_not_json_are_parse_errors(value: Any) -> None:
     with pytest.raises(ParseError):
         await parse(lambda item, context: value)
 
 
-async def test_what_databases_refuse_is_replaced() -> None:
+async def test_unstorable_characters_are_replaced() -> None:
     parsed = await parse(lambda item, context: {"a\0": ["b\0", "\ud800c", {"d": "\udfff"}], "t": (1, 2.5), "n": None})
     assert parsed == {"a\ufffd": ["b\ufffd", "?c", {"d": "?"}], "t": [1, 2.5], "n": None}
 

@@ -1,4 +1,4 @@
-"""Text of remote entities reaches logs, errors and status fields as one clean line of bounded length."""
+"""Test that remote text becomes one clean line of bounded length in logs, errors and status fields."""
 
 import io
 import logging
@@ -39,7 +39,7 @@ def is_clean(text: str, limit: int = MAX_LENGTH) -> bool:
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """What a site with a plain handler of its own writes of the application's log."""
+    """Capture the log of the application with a plain handler, as a site may configure it."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
@@ -56,7 +56,7 @@ def test_a_text_becomes_one_bounded_line(text: str, limit: int) -> None:
     assert one_line(line, limit) == line
 
 
-def test_what_people_write_stays() -> None:
+def test_normal_text_is_unchanged() -> None:
     text = "Zażółć gęślą jaźń, 日本語, עברית, 👩\u200d🌾 \\x1b"
     assert one_line(text) == text
 

@@ -1,4 +1,4 @@
-"""Settings: typed, from the environment or not, and wrong ones said at once."""
+"""Test the types, defaults and validation of the settings."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_every_setting_is_read_from_the_environment_in_its_type() -> None:
         assert type(read(**{name: text})[name]) is type(value)
 
 
-def test_nothing_said_is_nothing_set() -> None:
+def test_empty_environment_sets_nothing() -> None:
     assert read() == {}
 
 

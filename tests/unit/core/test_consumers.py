@@ -1,4 +1,4 @@
-"""Requests of other processes: bounded in number, and those of one service leave room for others."""
+"""Test the limits for requests of other processes, in total and per service."""
 
 import asyncio
 from collections import Counter
@@ -20,7 +20,7 @@ GOOD, SILENT = "good.example.org", "silent.example.org"
 
 
 class FakeLayer:
-    """Keeps the answers that are sent, by the channel that they go to."""
+    """Records the answers by channel."""
 
     def __init__(self) -> None:
         self._answers: dict[str, asyncio.Future[str]] = {}
@@ -37,7 +37,7 @@ class FakeLayer:
 
 
 class Desk:
-    """A consumer whose services in `silent` do not answer."""
+    """Consumer for tests; the services in `silent` do not answer."""
 
     def __init__(self, layer: FakeLayer) -> None:
         self.layer = layer
@@ -86,7 +86,7 @@ async def desk() -> AsyncIterator[Desk]:
         yield made
         made.silent.set()
         await asyncio.gather(*consumers._desk._tasks)
-        await asyncio.sleep(0)  # what is done when a task ends
+        await asyncio.sleep(0)  # runs the callbacks of finished tasks
         assert not consumers._desk._answering
         assert not consumers._desk._refusing
 

@@ -41,11 +41,11 @@ def names(batch: Batch) -> list[str]:
     return [change.id for event in batch.events for change in event.changes]  # type: ignore[union-attr]
 
 
-def doubts(queue: EventQueue) -> list[Scope]:
+def invalidations(queue: EventQueue) -> list[Scope]:
     found = []
-    while (doubt := queue.next_invalidation()) is not None:
-        found.append(doubt[0])
-        queue.resolve(*doubt)
+    while (entry := queue.next_invalidation()) is not None:
+        found.append(entry[0])
+        queue.resolve(*entry)
     return found
 
 
@@ -130,7 +130,7 @@ def test_node_that_fills_the_queue_loses_its_own() -> None:
     put(queue, "a", "quiet")
     put(queue, "b")
     assert [put(queue, "a", "busy", str(number)) for number in range(9)] == [0] * 8 + [8]
-    assert doubts(queue) == [address_of("a", "busy")]
+    assert invalidations(queue) == [address_of("a", "busy")]
     found = {batch.address: names(batch) for batch in iter(lambda: queue.take(10), None)}
     assert found == {address_of("a", "quiet"): ["x"], address_of("b"): ["x"], address_of("a", "busy"): ["8"]}
 
@@ -140,14 +140,14 @@ def test_service_that_fills_the_queue_with_many_nodes_loses_its_own() -> None:
     put(queue, "b")
     for number in range(10):
         put(queue, "a", str(number))
-    assert doubts(queue) == ["a"]
+    assert invalidations(queue) == ["a"]
     assert {batch.address for batch in iter(lambda: queue.take(10), None)} == {address_of("b"), address_of("a", "9")}
 
 
 def test_all_is_dropped_when_nobody_is_to_blame() -> None:
     queue = queue_of(200)
     assert sum(put(queue, str(number)) for number in range(201)) == 200
-    assert doubts(queue) == [None]
+    assert invalidations(queue) == [None]
     assert len(queue) == 1
 
 
@@ -163,7 +163,7 @@ def test_batch_aside_counts_and_is_dropped_with_its_node() -> None:
     queue.put_back(batch)
     queue.done(batch)
     assert len(queue) == 3
-    assert doubts(queue) == [address_of("a")]
+    assert invalidations(queue) == [address_of("a")]
 
 
 def test_batch_being_applied_is_not_dropped_by_a_flood() -> None:
@@ -174,7 +174,7 @@ def test_batch_being_applied_is_not_dropped_by_a_flood() -> None:
         put(queue, "a")
     assert batch.place is Place.OUT
     queue.done(batch)
-    assert doubts(queue) == [address_of("a")]
+    assert invalidations(queue) == [address_of("a")]
 
 
 def test_notification_larger_than_the_queue_is_dropped() -> None:
@@ -182,7 +182,7 @@ def test_notification_larger_than_the_queue_is_dropped() -> None:
     event = publish_event(make_item("x", "y" * 30_000))
     assert queue.put(address_of("a"), event) == 1
     assert len(queue) == 0
-    assert doubts(queue) == [address_of("a")]
+    assert invalidations(queue) == [address_of("a")]
 
 
 def test_bytes_are_bounded() -> None:
@@ -192,28 +192,28 @@ def test_bytes_are_bounded() -> None:
         queue.put(address_of("b"), retract_event("x"))
     size = sum(size_of(event) for batch in iter(lambda: queue.take(1), None) for event in batch.events)
     assert size <= 1_000_000
-    assert doubts(queue) == [address_of("a")]
+    assert invalidations(queue) == [address_of("a")]
 
 
-def test_many_doubts_become_one_about_everything() -> None:
+def test_many_invalidations_become_one_for_everything() -> None:
     queue = queue_of()
     for number in range(MAX_INVALIDATIONS + 1):
         queue.invalidate(str(number))
-    assert doubts(queue) == [None]
+    assert invalidations(queue) == [None]
 
 
 @pytest.mark.parametrize("scope", [address_of("a"), "a", None])
-def test_doubt_that_arises_again_while_it_is_written_stays(scope: Scope) -> None:
+def test_invalidation_repeated_while_it_is_written_is_kept(scope: Scope) -> None:
     queue = queue_of()
     queue.invalidate(scope)
-    doubt = queue.next_invalidation()
+    entry = queue.next_invalidation()
     queue.invalidate(scope)
-    assert doubt is not None
-    queue.resolve(*doubt)
-    assert doubts(queue) == [scope]
+    assert entry is not None
+    queue.resolve(*entry)
+    assert invalidations(queue) == [scope]
 
 
-def test_clear_drops_batches_handed_out_and_doubts_their_nodes() -> None:
+def test_clear_drops_batches_handed_out_and_invalidates_their_nodes() -> None:
     queue = queue_of()
     for node in ("out", "aside", "waiting"):
         put(queue, "a", node)
@@ -222,7 +222,7 @@ def test_clear_drops_batches_handed_out_and_doubts_their_nodes() -> None:
     queue.set_aside(aside)
     assert queue.clear() == 4
     assert (out.place, aside.place, len(queue), queue.take(1)) == (Place.GONE, Place.GONE, 0, None)
-    assert set(doubts(queue)) == {address_of("a", node) for node in ("out", "aside", "waiting")}
+    assert set(invalidations(queue)) == {address_of("a", node) for node in ("out", "aside", "waiting")}
     put(queue, "a", "out", "new")
     queue.done(out)
     queue.put_back(aside)
@@ -268,12 +268,12 @@ async def test_settled_does_not_wait_for_what_comes_later() -> None:
 
 
 @pytest.mark.parametrize("scope", [address_of("a"), "a", None])
-async def test_settled_waits_until_a_doubt_is_written(scope: Scope) -> None:
+async def test_settled_waits_until_an_invalidation_is_written(scope: Scope) -> None:
     queue = queue_of()
     queue.invalidate(scope)
     waiting = asyncio.create_task(queue.settled(address_of("a")))
     assert not await finished(waiting)
-    doubts(queue)
+    invalidations(queue)
     assert await finished(waiting)
 
 
@@ -305,7 +305,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.last_done: dict[NodeAddress, int] = {}
         self.out: list[Batch] = []
         self.aside: list[Batch] = []
-        self.doubted: set[Scope] = set()
+        self.invalidated: set[Scope] = set()
         self.accounted: dict[NodeAddress, int] = defaultdict(int)
 
     @rule(service=st.sampled_from("abc"), node=st.sampled_from("xyz"))
@@ -336,9 +336,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.done(batch)
 
     def check_gap(self, address: NodeAddress, gap: int) -> None:
-        """What is missing between notifications was said to be in doubt before."""
+        """Nodes with missing notifications were invalidated first."""
         if gap:
-            assert self.doubted & {address, address.service, None}
+            assert self.invalidated & {address, address.service, None}
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), back=st.booleans())
@@ -361,8 +361,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(self.queue) == 0
 
     @invariant()
-    def note_doubts(self) -> None:
-        self.doubted.update(doubts(self.queue))
+    def note_invalidations(self) -> None:
+        self.invalidated.update(invalidations(self.queue))
 
     @invariant()
     def is_bounded(self) -> None:

@@ -1,4 +1,4 @@
-"""What exports carry, without a database."""
+"""Test the content of exports, without a database."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Passwords at rest."""
+"""Test the encryption of stored passwords."""
 
 import copy
 import pickle
@@ -38,14 +38,14 @@ def load(field: EncryptedTextField, token: str | None) -> str:
     return field.from_db_value(token, None, connection)
 
 
-def test_what_is_stored_says_nothing(field: EncryptedTextField) -> None:
+def test_stored_value_does_not_reveal_the_password(field: EncryptedTextField) -> None:
     token = store(field, SECRET)
     assert "horse" not in token
     assert token != store(field, SECRET)
     assert load(field, token) == SECRET
 
 
-def test_nothing_stays_nothing(field: EncryptedTextField) -> None:
+def test_empty_values_stay_empty(field: EncryptedTextField) -> None:
     assert store(field, "") == store(field, None) == ""
     assert load(field, "") == load(field, None) == ""
 

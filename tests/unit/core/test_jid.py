@@ -1,4 +1,4 @@
-"""Addresses: one spelling for each, and nothing through that is none."""
+"""Test the normalisation and validation of JIDs."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Whatever a service's manners: a listing is whole and in order, or it fails and says so."""
+"""Test that a listing of a node is complete and in order, or fails, however the service behaves."""
 
 from typing import Any
 

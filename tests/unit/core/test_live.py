@@ -1,4 +1,4 @@
-"""Answers of services follow one set of rules, whatever the service's manners."""
+"""Test that reads from a service follow the same rules, however the service behaves."""
 
 import asyncio
 from typing import Any

@@ -46,7 +46,7 @@ def test_a_long_run_stays_as_it_is() -> None:
 
 
 def test_all_combining_characters_are_known() -> None:
-    """Newer versions of Unicode may have some where nobody looks."""
+    """Newer versions of Unicode may add some outside of the known ranges."""
     known = len(
         shorten_runs("".join(chr(code) * (MAX_RUN + 1) for code in range(sys.maxunicode + 1) if _combines(code)))
     )

@@ -1,4 +1,4 @@
-"""Requests are checked when they are made."""
+"""Test the validation of requests."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ from tests.fakes import make_item
         {"order_by": []},
     ],
 )
-def test_without_meaning(options: dict[str, Any]) -> None:
+def test_invalid_requests(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         ItemsRequest(**options)
 
@@ -70,7 +70,7 @@ def test_without_meaning(options: dict[str, Any]) -> None:
         {"max_items": 5, "rsm": {"max": 2}},
     ],
 )
-def test_with_meaning(options: dict[str, Any]) -> None:
+def test_valid_requests(options: dict[str, Any]) -> None:
     ItemsRequest(**options)
 
 

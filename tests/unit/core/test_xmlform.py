@@ -1,4 +1,4 @@
-"""Equal content gives equal text, whichever way it came; nothing is lost; nothing recurses."""
+"""Test the normal form of items: equal content becomes equal text, and nothing is lost."""
 
 import xml.etree.ElementTree as ET
 from unittest.mock import patch
@@ -57,7 +57,7 @@ def test_iq_and_notification_are_equal(payload: str) -> None:
         (f'<e xmlns="{ATOM}"><f xmlns="urn:f"/></e>', f'<e xmlns="{ATOM}" xmlns:g="urn:f"><g:f/></e>'),
     ],
 )
-def test_spelling_does_not_count(one: str, other: str) -> None:
+def test_equal_content_has_the_same_normal_form(one: str, other: str) -> None:
     assert normal(IQ % one) == normal(IQ % other)
 
 
@@ -73,7 +73,7 @@ def test_spelling_does_not_count(one: str, other: str) -> None:
         ("<e><f/></e>", '<e><f xmlns=""/></e>'),
     ],
 )
-def test_content_counts(one: str, other: str) -> None:
+def test_different_content_has_different_normal_forms(one: str, other: str) -> None:
     assert normal(IQ % one) != normal(IQ % other)
 
 
@@ -85,7 +85,7 @@ def test_content_counts(one: str, other: str) -> None:
         '<e xmlns="urn:1" xmlns:q="urn:q" q:a="1" q:b="&#13;&lt;&quot;" xml:lang="en"><f xmlns="">]]&gt;</f></e>',
     ],
 )
-def test_what_is_kept_can_be_read_again(payload: str) -> None:
+def test_normal_form_can_be_parsed(payload: str) -> None:
     text = normal(IQ % payload)
     assert to_text(from_text(text)) == text
 
@@ -140,7 +140,7 @@ def test_text_and_element_are_the_same_thing(element: Element) -> None:
 
 @given(elements())
 def test_the_standard_librarys_spelling_is_the_same_content(element: Element) -> None:
-    if "\r" not in ET.tostring(element, "unicode"):  # which it does not escape everywhere
+    if "\r" not in ET.tostring(element, "unicode"):  # which the standard library does not always escape
         assert to_text(ET.fromstring(ET.tostring(element, "utf-8"))) == to_text(element)
 
 
@@ -150,11 +150,11 @@ def test_the_normal_form_of_an_item_is_final(element: Element) -> None:
     item.append(element)
     once = normal_item(item)
     assert to_text(normal_item(once)) == to_text(once)
-    assert item[0] is element  # what came is left as it was
+    assert item[0] is element  # the original is not modified
 
 
 def test_white_space_around_the_payload_is_no_content() -> None:
-    """Prosody notifies of it, and does not keep it."""
+    """Prosody includes it in notifications, but does not store it."""
     entry = f'<entry xmlns="{ATOM}"> <title> a </title>\n</entry>'
     assert normal(EVENT % f"\n  {entry}\n") == normal(IQ % entry)
     assert "<title> a </title>\n</entry></item>" in normal(EVENT % f"\n  {entry}\n")
@@ -204,7 +204,7 @@ def test_size_is_bounded_in_bytes() -> None:
         "<a>\ud800</a>",
     ],
 )
-def test_text_that_is_no_xml_is_an_error_of_ours(text: str) -> None:
+def test_invalid_xml_raises_parse_error(text: str) -> None:
     with pytest.raises(ParseError):
         from_text(text)
 

@@ -1,4 +1,4 @@
-"""Whatever a server relays is a stanza: no name is an error, and nothing grows without bound."""
+"""Test that the parser accepts all names, and that its memory is bounded."""
 
 import time
 import xml.etree.ElementTree as ET
@@ -111,7 +111,7 @@ texts = st.sampled_from(["", "text", "}"])
 
 @st.composite
 def odd_xml(draw: st.DrawFn, depth: int = 3) -> str:
-    """Text that is XML 1.0, and often breaks the rules of namespaces."""
+    """Generate XML 1.0 that often violates the rules for namespaces."""
     name = draw(prefixes) + draw(locals_)
     name = f"_{name}" if name[0] in "-·" else name
     attributes: dict[str, str] = {}
@@ -127,7 +127,7 @@ def odd_xml(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 @given(odd_xml())
-def test_what_is_kept_is_read_again_as_it_was(text: str) -> None:
+def test_parsed_documents_round_trip(text: str) -> None:
     element = from_text(text)
     kept = to_text(element)
     assert same(from_text(kept), element)
@@ -180,7 +180,7 @@ def test_text_around_elements_is_kept() -> None:
     assert ET.tostring(stanza) == b'<ns0:message xmlns:ns0="jabber:client">a<ns0:x>b</ns0:x>c<ns0:y />d</ns0:message>'
 
 
-def test_what_was_complete_before_an_error_is_given() -> None:
+def test_stanzas_before_an_error_are_returned() -> None:
     stream = parser()
     feed = stream.feed(b"<message/><iq></message>")
     assert next(feed)[0] == "stanza"
@@ -198,7 +198,7 @@ def test_the_end_of_the_stream_is_given() -> None:
     "inner",
     [
         "x" * 20_000,
-        "<x/>" * 1000,  # memory counts, not only bytes
+        "<x/>" * 1000,  # elements count for their memory, not only for their bytes
         "".join(f"<n{number}/>" for number in range(400)).join(["<x xmlns='" + "u" * 900 + "'>", "</x>"]),
         f"<x a='{'1' * 9000}'/><y a='{'1' * 9000}'/>",
         "<x>" * 3000 + "</x>" * 3000,
@@ -257,7 +257,7 @@ def test_many_stanzas_are_no_long_stanza() -> None:
 
 
 @pytest.mark.parametrize("step", [100_000, 7])
-def test_what_is_too_deep_is_left_out(step: int) -> None:
+def test_elements_that_are_too_deep_are_dropped(step: int) -> None:
     stream = parser(max_depth=5)
     deep = "<a xmlns='urn:1'>t<b xmlns='urn:2'>u<c xmlns='urn:3'>v<d/>w</c>x</b>y</a>"
     octets = f"<message><l2><l3>{deep}{deep}z</l3></l2><end/></message><message><a/></message>".encode()

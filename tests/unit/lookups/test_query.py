@@ -1,4 +1,4 @@
-"""Queries as trees: nothing that can be typed is an error, but for what is too much."""
+"""Test the parser of search queries: only queries that are too large are errors."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pubsubcache.lookups.fulltext.query import MAX_DEPTH, MAX_WORD, MAX_WORDS, A
 
 
 def shown(tree: Node | None) -> Any:
-    """A tree as nested tuples; words as text, with a star for a prefix."""
+    """Convert a tree to nested tuples; terms become strings, with a star for a prefix."""
     match tree:
         case Term(found, prefix):
             return " ".join(found) + ("*" if prefix else "")
@@ -78,7 +78,7 @@ def test_trees(query: str, expected: Any) -> None:
 
 
 @given(st.text() | st.text(st.sampled_from('ab "()-*AND OR NOT\u201c')))
-def test_whatever_is_typed_has_an_answer(query: str) -> None:
+def test_any_text_is_a_valid_query(query: str) -> None:
     try:
         tree = parse(query)
     except InvalidRequest:
@@ -107,6 +107,6 @@ def test_bounds() -> None:
     assert shown(parse("(" * 5000 + "a" + ")" * 5000)) == "a"
 
 
-def test_only_what_is_wanted_is_marked() -> None:
+def test_negated_terms_are_not_highlighted() -> None:
     tree = parse('a -b NOT (c -"d e") f*')
     assert [term.words for term in terms(tree)] == [("a",), ("d", "e"), ("f",)]

@@ -1,4 +1,4 @@
-"""Extracts with marks."""
+"""Test snippets with highlighted hits."""
 
 import pytest
 from hypothesis import given
@@ -30,11 +30,11 @@ def snippet(text: str, *found: str, stems: bool = False) -> str:
         ("two", ["twofold"], "two"),
     ],
 )
-def test_hits_are_marked(text: str, found: list[str], expected: str) -> None:
+def test_hits_are_highlighted(text: str, found: list[str], expected: str) -> None:
     assert snippet(text, *found) == expected
 
 
-def test_the_best_place_is_shown() -> None:
+def test_snippet_shows_the_part_with_the_most_terms() -> None:
     text = f"one {'x ' * 300} one two {'y ' * 300} two"
     shown = snippet(text, "one", "two")
     assert "[one] [two]" in shown
@@ -43,7 +43,7 @@ def test_the_best_place_is_shown() -> None:
     assert len(shown) <= LENGTH + 10
 
 
-def test_a_text_without_spaces_is_cut_all_the_same() -> None:
+def test_text_without_spaces_is_truncated() -> None:
     assert len(snippet("日" * 3000)) == LENGTH + 1
     assert snippet("日" * 3000, "日日*").endswith(f"]{ELLIPSIS}")
 
@@ -64,7 +64,7 @@ def test_html() -> None:
 
 
 @given(st.text(max_size=600), st.lists(st.sampled_from(["a", "b", "0", "a b", "é*"]), max_size=3))
-def test_a_snippet_is_a_part_of_the_text(text: str, found: list[str]) -> None:
+def test_snippet_is_part_of_the_text(text: str, found: list[str]) -> None:
     terms = [Term(tuple(words.rstrip("*").split()), words.endswith("*")) for words in found]
     made = make_snippet(text, terms)
     assert made.count(HIT_START) == made.count(HIT_END)

@@ -1,4 +1,4 @@
-"""Points in time as people write them."""
+"""Test the parser of time patterns."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +15,7 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.conditions import timepatterns
 from pubsubcache.lookups.conditions.timepatterns import point_in_time
 
-# In Paris: the night of the 29th of March 2026 lost an hour, at two o'clock.
+# In Paris, the clocks were set forward by an hour at 2:00 on 29 March 2026.
 NOW = datetime(2026, 3, 29, 10, 30, 15, tzinfo=UTC)
 
 
@@ -79,7 +79,7 @@ def paris(*parts: int) -> datetime:
         ("12:30 - 1 d", paris(2026, 3, 28, 12, 30)),
     ],
 )
-def test_what_is_meant(written: str, meant: datetime) -> None:
+def test_accepted_time_patterns(written: str, meant: datetime) -> None:
     assert point_in_time(written) == meant
     assert point_in_time(written).tzinfo is UTC
 
@@ -94,13 +94,13 @@ def test_what_is_meant(written: str, meant: datetime) -> None:
         "\u0663 days ago", "2026-01-31 + 2 days + 2 days", "1" * 5000, "🐘", "(", "%s", "now now",
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_said_in_a_sentence(written: str) -> None:
-    with pytest.raises(InvalidRequest, match="is not a time: give one like") as refused:
+def test_invalid_patterns_are_rejected_with_a_hint(written: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not a time: use for example") as refused:
         point_in_time(written)
     assert len(str(refused.value)) < 350
 
 
-def test_a_shift_without_direction_may_be_refused() -> None:
+def test_shift_without_direction_can_be_rejected() -> None:
     for written in ("6 months", "6mo"):
         with pytest.raises(InvalidRequest):
             point_in_time(written, unsigned=False)
@@ -115,6 +115,6 @@ def test_all_units(unit: str, words: tuple[str, ...]) -> None:
 
 
 @given(st.text(max_size=30) | st.text("0123456789 -+/:.TZadginomwy", max_size=30))
-def test_nothing_but_a_sentence_is_raised(written: str) -> None:
+def test_any_text_raises_at_most_invalid_request(written: str) -> None:
     with suppress(InvalidRequest):
         assert point_in_time(written).tzinfo is UTC

@@ -1,4 +1,4 @@
-"""Items to parse, and what every parsed entry must be like."""
+"""Builds items with Atom entries, and checks the invariants of every parsed entry."""
 
 import json
 import re
@@ -27,7 +27,7 @@ DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def item(inner: str, attributes: str = "id='i1'", namespace: str = PUBSUB) -> Element:
-    """Return an `<item/>` with an Atom entry that holds `inner`; the prefix `thr` is declared."""
+    """Return an `<item/>` with an Atom entry that contains `inner`; the prefix `thr` is declared."""
     return ET.fromstring(
         f"<item xmlns='{namespace}' {attributes}>"
         f"<entry xmlns='{ATOM}' xmlns:thr='http://purl.org/syndication/thread/1.0'>{inner}</entry></item>"
@@ -35,14 +35,14 @@ def item(inner: str, attributes: str = "id='i1'", namespace: str = PUBSUB) -> El
 
 
 def parsed(inner: str, context: ParseContext = PEP, **how: str) -> dict[str, Any]:
-    """Return what is parsed of an entry that holds `inner`, checked."""
+    """Parse an entry that contains `inner`, and check the result."""
     result = parse_entry(item(inner, **how), context)
     check(result)
     return result
 
 
 def check(result: dict[str, Any]) -> None:
-    """Assert what holds of every result."""
+    """Assert the invariants of every result."""
     assert set(result) == KEYS
     assert set(result["extra"]) == {"repeated", "attachments", "pictures", "alt_links"}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -62,7 +62,7 @@ def check(result: dict[str, Any]) -> None:
 
 
 def check_texts(value: Any) -> None:
-    """Assert that no text anywhere holds what a database refuses."""
+    """Assert that no text contains characters that a database rejects."""
     if isinstance(value, str):
         assert not FORBIDDEN.search(value)
     elif isinstance(value, dict):
@@ -73,7 +73,7 @@ def check_texts(value: Any) -> None:
 
 
 def check_markup(markup: str) -> None:
-    """Assert that markup is well-formed, and that nothing in it acts."""
+    """Assert that markup is well-formed and has no active content."""
     root = ET.fromstring(markup)
     assert root.tag == "div"
     for element in root.iter():

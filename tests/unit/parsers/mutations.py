@@ -1,4 +1,4 @@
-"""Items damaged at random, as their elements and as their text."""
+"""Damages items at random, as elements and as text."""
 
 import copy
 from collections.abc import Callable
@@ -71,13 +71,13 @@ MUTATIONS: list[Mutation] = [
 
 
 def mutate(random: Random, root: Element) -> None:
-    """Damage an element in one to five places."""
+    """Apply one to five random mutations to an element."""
     for _ in range(random.randrange(1, 6)):
         random.choice(MUTATIONS)(random, root, random.choice(list(root.iter())))
 
 
 def drop_bytes(random: Random, text: str) -> Element | None:
-    """Return `text` with characters dropped as an element, None when it is not well-formed any more."""
+    """Remove random characters and parse the rest; return None if it is no longer well-formed."""
     for _ in range(random.randrange(1, 4)):
         place = random.randrange(len(text))
         text = text[:place] + text[place + random.randrange(1, 4) :]

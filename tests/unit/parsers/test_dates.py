@@ -42,16 +42,16 @@ NOON = "2026-01-31T12:00:00Z"
         "Sat Jan 31 12:00:00 2026",
     ],
 )
-def test_the_same_moment_in_many_spellings(text: str) -> None:
+def test_accepted_date_formats(text: str) -> None:
     assert dates.normalise(text) == NOON
 
 
-def test_a_date_only_is_its_midnight() -> None:
+def test_date_without_time_is_midnight() -> None:
     assert dates.normalise("2026-01-31") == "2026-01-31T00:00:00Z"
     assert dates.normalise("20260131") == "2026-01-31T00:00:00Z"
 
 
-def test_a_leap_second_is_the_last_of_its_minute() -> None:
+def test_leap_second_becomes_second_59() -> None:
     assert dates.normalise("2016-12-31T23:59:60Z") == "2016-12-31T23:59:59Z"
 
 
@@ -95,7 +95,7 @@ def test_parsed_dates_are_aware_utc_and_keep_their_fraction() -> None:
         "\ud800",
     ],
 )
-def test_what_is_no_date_is_none(text: str | None) -> None:
+def test_invalid_dates_return_none(text: str | None) -> None:
     assert dates.parse(text) is None
     assert dates.normalise(text) is None
 
@@ -108,7 +108,7 @@ def test_random_text_never_raises() -> None:
         assert moment is None or moment.tzinfo is UTC
 
 
-def test_the_order_of_texts_is_the_order_of_times() -> None:
+def test_formatted_dates_sort_by_time() -> None:
     random = Random(1)
     span = int((datetime.max - datetime.min).total_seconds()) - 200_000
     moments = [
@@ -121,12 +121,12 @@ def test_the_order_of_texts_is_the_order_of_times() -> None:
     assert {len(text) for text in texts} == {20}
 
 
-def test_iso_reads_back_as_the_same_second() -> None:
+def test_iso_round_trips() -> None:
     moment = datetime(987, 6, 5, 4, 3, 2, 999_999, tzinfo=UTC)
     assert dates.iso(moment) == "0987-06-05T04:03:02Z"
     assert dates.parse(dates.iso(moment)) == moment.replace(microsecond=0)
 
 
-def test_iso_refuses_a_time_without_a_zone() -> None:
+def test_iso_rejects_naive_datetimes() -> None:
     with pytest.raises(ValueError, match="time zone"):
         dates.iso(datetime(2026, 1, 1))

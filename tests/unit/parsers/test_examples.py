@@ -1,4 +1,4 @@
-"""Each built-in analyser on the examples of its XEP, and on what became of them."""
+"""Test each built-in analyser with the examples of its XEP and with mutations of them."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.unit.parsers.mutations import drop_bytes, mutate
 
 NAMES = [analyser.name for analyser in builtin_analysers()]
 ANY = "any XML"
-MUTATIONS = 1000  # of each analyser's examples
+MUTATIONS = 1000  # per analyser
 by_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
 
@@ -59,8 +59,8 @@ async def test_an_example_is_recognised(example: Example) -> None:
 
 
 @by_example
-async def test_a_name_that_decides_costs_no_request(example: Example) -> None:
-    """All but nodes of payloads that may be anywhere are known by their names."""
+async def test_analysers_that_match_by_name_need_no_request(example: Example) -> None:
+    """All nodes but those for generic payloads are recognised by name."""
 
     async def sample() -> Element:
         raise LookupError
@@ -109,7 +109,7 @@ async def test_a_name_that_decides_costs_no_request(example: Example) -> None:
         ("urn:xmpp:vcard4", ("vcard4", "", True)),
     ],
 )
-async def test_nodes_are_known_by_their_names(node: str, expected: tuple[str, str, bool]) -> None:
+async def test_nodes_are_recognised_by_name(node: str, expected: tuple[str, str, bool]) -> None:
     async def nothing() -> None:
         return None
 
@@ -119,14 +119,14 @@ async def test_nodes_are_known_by_their_names(node: str, expected: tuple[str, st
 
 
 @by_example
-async def test_an_example_becomes_the_documented_json(example: Example) -> None:
+async def test_examples_parse_to_the_documented_json(example: Example) -> None:
     parsed = await matching.parse(registry.get(example.analyser), example.as_item(), example.address)
     assert parsed == example.parsed()
     check_texts(parsed)
 
 
 def dates_of(parsed: Any) -> list[str]:
-    """All that looks like a date, wherever a parser says that there is one."""
+    """Return all values of keys that hold dates."""
     if isinstance(parsed, dict):
         found = [value for key, value in parsed.items() if key in DATES and isinstance(value, str)]
         return found + [date for value in parsed.values() for date in dates_of(value)]
@@ -136,7 +136,7 @@ def dates_of(parsed: Any) -> list[str]:
 DATES = {"published", "updated", "start", "end", "timestamp", "noticed_at", "reactions_at", "date"}
 
 
-def test_dates_are_in_one_form() -> None:
+def test_parsed_dates_have_the_format_of_the_cache() -> None:
     dates = [date for example in EXAMPLES for date in dates_of(example.parsed())]
     assert len(dates) > 20
     assert all(DATE.fullmatch(date) for date in dates)
@@ -150,7 +150,7 @@ def test_a_notification_parses_as_the_answer_to_a_request(example: Example) -> N
 
 
 @by_example
-def test_a_parser_leaves_the_item_as_it_was(example: Example) -> None:
+def test_parsers_do_not_modify_the_item(example: Example) -> None:
     item = example.item
     parser_of(example.analyser)(item, example.context)
     assert tostring(item) == tostring(example.item)
@@ -158,7 +158,7 @@ def test_a_parser_leaves_the_item_as_it_was(example: Example) -> None:
 
 @by_example
 def test_an_empty_payload_has_all_keys(example: Example) -> None:
-    """What is not said is null, false, or an empty list; no key is ever missing."""
+    """Missing values are null, false or an empty list; no key is ever missing."""
     item = example.item
     payload = payload_of(item)
     tag = payload.tag
@@ -191,7 +191,7 @@ CONTEXTS = [
 
 
 def outcome(parse: Any, item: Element, context: ParseContext) -> bool:
-    """Whether an item is readable; anything but JSON and `ParseError` fails the test."""
+    """Return whether an item can be parsed; anything but JSON and `ParseError` fails the test."""
     try:
         parsed = parse(item, context)
     except ParseError as error:
@@ -206,7 +206,7 @@ def outcome(parse: Any, item: Element, context: ParseContext) -> bool:
 
 
 @pytest.mark.parametrize("name", [*NAMES, ANY])
-def test_damaged_items_raise_nothing_but_parse_errors(name: str) -> None:
+def test_damaged_items_only_raise_parse_errors(name: str) -> None:
     examples = [example for example in EXAMPLES if name in (example.analyser, ANY)]
     parse, random = parse_any if name == ANY else parser_of(name), Random(name)
     outcomes = {True: 0, False: 0}

@@ -50,7 +50,7 @@ ATTACKS = [
 
 
 def markup_of(text: str) -> str:
-    """Return the safe markup of HTML, "" for none, checked."""
+    """Return the sanitised markup of HTML, or "", after checking it."""
     markup = html.from_html(text).xhtml or ""
     if markup:
         check_markup(markup)
@@ -58,14 +58,14 @@ def markup_of(text: str) -> str:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_acts_is_removed_from_html(attack: str) -> None:
+def test_active_content_is_removed_from_html(attack: str) -> None:
     markup = markup_of(f"<p>before</p>{attack}<p>after</p>")
     assert "before" in markup
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_acts_is_removed_from_xhtml(attack: str) -> None:
-    """The same attacks as character data, and as elements of the XHTML and of no namespace."""
+def test_active_content_is_removed_from_xhtml(attack: str) -> None:
+    """The same attacks as character data, and as elements in the XHTML namespace and in none."""
     for namespace in (XHTML, ""):
         tree = html.parse(attack)
         tree.tag = "div"
@@ -79,8 +79,8 @@ def test_what_acts_is_removed_from_xhtml(attack: str) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_browser_reads_nothing_more_into_the_result(attack: str) -> None:
-    """Read again by an HTML parser, the result has no element or attribute that was not in it as XML."""
+def test_html_parser_finds_nothing_new_in_the_result(attack: str) -> None:
+    """An HTML parser finds no element or attribute in the result that an XML parser does not."""
     markup = markup_of(f"<p>before{attack}after</p>")
     again = nh3.clean(markup, tags=set(html.TAGS), url_schemes=set(html.SCHEMES), url_relative="deny", link_rel=None)
     assert html.serialise(html.parse(again)) == html.serialise(html.parse(markup)).replace(
@@ -88,7 +88,7 @@ def test_a_browser_reads_nothing_more_into_the_result(attack: str) -> None:
     )
 
 
-def test_markup_that_may_stay() -> None:
+def test_safe_markup_is_kept() -> None:
     source = (
         '<p>One <strong>two</strong> <a href="https://garden.example/a?b=1&amp;c=2">three</a><br>'
         '<img src="https://garden.example/r.png" alt="Rose"></p><ul><li>four<li>five</ul>'
@@ -121,11 +121,11 @@ def test_text_has_no_scripts_comments_or_styles() -> None:
 
 
 @pytest.mark.parametrize("source", ["", "   ", "<p></p>", "<script>x</script>", "<!-- x -->", "<div><br></div>"])
-def test_nothing_to_see_is_none(source: str) -> None:
+def test_invisible_markup_becomes_none(source: str) -> None:
     assert html.from_html(source) == (None, None)
 
 
-def test_an_image_alone_is_something_to_see() -> None:
+def test_image_alone_is_kept() -> None:
     assert html.from_html("<img src='https://x/y'>") == (None, '<div><img src="https://x/y"/></div>')
 
 
@@ -139,7 +139,7 @@ def test_broken_html_keeps_its_words(source: str) -> None:
     assert rich.text[0] == source[0].replace("&", rich.text[0])
 
 
-def test_elements_in_xhtml_that_are_no_html_give_way_to_their_text() -> None:
+def test_unknown_xhtml_elements_are_replaced_by_their_text() -> None:
     tree = ET.fromstring(
         f"<div xmlns='{XHTML}'>a<svg xmlns='http://www.w3.org/2000/svg'><a>b</a></svg><blink>c</blink></div>"
     )
@@ -157,13 +157,13 @@ def test_deep_markup_keeps_its_text_and_raises_nothing(depth: int) -> None:
     assert html.from_html("<b>" * depth + "deep") == ("deep", None)
 
 
-def test_depth_that_people_use_is_kept() -> None:
+def test_realistic_depth_is_kept() -> None:
     markup = markup_of("<blockquote>" * 100 + "deep")
     assert markup.count("<blockquote>") == 100
 
 
 def test_misnested_formatting_does_not_multiply() -> None:
-    """An HTML parser makes 30 KB of such markup into 40 MB."""
+    """An HTML parser turns 30 KB of such markup into 40 MB."""
     soup = "".join(f"<p><b title={number}>x" for number in range(800))
     assert len(nh3.clean(soup)) > 100 * len(soup)
     rich = html.from_html(soup)
@@ -232,7 +232,7 @@ def test_random_soup_is_always_safe_and_well_formed() -> None:
     ],
 )
 def test_unfinished_tags_and_declarations(source: str, text: str) -> None:
-    """The standard library's parser alone swallows words of these, and raises AssertionError at one."""
+    """The parser of the standard library loses words of these, and raises AssertionError for one."""
     assert html.from_html(source).text == text
     markup_of(source)
 
@@ -240,8 +240,8 @@ def test_unfinished_tags_and_declarations(source: str, text: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["<!--", "<![CDATA[", "<?", "</", "<a ", "<a b='", "<a b='><a b=\">", "&#", "<script>"]
 )
-def test_the_effort_is_linear_in_unfinished_pieces(piece: str) -> None:
-    """These would take minutes otherwise."""
+def test_unfinished_markup_takes_linear_time(piece: str) -> None:
+    """With quadratic time, these would take minutes."""
     rich = html.from_html("x" + piece * 30_000)
     assert rich.text
     assert rich.text.startswith("x")

@@ -67,7 +67,7 @@ def test_a_notification_parses_as_the_answer_to_a_request() -> None:
     assert parsed(inner, namespace=f"{PUBSUB}#event") == parsed(inner, namespace=PUBSUB)
 
 
-def test_the_item_is_left_as_it_was() -> None:
+def test_the_item_is_not_modified() -> None:
     element = item(f"{MIRA}<title type='html'>&lt;b>Frost</title><link rel='enclosure' href='https://x/y'/>")
     before = ET.tostring(element)
     parse_entry(element, PEP)
@@ -82,7 +82,7 @@ def test_item_ids_of_any_kind(name: str) -> None:
     assert not set(" \"'<>") & set(result["uri"])
 
 
-# Items that hold no entry
+# Items without an entry
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_item_ids_of_any_kind(name: str) -> None:
     [
         ("", "The item has no payload."),
         (f"<feed xmlns='{ATOM}'><title>Mira's blog</title></feed>", "The payload is an Atom feed"),
-        ("<geoloc xmlns='http://jabber.org/protocol/geoloc'/>", "There is no Atom entry in the item."),
-        ("<entry><title>x</title></entry>", "There is no Atom entry in the item."),
-        (f"<box><entry xmlns='{ATOM}'/></box>", "There is no Atom entry in the item."),
+        ("<geoloc xmlns='http://jabber.org/protocol/geoloc'/>", "The item does not contain an Atom entry."),
+        ("<entry><title>x</title></entry>", "The item does not contain an Atom entry."),
+        (f"<box><entry xmlns='{ATOM}'/></box>", "The item does not contain an Atom entry."),
     ],
 )
 def test_an_item_without_an_entry_is_refused(payload: str, reason: str) -> None:
@@ -159,7 +159,7 @@ def test_text_is_not_read_as_markup(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/xml", "application/octet-stream"])
-def test_content_that_is_no_text_is_passed_over(kind: str) -> None:
+def test_binary_content_is_ignored(kind: str) -> None:
     assert parsed(f"<title>Rose</title><content type='{kind}'>iVBORw0KGgo=</content>")["content"] == "Rose"
 
 
@@ -170,13 +170,13 @@ def test_xhtml_without_a_div_or_namespace() -> None:
     assert parsed(marked)["content_xhtml"] == "<div><b>no type</b></div>"
 
 
-def test_of_several_texts_the_first_that_says_something_counts() -> None:
+def test_first_non_empty_text_is_used() -> None:
     assert parsed("<title> </title><title>One</title><title type='text'>Two</title>")["title"] == "One"
     two = "<content type='html'>&lt;i>a&lt;/i></content><content type='html'>&lt;i>b&lt;/i></content>"
     assert parsed(two)["content_xhtml"] == "<div><i>a</i></div>"
 
 
-def test_without_content_the_summary_and_then_the_title_stand_in() -> None:
+def test_content_falls_back_to_summary_and_title() -> None:
     result = parsed("<title>Beds</title><summary type='html'>&lt;i>Short&lt;/i></summary>")
     assert (result["title"], result["summary"], result["content"]) == ("Beds", "Short", "Short")
     assert result["summary_xhtml"] == result["content_xhtml"] == "<div><i>Short</i></div>"
@@ -191,7 +191,7 @@ def test_content_without_a_title() -> None:
     assert (result["title"], result["content"]) == (None, "Dig")
 
 
-def test_content_that_is_elsewhere_is_a_link() -> None:
+def test_external_content_becomes_a_link() -> None:
     result = parsed("<title>Talk</title><content src='https://garden.example/talk.ogg' type='audio/ogg'/>")
     assert result["content"] == "Talk"
     assert result["extra"]["alt_links"] == [{"url": "https://garden.example/talk.ogg", "media_type": "audio/ogg"}]
@@ -237,10 +237,10 @@ def test_dates_are_read_tolerantly(text: str, date: str | None) -> None:
     assert parsed(f"<title>x</title><updated>{text}</updated>")["updated"] == date
 
 
-# Who wrote it
+# Authorship
 
 
-def test_the_author_is_verified_when_the_service_names_the_same() -> None:
+def test_author_is_verified_if_the_service_reports_the_same_publisher() -> None:
     result = parsed(MIRA, context=SERVICE, **by("mira@garden.example"))
     assert result["author"] == "Mira Moss"
     assert result["author_jid"] == "mira@garden.example"
@@ -262,7 +262,7 @@ def test_another_publisher_is_not_the_author() -> None:
         assert result["author_jid_verified"] is False
 
 
-def test_the_publisher_of_the_context_counts_before_that_of_the_item() -> None:
+def test_publisher_of_the_context_is_preferred() -> None:
     context = ParseContext(SERVICE.service, SERVICE.node, publisher="mallory@weeds.example")
     assert parsed(MIRA, context=context, **by("mira@garden.example"))["author_jid_verified"] is False
 
@@ -281,7 +281,7 @@ def test_without_an_author_the_publisher_is_the_author() -> None:
 
 
 def test_an_unknown_publisher_verifies_nobody() -> None:
-    """Services may not say who published (XEP-0277, 9.1)."""
+    """A service may not report the publisher (XEP-0277, 9.1)."""
     result = parsed(MIRA, context=SERVICE)
     assert (result["author_jid"], result["author_jid_verified"]) == ("mira@garden.example", False)
     result = parsed("<title>x</title>", context=SERVICE)
@@ -289,7 +289,7 @@ def test_an_unknown_publisher_verifies_nobody() -> None:
     assert parsed(MIRA, context=SERVICE, **by("no jid"))["author_jid_verified"] is False
 
 
-def test_in_a_pep_node_the_owner_counts_as_publisher() -> None:
+def test_owner_counts_as_publisher_in_pep_nodes() -> None:
     assert parsed(MIRA, context=PEP)["author_jid_verified"] is True
     result = parsed("<author><uri>xmpp:mallory@weeds.example</uri></author>", context=PEP)
     assert (result["author_jid"], result["author_jid_verified"]) == ("mallory@weeds.example", False)
@@ -297,12 +297,12 @@ def test_in_a_pep_node_the_owner_counts_as_publisher() -> None:
     assert (result["author_jid"], result["author_jid_verified"]) == ("mira@garden.example", False)
 
 
-def test_in_a_node_for_comments_the_owner_does_not() -> None:
+def test_owner_does_not_count_as_publisher_in_comments_nodes() -> None:
     assert parsed(MIRA, context=PEP_COMMENTS)["author_jid_verified"] is False
     assert parsed("", context=PEP_COMMENTS)["author_jid"] is None
 
 
-def test_an_item_that_another_sent_is_not_vouched_for_by_the_owner() -> None:
+def test_owner_does_not_count_as_publisher_of_items_from_other_senders() -> None:
     own = ParseContext(PEP.service, PEP.node, sender="mira@garden.example")
     other = ParseContext(PEP.service, PEP.node, sender="mallory@weeds.example")
     assert parsed(MIRA, context=own)["author_jid_verified"] is True
@@ -315,12 +315,12 @@ def test_spellings_of_the_author(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["xmpp:", "xmpp:not a jid", "https://mira.example", "", "xmpp:@@@"])
-def test_an_author_that_is_no_jid(uri: str) -> None:
+def test_author_without_a_valid_jid(uri: str) -> None:
     result = parsed(f"<author><name>Mira</name><uri>{uri}</uri></author>", context=SERVICE)
     assert (result["author"], result["author_jid"], result["author_jid_verified"]) == ("Mira", None, False)
 
 
-def test_of_several_authors_the_one_with_a_jid_counts() -> None:
+def test_author_with_a_jid_is_preferred() -> None:
     assert parsed(f"<author><name>Otto</name></author>{MIRA}")["author"] == "Mira Moss"
     assert parsed(f"<source>{MIRA}</source>", context=SERVICE)["author_jid"] == "mira@garden.example"
 
@@ -345,7 +345,7 @@ def test_comments() -> None:
 @pytest.mark.parametrize(
     "href", ["", "https://garden.example/c", "xmpp:garden.example", "xmpp:no jid?;node=a", "xmpp:?;node="]
 )
-def test_comments_that_lead_to_no_node(href: str) -> None:
+def test_comments_links_without_a_node_are_ignored(href: str) -> None:
     assert parsed(f"<link rel='replies' title='comments' href='{href}'/><link rel='replies'/>")["comments"] == []
 
 
@@ -369,7 +369,7 @@ def test_attachments() -> None:
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "\u0661", "9" * 19, "9" * 5000, "1.5", " "])
-def test_sizes_that_are_none(length: str) -> None:
+def test_invalid_sizes(length: str) -> None:
     assert (
         parsed(f"<link rel='enclosure' href='https://x/y' length='{length}'/>")["extra"]["attachments"][0]["size"]
         is None
@@ -390,7 +390,7 @@ def test_alternate_links() -> None:
 
 
 def test_a_repeated_post() -> None:
-    """XEP-0472, 4.5: somebody else's entry, with a link to where it was first."""
+    """XEP-0472, 4.5: somebody else's entry, with a link to the original."""
     uri = "xmpp:mira@garden.example?;node=urn%3Axmpp%3Amicroblog%3A0;item=p1"
     inner = f"{MIRA}<title>Frost</title><link rel='via' href='{uri}' ref='tag:garden.example,2026:p1'/>"
     result = parsed(inner, context=ParseContext("otto@hedge.example", PEP.node), **by("otto@hedge.example/x"))
@@ -430,14 +430,14 @@ def test_pictures_of_a_gallery(attributes: str, is_picture: bool) -> None:
     assert parsed(f"<link rel='related' {attributes}/>")["extra"]["pictures"] == []
 
 
-def test_an_encrypted_post_is_described_and_not_refused() -> None:
-    """XEP-0473 and XEP-0477: in a blog as anywhere."""
+def test_encrypted_posts_are_described() -> None:
+    """XEP-0473 and XEP-0477."""
     element = item("")
     element[0].tag = "{urn:xmpp:openpgp:pubsub:0}encrypted"
     assert parse_entry(element, PEP)["encrypted"] is True
 
 
-def test_a_reply_names_one_post_by_two_addresses() -> None:
+def test_reply_with_two_uris_of_one_post() -> None:
     """XEP-0472, 4.4."""
     ref, web = "tag:garden.example,2026:p1", "https://garden.example/p1"
     uri = "xmpp:pubsub.garden.example?;node=allotments;item=p1"
@@ -458,7 +458,7 @@ def test_a_reply_names_one_post_by_two_addresses() -> None:
     }
 
 
-def test_a_reply_with_little_to_go_by() -> None:
+def test_minimal_reply() -> None:
     reply = parsed("<thr:in-reply-to/>")["reply"]
     assert reply.pop("others") == []
     assert set(reply.values()) == {None}

@@ -1,4 +1,4 @@
-"""Entries that nobody means well with, or that broke on the way."""
+"""Test the microblog parser with malicious and damaged entries."""
 
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def test_deep_payloads(depth: int, kind: str) -> None:
     assert result["content_xhtml"] is None
 
 
-def test_deep_elements_that_are_no_construct() -> None:
+def test_deep_elements_other_than_text_constructs() -> None:
     deep = "<x>" * 4000 + "</x>" * 4000
     for name in ("author", "id", "updated", "link", "category", "source", "generator", "geoloc", "unknown"):
         assert parsed(f"<title>Beds</title><{name}>{deep}</{name}>")["title"] == "Beds"
@@ -105,8 +105,8 @@ def test_counts_are_bounded() -> None:
     assert parsed("<link/>" * many + "<title/>" * many + "<author/>" * many)["title"] is None
 
 
-def test_what_no_database_takes_is_left_out() -> None:
-    """A stream can't carry such characters; elements that were made otherwise can."""
+def test_unstorable_characters_are_removed() -> None:
+    """XML streams cannot carry such characters, but elements created in other ways can."""
     bad = "a\x00b\ud800c\x1fd"
     element = item(FULL, attributes="id='i1' publisher='x'")
     for one in element.iter():
@@ -142,7 +142,7 @@ def assert_parses_or_refuses(element: Element, context: ParseContext) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mutated_trees_raise_nothing_but_parse_errors(seed: int) -> None:
+def test_mutated_trees_only_raise_parse_errors(seed: int) -> None:
     random = Random(seed)
     outcomes = set()
     for _ in range(500):
@@ -152,7 +152,7 @@ def test_mutated_trees_raise_nothing_but_parse_errors(seed: int) -> None:
     assert outcomes == {True, False}
 
 
-def test_texts_with_bytes_dropped_raise_nothing_but_parse_errors() -> None:
+def test_texts_with_missing_bytes_only_raise_parse_errors() -> None:
     random = Random(11)
     text = xmlform.to_text(item(FULL, attributes="id='i1' publisher='mira@garden.example'"))
     well_formed = 0

@@ -1,4 +1,4 @@
-"""What parsers make of odd and broken payloads, field by field."""
+"""Test how the parsers handle unusual and broken payloads, field by field."""
 
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
@@ -35,8 +35,8 @@ AT_POND = "urn:xmpp:pubsub-attachments:1/xmpp:otto@hedge.example?;node=blog;item
 NOTICED = "<attachments xmlns='urn:xmpp:pubsub-attachments:1'><noticed/></attachments>"
 
 
-def test_who_attached_is_the_publisher_and_not_who_the_id_names() -> None:
-    """XEP-0470, 4.2: nothing but a service that checks it keeps others from using somebody's id."""
+def test_attachments_belong_to_the_publisher_not_to_the_item_id() -> None:
+    """XEP-0470, 4.2: only the service can prevent users from publishing under somebody else's item id."""
     parsed = parse("attachments", NOTICED, AT_POND, "mira@garden.example", publisher="otto@hedge.example/x")
     assert (parsed["jid"], parsed["jid_verified"]) == ("otto@hedge.example", True)
     parsed = parse("attachments", NOTICED, AT_POND, "mira@garden.example")
@@ -45,7 +45,7 @@ def test_who_attached_is_the_publisher_and_not_who_the_id_names() -> None:
 
 
 @pytest.mark.parametrize("node", ["urn:xmpp:pubsub-attachments:1", "urn:xmpp:pubsub-attachments:1/", "x/http://y", "n"])
-def test_attachments_of_nothing_known(node: str) -> None:
+def test_attachments_without_a_target(node: str) -> None:
     assert parse("attachments", NOTICED, node)["target"] is None
 
 
@@ -66,7 +66,7 @@ def test_reactions_are_short_and_few() -> None:
 
 
 @pytest.mark.parametrize("count", ["-1", "x", "1.5", "9" * 30, ""])
-def test_a_count_that_cannot_be_read_is_one(count: str) -> None:
+def test_unreadable_counts_become_one(count: str) -> None:
     space = "urn:xmpp:pubsub-attachments:summary:1"
     parsed = parse(
         "attachments-summary", f"<summary xmlns='{space}'><noticed count='{count}'/></summary>", f"{space}/x"
@@ -146,7 +146,7 @@ def test_comments_of_tickets_are_nodes(uri: str) -> None:
     assert parse("tickets", form(f"<field var='comments_uri'><value>{uri}</value></field>"))["comments"] == []
 
 
-# Bookmarks and marks
+# Bookmarks and displayed markers
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_autojoin(value: str, expected: bool) -> None:
     assert (parsed["autojoin"], parsed["jid"]) == (expected, "r@rooms.example")
 
 
-def test_a_bookmark_of_no_room() -> None:
+def test_bookmark_without_a_valid_room() -> None:
     assert parse("bookmarks", "<conference xmlns='urn:xmpp:bookmarks:0'/>", item_id="current")["jid"] == "current"
     assert parse("bookmarks", "<conference xmlns='urn:xmpp:bookmarks:0'/>", item_id="two words")["jid"] is None
 
@@ -231,7 +231,7 @@ def test_vcard_values_of_any_type_and_in_groups() -> None:
         (b"<svg/>", None),
     ],
 )
-def test_kinds_of_pictures(data: bytes, expected: str | None) -> None:
+def test_media_types_of_avatars(data: bytes, expected: str | None) -> None:
     import base64
 
     wrapped = "\n".join(base64.b64encode(data).decode())
@@ -240,7 +240,7 @@ def test_kinds_of_pictures(data: bytes, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize("data", ["", "x", "AAA", "A===", "\u00e4\u00e4\u00e4\u00e4", "<b/>", "AAAA=AAA"])
-def test_what_is_no_base64(data: str) -> None:
+def test_invalid_base64(data: str) -> None:
     for name, payload in [
         ("avatar-data", f"<data xmlns='{avatar.DATA}'>{data}</data>"),
         ("openpgp", f"<pubkey xmlns='urn:xmpp:openpgp:0'><data>{data}</data></pubkey>"),
@@ -254,7 +254,7 @@ def test_base64_with_white_space() -> None:
 
 
 @pytest.mark.parametrize("fingerprint", ["", "0x12", "zz" * 20, "A" * 39, "A" * 65])
-def test_fingerprints_that_are_none(fingerprint: str) -> None:
+def test_invalid_fingerprints(fingerprint: str) -> None:
     payload = f"<pubkey-metadata v4-fingerprint='{fingerprint}' date='x'/>"
     parsed = parse("openpgp", f"<public-keys-list xmlns='urn:xmpp:openpgp:0'>{payload}</public-keys-list>")
     assert parsed == {"keys": []}
@@ -270,7 +270,7 @@ def test_a_bundle_in_a_node_of_a_former_namespace() -> None:
 # Public subscriptions and events
 
 
-def test_a_subscription_to_no_node() -> None:
+def test_subscription_without_a_node() -> None:
     parsed = parse("public-subscriptions", "<subscription xmlns='urn:xmpp:pps:0' jid='a b'/>")
     assert parsed == {"subscriber": OWNER, "service": None, "node": None, "uri": None, "title": None}
 
@@ -341,7 +341,7 @@ def test_an_encrypted_item_is_recognised_whatever_the_node_is_for(analyser: str,
     assert "secret" not in parsed.values()
 
 
-def test_what_is_not_encrypted_is_said_to_be_none() -> None:
+def test_unencrypted_items_are_rejected() -> None:
     with pytest.raises(ParseError, match="not encrypted in a known way"):
         parse("encrypted-oxps", "<encrypted xmlns='urn:example:rot13'/>")
     with pytest.raises(ParseError, match="no payload"):
@@ -388,7 +388,7 @@ def test_any_xml_is_bounded(payload: str) -> None:
     assert len(str(parsed)) < 500_000
 
 
-def test_bounds_that_are_just_met() -> None:
+def test_json_at_the_limits_is_not_truncated() -> None:
     deep = "<a>" * generic.MAX_DEPTH + "</a>" * generic.MAX_DEPTH
     wide = "<a/>" * generic.MAX_NODES
     assert not any_json(deep)["truncated"]
@@ -396,19 +396,19 @@ def test_bounds_that_are_just_met() -> None:
     assert len(any_json(wide)["payloads"]) == generic.MAX_NODES
 
 
-# What all have in common
+# Common helpers
 
 
-def test_a_payload_of_the_right_namespace_comes_before_one_of_none() -> None:
+def test_payload_in_the_right_namespace_is_preferred() -> None:
     element = item("<nick>wrong</nick><nick xmlns='http://jabber.org/protocol/nick'>right</nick>")
     assert elements.text_of(elements.payload(element, "nick", "http://jabber.org/protocol/nick")) == "right"
-    with pytest.raises(ParseError, match="There is no <nick/>"):
+    with pytest.raises(ParseError, match="does not contain <nick/>"):
         elements.payload(item("<nick xmlns='urn:other'/>"), "nick", "http://jabber.org/protocol/nick")
 
 
 @pytest.mark.parametrize("name", list(PARSERS))
 def test_deep_payloads(name: str) -> None:
-    """Nothing recurses over the depth of an item."""
+    """No parser recurses into an item."""
     root = item("")
     for tag in ("{urn:xmpp:stickers:0}pack", "{jabber:x:data}x", "{http://www.w3.org/2005/Atom}entry", *(
         f"{{{space}}}{local}" for space, local in (
@@ -437,20 +437,20 @@ def test_whole_numbers(value: str | None, expected: int | None) -> None:
     assert elements.integer(value) == expected
 
 
-def test_places_that_payloads_name() -> None:
-    assert uris.place("PubSub.Example", "a/b", " i ") == {
+def test_references_to_nodes_and_items() -> None:
+    assert uris.reference("PubSub.Example", "a/b", " i ") == {
         "uri": "xmpp:pubsub.example?;node=a%2Fb;item=%20i%20",
         "service": "pubsub.example",
         "node": "a/b",
         "item": " i ",
     }
     for service, node in [(None, "n"), ("", "n"), ("a b", "n"), ("a", None), ("a", ""), ("a" * 9000, "n")]:
-        assert uris.place(service, node) is None
+        assert uris.reference(service, node) is None
     assert uris.full("A@b.example/C") == "a@b.example/C"
     assert uris.full("a b") is None
 
 
-def test_a_comment_in_the_tree_is_no_element() -> None:
+def test_comments_are_not_elements() -> None:
     from xml.etree.ElementTree import Comment
 
     root = item("<attachments xmlns='urn:xmpp:pubsub-attachments:1'><x xmlns='urn:x'/></attachments>")

@@ -27,12 +27,12 @@ def test_xmpp_uris(uri: str, target: XmppUri) -> None:
 @pytest.mark.parametrize(
     "uri", [None, "", "xmpp:", "xmpp:?;node=a", "xmpp:a b@c", "https://garden.example", "xmpp:" + "a" * 10_000]
 )
-def test_what_is_no_xmpp_uri_is_none(uri: str | None) -> None:
+def test_invalid_xmpp_uris_return_none(uri: str | None) -> None:
     assert uris.parse_xmpp(uri) is None
 
 
 @pytest.mark.parametrize("text", ["node/with?all;of=them&%", " leading", "urn:xmpp:microblog:0", "\u00fc\U0001f331"])
-def test_an_item_uri_reads_back(text: str) -> None:
+def test_item_uris_round_trip(text: str) -> None:
     uri = uris.item_uri("pubsub.garden.example", "n" + text + "n", "i" + text + "i")
     assert uri.isascii()
     assert uris.parse_xmpp(uri) == XmppUri("pubsub.garden.example", "n" + text + "n", "i" + text + "i")
@@ -50,7 +50,7 @@ def test_bare_jids() -> None:
     "href",
     ["https://garden.example/a?b=c:d", "mailto:a@b", "XMPP:a@b", "relative/path", "/root", "//host/path", "#top"],
 )
-def test_links_that_may_be_followed(href: str) -> None:
+def test_safe_links(href: str) -> None:
     assert uris.link(f" {href}\n") == href
 
 
@@ -74,7 +74,7 @@ def test_links_that_may_be_followed(href: str) -> None:
         "https://x/" + "a" * 9000,
     ],
 )
-def test_links_that_may_not(href: str | None) -> None:
+def test_unsafe_links(href: str | None) -> None:
     assert uris.link(href) is None
 
 

@@ -46,7 +46,7 @@ TIMEOUT = 30
 
 
 class Machine:
-    """A root in which prosody is missing, and the script at work in it."""
+    """A fake root without Prosody, in which the script runs."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "it's the root"
@@ -79,11 +79,11 @@ class Machine:
         }
 
     def add_policy(self, code: int) -> None:
-        """Give the machine a policy of its own."""
+        """Create a policy on the machine."""
         self._program(self.policy, f'echo "$@" >"{self.stubs}/asked"; exit {code}')
 
     def install(self) -> subprocess.Popen[bytes]:
-        """Start the script and return when apt-get is at work."""
+        """Start the script and wait until apt-get is running."""
         process = subprocess.Popen(
             ["/bin/sh", str(self.script), "run"],
             env=self.environment,
@@ -99,12 +99,12 @@ class Machine:
         self.proceed.write_text("\n")
 
     def run_again(self) -> None:
-        """Run the script when nothing is missing any more."""
+        """Run the script when all packages are installed."""
         self._program(self.stubs / "prosody", "")
         subprocess.run(["/bin/sh", str(self.script), "run"], env=self.environment, check=True, timeout=TIMEOUT)
 
     def policy_says(self) -> int | None:
-        """What the scripts of packages are told when they want to start a service; None: there is no policy."""
+        """Return the policy's answer to starting a service, or None if there is no policy."""
         if not self.policy.exists():
             return None
         asked = subprocess.run([self.policy, "prosody", "start"], env=self.environment, timeout=TIMEOUT)
@@ -127,13 +127,13 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def _heed_signals() -> None:
-    """Undo what a shell does to commands in the background: it has them ignore signals of the keyboard for good."""
+    """Restore the keyboard signals, which shells make background commands ignore."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
 
 def kill(process: subprocess.Popen[bytes], number: int) -> int:
-    """Send a signal to the script and all it has started, as Ctrl-C does."""
+    """Send a signal to the script and its child processes, as Ctrl-C does."""
     os.killpg(process.pid, number)
     return process.wait(TIMEOUT)
 

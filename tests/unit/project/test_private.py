@@ -1,4 +1,4 @@
-"""The files of a site's data folder are for their owner alone, and stay so."""
+"""Test that only the owner can read the files in the data folder."""
 
 import os
 import stat
@@ -31,14 +31,14 @@ def mode(folder: Path) -> int:
 
 def test_new_folder_and_database_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "var"
-    make_private(folder, ours=True, database=folder / "db.sqlite3")
+    make_private(folder, exclusive=True, database=folder / "db.sqlite3")
     assert mode(folder) == 0o700
     assert modes(folder) == {"db.sqlite3": 0o600}
 
 
-@pytest.mark.parametrize(("ours", "expected"), [(True, 0o700), (False, 0o755)])
-def test_what_was_made_readable_before_is_closed(tmp_path: Path, ours: bool, expected: int) -> None:
-    """A folder that the site may share with other things stays as it is."""
+@pytest.mark.parametrize(("exclusive", "expected"), [(True, 0o700), (False, 0o755)])
+def test_what_was_made_readable_before_is_closed(tmp_path: Path, exclusive: bool, expected: int) -> None:
+    """A folder that may contain other files is not changed."""
     folder = tmp_path / "var"
     folder.mkdir(0o755)
     names = ["db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "db.sqlite3.lock", "db.sqlite3.before-20260101",
@@ -48,27 +48,27 @@ def test_what_was_made_readable_before_is_closed(tmp_path: Path, ours: bool, exp
     outside = tmp_path / "outside"
     outside.touch(0o644)
     (folder / "db.sqlite3.before-link").symlink_to(outside)
-    make_private(folder, ours=ours, database=folder / "db.sqlite3")
+    make_private(folder, exclusive=exclusive, database=folder / "db.sqlite3")
     found = modes(folder)
     assert {name: found[name] for name in names} == dict.fromkeys(names, 0o600)
     assert (mode(folder), found["index.html"], mode(outside)) == (expected, 0o644, 0o644)
 
 
 def test_folder_that_others_may_only_pass_through_stays_so(tmp_path: Path) -> None:
-    """Under `make run` as root, the sample's server runs below it as another user."""
+    """With `make run` as root, the server of the sample runs below it as another user."""
     tmp_path.chmod(0o711)
-    make_private(tmp_path, ours=True)
+    make_private(tmp_path, exclusive=True)
     assert mode(tmp_path) == 0o711
 
 
 def test_nothing_is_made_for_another_database(tmp_path: Path) -> None:
-    make_private(tmp_path / "var", ours=True)
+    make_private(tmp_path / "var", exclusive=True)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["migrate", "check"])
 def test_every_command_leaves_private_files_alone_behind(tmp_path: Path, command: str) -> None:
-    """Django's own too, which know nothing of the cache."""
+    """This includes the commands of Django."""
     folder = tmp_path / "var"
     folder.mkdir(0o755)
     (folder / "db.sqlite3").touch(0o644)

@@ -1,4 +1,4 @@
-"""What error pages show of the settings and the environment."""
+"""Test that error pages and error mails hide credentials."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""From the message to events."""
+"""Test the parser of notifications."""
 
 from xml.etree.ElementTree import Element, SubElement, fromstring
 
@@ -47,7 +47,7 @@ def test_an_item_has_the_form_that_it_has_when_fetched() -> None:
     assert change.item.xml == Item.from_element(fetched).xml
 
 
-def test_the_copy_is_the_events_own() -> None:
+def test_events_do_not_share_elements_with_the_message() -> None:
     element = message("<items node='n'><item id='a'><x xmlns='u'>before</x></item></items>")
     event = only(element)
     element[0][0][0][0].text = "after"
@@ -87,7 +87,7 @@ def test_the_copy_is_the_events_own() -> None:
         ),
     ],
 )
-def test_what_else_may_happen_to_a_node(inside: str, expected: PubsubEvent) -> None:
+def test_other_kinds_of_notifications(inside: str, expected: PubsubEvent) -> None:
     assert only(message(inside)) == expected
 
 
@@ -106,7 +106,7 @@ def test_a_delay_is_noted(beside: str) -> None:
     ("attributes", "sender"),
     [("", OWN), ("from='a@b/resource'", "a@b/resource"), ("from='PubSub.Example.org'", "PubSub.Example.org")],
 )
-def test_the_sender_is_given_as_it_came(attributes: str, sender: str) -> None:
+def test_sender_is_not_normalised(attributes: str, sender: str) -> None:
     assert only(message("<purge node='n'/>", attributes)).sender == sender
 
 
@@ -126,7 +126,7 @@ def test_the_sender_is_given_as_it_came(attributes: str, sender: str) -> None:
         ),
     ],
 )
-def test_what_is_no_notification_says_nothing(element: Element) -> None:
+def test_other_messages_yield_no_events(element: Element) -> None:
     assert parse_message(element, OWN) == []
 
 
@@ -138,7 +138,7 @@ def test_what_is_no_notification_says_nothing(element: Element) -> None:
         ("<items node='n'><retract/></items>", "no id"),
     ],
 )
-def test_what_cannot_be_understood_is_said(inside: str, reason: str) -> None:
+def test_unreadable_notifications_give_a_reason(inside: str, reason: str) -> None:
     assert reason in only(message(inside)).unreadable
 
 

@@ -1,4 +1,4 @@
-"""How the plug-in takes its place, without a server."""
+"""Test the slixmpp plug-in without a server."""
 
 import asyncio
 import inspect
@@ -18,7 +18,7 @@ SERVICE, NODE = "pubsub.example.org", "urn:example:notes"
 
 
 class StoredPages:
-    """Stands for the cache: gives one page after the other, or raises them."""
+    """Fake cache that returns or raises its answers one after the other."""
 
     def __init__(self, *answers: ItemsPage | Exception) -> None:
         self.answers = list(answers)
@@ -39,7 +39,7 @@ class StoredPages:
 
 
 def page(*names: str, last: str | None = "", complete: bool = False) -> ItemsPage:
-    """Return a page of three in all."""
+    """Return a page of a node with three items."""
     items: list[Item] = [make_item(name) for name in names]
     first = names[0] if names else None
     cursor = (names[-1] if names else None) if last == "" else last
@@ -55,7 +55,7 @@ async def client() -> ClientXMPP:
 
 
 def cached(client: ClientXMPP, *answers: ItemsPage | Exception) -> StoredPages:
-    """Register the plug-in, with a cache that gives `answers`."""
+    """Register the plug-in with a fake cache that returns `answers`."""
     client.register_plugin("pubsub_cache", {"account": "alice@example.org"}, module="pubsubcache.xmpp.plugin")
     stored = StoredPages(*answers)
     client.plugin["pubsub_cache"]._cache = stored
@@ -66,7 +66,7 @@ def ids(iq: Iq) -> list[str]:
     return [item["id"] for item in iq["pubsub"]["items"]]
 
 
-async def test_methods_are_given_back(client: ClientXMPP) -> None:
+async def test_methods_are_restored(client: ClientXMPP) -> None:
     pubsub: Any = client.plugin["xep_0060"]
     before = {name: getattr(pubsub, name) for name in plugin.READS + plugin.WRITES}
     cached(client)
@@ -77,7 +77,7 @@ async def test_methods_are_given_back(client: ClientXMPP) -> None:
     assert {name: getattr(pubsub, name) for name in before} == before
 
 
-async def test_who_may_register(client: ClientXMPP) -> None:
+async def test_only_the_clients_own_account_can_be_registered(client: ClientXMPP) -> None:
     with pytest.raises(ValueError, match=r"alice@example\.org cannot use the cache of bob@example\.org"):
         client.register_plugin("pubsub_cache", {"account": "bob@example.org"})
     component = ComponentXMPP("gateway.example.org", "secret", "127.0.0.1", 1)
@@ -118,7 +118,7 @@ async def test_a_request_and_its_answer(client: ClientXMPP) -> None:
         {"item_ids": [3]},
     ],
 )
-async def test_what_goes_to_slixmpp(client: ClientXMPP, options: dict[str, Any]) -> None:
+async def test_calls_that_the_cache_does_not_answer(client: ClientXMPP, options: dict[str, Any]) -> None:
     pubsub: Any = client.plugin["xep_0060"]
     asked: list[tuple[Any, ...]] = []
     pubsub.get_items = lambda *args, **kwargs: asked.append((*args, *kwargs.values()))
@@ -129,7 +129,7 @@ async def test_what_goes_to_slixmpp(client: ClientXMPP, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("problem", [ServiceUnreachable("offline"), TooLarge("too large")])
-async def test_what_the_cache_gives_up_goes_to_slixmpp(client: ClientXMPP, problem: Exception) -> None:
+async def test_errors_of_the_cache_fall_back_to_slixmpp(client: ClientXMPP, problem: Exception) -> None:
     pubsub: Any = client.plugin["xep_0060"]
     answer = client.Iq()
 
@@ -158,7 +158,7 @@ async def test_errors(client: ClientXMPP) -> None:
     assert len(called) == 1
 
 
-async def test_a_callback_that_fails_fails_alone(client: ClientXMPP) -> None:
+async def test_failing_callback_does_not_affect_the_answer(client: ClientXMPP) -> None:
     def fail(iq: Iq) -> None:
         raise LookupError
 
@@ -178,7 +178,7 @@ async def test_a_walk_goes_on_from_cursors(client: ClientXMPP) -> None:
     assert (answers[0]["pubsub"]["rsm"]["last"], answers[0]["pubsub"]["rsm"]["first_index"]) == ("cursor", "0")
 
 
-async def test_a_walk_does_not_go_round_in_circles(client: ClientXMPP) -> None:
+async def test_repeated_cursor_ends_the_iteration(client: ClientXMPP) -> None:
     stored = cached(client, *[page("a", "b", last="same")] * 10)
     async with asyncio.timeout(10):
         assert len([answer async for answer in _walk(client)]) == 2
@@ -196,12 +196,12 @@ async def test_a_walk_that_fails_says_so_and_can_go_on(client: ClientXMPP) -> No
         await walk.next()
 
 
-async def test_a_walk_through_nothing(client: ClientXMPP) -> None:
+async def test_iteration_over_an_empty_node(client: ClientXMPP) -> None:
     cached(client, page(complete=True))
     assert [answer async for answer in _walk(client)] == []
 
 
-async def test_without_a_session_nothing_is_sent_and_nobody_waits(client: ClientXMPP) -> None:
+async def test_without_a_session_requests_fail_at_once(client: ClientXMPP) -> None:
     service = ClientService(client)
     with pytest.raises(ServiceUnreachable):
         await service.get_items(NodeAddress(SERVICE, NODE), ItemsRequest())

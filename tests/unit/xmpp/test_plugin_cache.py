@@ -1,4 +1,4 @@
-"""What a client wrote reaches the cache as the service has it, whatever happens meanwhile."""
+"""Test how the cache handles writes of a client, including concurrent changes."""
 
 import asyncio
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def cached(pk: int) -> list[tuple[str, str]]:
 
 
 async def synced(count: int = 5, **manners: Any) -> tuple[FakeService, int, CacheOfAccount]:
-    """Return a service, a node of its in sync, and the cache of a client of it."""
+    """Return a service, one of its nodes in sync, and the cache of a client."""
     service = FakeService(**manners)
     service.fill(count)
     pk = await _make_node()
@@ -62,7 +62,7 @@ async def synced(count: int = 5, **manners: Any) -> tuple[FakeService, int, Cach
 
 
 async def settled(client: CacheOfAccount) -> None:
-    """Wait until nothing goes on in the background."""
+    """Wait until all background tasks have finished."""
     await asyncio.gather(*client._checking_ids.values())
 
 
@@ -72,7 +72,7 @@ async def check_equal(service: FakeService, pk: int) -> None:
 
 @pytest.mark.parametrize("moves", [False, True])
 @in_loop
-async def test_writes_are_taken_in(moves: bool) -> None:
+async def test_writes_update_the_cache(moves: bool) -> None:
     service, pk, client = await synced(moves_edited=moves)
     service.publish("new")
     await client.written(ADDRESS, ["new"])
@@ -102,7 +102,7 @@ async def test_the_notification_that_comes_later_changes_nothing() -> None:
 
 @in_loop
 async def test_newer_notifications_are_not_undone() -> None:
-    """Somebody retracts the item after the service was asked for it, and before it is stored."""
+    """Another client retracts the item after it was read from the service, but before it is stored."""
     service, pk, client = await synced()
     item = service.publish("new")
     answers = [[item], []]
@@ -121,17 +121,17 @@ async def test_newer_notifications_are_not_undone() -> None:
 
 
 @in_loop
-async def test_items_that_made_room_are_found_out() -> None:
+async def test_items_removed_by_the_service_are_detected() -> None:
     service, pk, client = await synced()
     service.publish("new")
-    service.retract("item-000")  # of which nobody says a word
+    service.retract("item-000")  # without a notification
     await client.written(ADDRESS, ["new"])
     await settled(client)
     await check_equal(service, pk)
 
 
 @in_loop
-async def test_writes_that_come_together_are_taken_in_together() -> None:
+async def test_concurrent_writes_are_handled_together() -> None:
     service, pk, client = await synced()
     names = [f"new-{number}" for number in range(20)]
     for name in names:
@@ -144,7 +144,7 @@ async def test_writes_that_come_together_are_taken_in_together() -> None:
 
 @pytest.mark.parametrize("names", [None, ["new"]])
 @in_loop
-async def test_what_cannot_be_told_is_compared(names: list[str] | None) -> None:
+async def test_writes_of_unknown_items_request_revalidation(names: list[str] | None) -> None:
     service, pk, client = await synced()
     service.errors["get_items"] = ServiceUnreachable("offline")
     await client.written(ADDRESS, names)
@@ -154,7 +154,7 @@ async def test_what_cannot_be_told_is_compared(names: list[str] | None) -> None:
 
 
 @in_loop
-async def test_what_is_not_cached_costs_no_request() -> None:
+async def test_writes_to_uncached_nodes_cause_no_request() -> None:
     service, pk, client = await synced()
     await in_thread(PubsubNode.objects.filter(pk=pk).update)(sync_state=PubsubNode.SyncState.NO_SYNC)
     await client.written(ADDRESS, ["item-001"])
@@ -177,7 +177,7 @@ async def test_reads() -> None:
 
 
 @in_loop
-async def test_an_unknown_account_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_account_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     service, _, _ = await synced()
     client = CacheOfAccount("carol@example.org", service)
     for _ in range(2):

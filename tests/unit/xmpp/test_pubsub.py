@@ -1,4 +1,4 @@
-"""What requests look like, and how answers are read."""
+"""Test how requests are built and answers are parsed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 
 
 class Service:
-    """Answers each request with the next of `answers`, and keeps what was asked."""
+    """Answers each request with the next of `answers`, and records the requests."""
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
@@ -89,7 +89,7 @@ async def test_items_and_their_page_are_read() -> None:
         ("<first index='99999999999999999999'>a</first><last/>", Rsm(first="a", last="")),
     ],
 )
-async def test_odd_pages_are_read_as_far_as_they_make_sense(inside: str, expected: Rsm) -> None:
+async def test_malformed_pages_are_read_partially(inside: str, expected: Rsm) -> None:
     service = Service(f"<pubsub xmlns='{PUBSUB}'><set xmlns='http://jabber.org/protocol/rsm'>{inside}</set></pubsub>")
     assert (await pubsub.get_items(service, NODE, ItemsRequest())).rsm == expected
 
@@ -133,15 +133,15 @@ async def test_pages_of_item_ids_are_followed_to_their_end() -> None:
     assert "<ns1:after>b</ns1:after>" in service.asked[1][2]
 
 
-async def test_pages_of_item_ids_that_go_in_a_circle_are_an_error() -> None:
+async def test_repeated_pages_of_item_ids_raise_an_error() -> None:
     service = Service(*[ids_page("ab", "<last>b</last>")] * 5)
-    with pytest.raises(ServiceError, match="circle"):
+    with pytest.raises(ServiceError, match="pages of its list of items repeat"):
         await pubsub.get_item_ids(service, NODE)
     assert len(service.asked) == 2
 
 
 class EndlessService:
-    """Gives page after page of item ids; `names(number)` are those of a page."""
+    """Returns endless pages of item ids; `names(number)` returns those of a page."""
 
     def __init__(self, names: Callable[[int], list[str]]) -> None:
         self.names = names
@@ -164,7 +164,7 @@ async def test_endless_item_ids_are_too_many(settings: Any) -> None:
 
 async def test_pages_of_item_ids_without_news_end() -> None:
     service = EndlessService(lambda number: ["a", "b"])
-    with pytest.raises(ServiceError, match="circle"):
+    with pytest.raises(ServiceError, match="pages of its list of items repeat"):
         await pubsub.get_item_ids(service, NODE)
     assert service.pages == 4
 
@@ -208,12 +208,12 @@ def subscriptions(*subids: str) -> str:
 
 
 def unsubscribed(service: Service) -> list[str | None]:
-    """The ids of the subscriptions that were to be ended."""
+    """Return the ids of the subscriptions in unsubscribe requests."""
     asked = [fromstring(payload).find(f"{{{PUBSUB}}}unsubscribe") for _, _, payload in service.asked]
     return [element.get("subid") for element in asked if element is not None]
 
 
-async def test_of_several_subscriptions_one_is_left() -> None:
+async def test_earlier_subscriptions_are_ended() -> None:
     made = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subid='7' subscription='subscribed'/></pubsub>"
     service = Service(made, subscriptions("5", "7", "6"), "", "")
     assert (await pubsub.subscribe(service, NODE, "a@x")).subid == "7"
@@ -248,7 +248,7 @@ async def test_lists_of_subscriptions_are_bounded() -> None:
         await pubsub.get_subscriptions(Service(many), NODE)
 
 
-async def test_ending_a_subscription_that_is_none_is_no_error() -> None:
+async def test_unsubscribing_without_a_subscription_succeeds() -> None:
     await pubsub.unsubscribe(Service(ItemNotFound()), NODE, "a@x")
     await pubsub.unsubscribe(Service(ServiceError("unexpected-request", "not-subscribed: No")), NODE, "a@x")
     with pytest.raises(Forbidden):
@@ -290,7 +290,7 @@ async def test_publishing_returns_the_id_that_the_service_gave() -> None:
         ),
     ],
 )
-async def test_what_an_owner_asks(call: Callable[[Service], Any], inside: str) -> None:
+async def test_owner_requests(call: Callable[[Service], Any], inside: str) -> None:
     assert await request_of(call) == ("set", NODE.service, same(inside))
 
 

@@ -1,4 +1,4 @@
-"""Requests of a client whose services answer, or don't."""
+"""Test the requests of a client whose services may not answer."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ GOOD, SILENT = "good.example.org", "silent.example.org"
 
 
 class FakeClient:
-    """A client in memory: the services in `silent` do not answer."""
+    """Fake client; the services in `silent` do not answer."""
 
     def __init__(self) -> None:
         self.boundjid = JID("alice@example.org/x")

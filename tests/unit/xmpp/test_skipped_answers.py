@@ -1,4 +1,4 @@
-"""Requests: what cannot be sent is refused before, and an answer that was skipped fails its request."""
+"""Test requests that cannot be sent, and answers that are skipped."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Requests to one service hold up no other, and silent services are left alone."""
+"""Test the fair scheduling of requests and the back-off from silent services."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from pubsubcache.xmpp.turns import Turn, Turns
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -97,7 +97,7 @@ async def test_too_many_waiting_requests_fail_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(turns, "MAX_WAITING", 3)
     line = Turns()
     tasks = await take_all(line, "slow", turns.MAX_PENDING_OF_SERVICE + 3)
-    with pytest.raises(ServiceUnreachable, match="3 requests to slow are waiting"):
+    with pytest.raises(ServiceUnreachable, match="3 requests to slow are already waiting"):
         await line.take("slow")
     end(await line.take("good"))
     for task in tasks:
@@ -125,7 +125,7 @@ async def test_cancelled_requests_give_their_turns_back() -> None:
             if task.done():
                 end(task.result())
                 tasks.remove(task)
-        for task in tasks:  # some have a turn, some wait, some were just given one
+        for task in tasks:  # some have a turn, some wait, some were just granted one
             task.cancel()
         for turn in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(turn, Turn):
