@@ -200,10 +200,14 @@ class EventQueue:
         self._tidy(lane)
 
     def set_aside(self, batch: Batch) -> None:
-        """Let a batch wait: its node has no turn until the batch is put back; the others go on."""
+        """Let a batch wait: its node has no turn until the batch is put back; the others go on.
+
+        It counts towards the bounds again, so room for it may have to be made.
+        """
         if batch.place is Place.OUT:
             batch.place = Place.ASIDE
             self._charge(self._lane(batch.address), batch.cost)
+            self._make_room(0)
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch to the front of its node's notifications, to be handed out again."""
