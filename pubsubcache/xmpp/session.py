@@ -7,7 +7,6 @@ it was made in.
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from slixmpp import InvalidJID
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
 from pubsubcache.types import ItemsRequest, NodeAddress, PubsubEvent, ServicePage, Subscription
+from pubsubcache.utils import backoff
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.utils.jid import account
 from pubsubcache.xmpp import pubsub
@@ -142,7 +142,7 @@ class Session:
     # Keeping open
 
     async def _keep_open(self) -> None:
-        delay = settings.RECONNECT_DELAY
+        failures = 0
         try:
             while True:
                 began = asyncio.get_running_loop().time()
@@ -154,19 +154,20 @@ class Session:
                     self._report("auth_failed", str(error))
                     raise
                 except UntrustedServer as error:
-                    delay = settings.RECONNECT_MAX_DELAY
+                    failures = backoff.LONGEST_AFTER
                     self._report("error", str(error))
                 except ServiceUnreachable as error:
                     # Only a session that lasted earns a quick return: one that ends at once would be a storm.
                     if asyncio.get_running_loop().time() - began > settings.RECONNECT_MAX_DELAY:
-                        delay = settings.RECONNECT_DELAY
+                        failures = 0
                     self._report("offline", str(error))
                 except Exception:
                     logger.exception("The session of %s met an error of ours.", self.login.jid)
-                    delay = settings.RECONNECT_MAX_DELAY
+                    failures = backoff.LONGEST_AFTER
                     self._report("error", f"The session of {self.login.jid} met an error; the log has the details.")
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(delay * 2, settings.RECONNECT_MAX_DELAY)
+                failures += 1
+                first, most = settings.RECONNECT_DELAY, settings.RECONNECT_MAX_DELAY
+                await asyncio.sleep(backoff.delay(failures, first, most, spread=0.5))
         finally:
             await self._finish()
 
