@@ -187,7 +187,7 @@ async def send_answer(layer: Any, reply: str, text: str) -> None:
 
 def encode_request(request: ItemsRequest) -> str:
     """Return a request as JSON."""
-    return msgspec.json.encode(request).decode()
+    return _to_json(request)
 
 
 def decode_request(argument: str) -> ItemsRequest:
