@@ -7,7 +7,6 @@ answered by tasks of their own, whose number is bounded in all and for each serv
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import asdict
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -17,7 +16,7 @@ from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceUnre
 from pubsubcache.services import remote
 from pubsubcache.services.layer import get_channel_layer
 from pubsubcache.services.sessions import sessions, wakers
-from pubsubcache.types import NodeAddress, ServicePage, Subscription
+from pubsubcache.types import NodeAddress
 from pubsubcache.utils import jid
 from pubsubcache.utils.bounds import deadline
 from pubsubcache.utils.cleaning import get_logger
@@ -114,7 +113,7 @@ async def _answer(message: dict[str, Any]) -> None:
     seconds = settings.RPC_TIMEOUT  # the caller waits no longer
     try:
         async with deadline(seconds, ServiceUnreachable(f"The service took over {seconds:g} seconds.")):
-            answer = {"result": await _perform(message)}
+            answer = remote.encode_result(await _perform(message))
     except PubsubCacheError as error:
         answer = remote.encode_error(error)
     except Exception:
@@ -123,7 +122,7 @@ async def _answer(message: dict[str, Any]) -> None:
     await _send(message, answer)
 
 
-async def _send(message: dict[str, Any], answer: dict[str, Any]) -> None:
+async def _send(message: dict[str, Any], answer: str) -> None:
     try:
         await remote.send_answer(get_channel_layer(), message["reply"], answer)
     except Exception as error:  # the asking process may be gone, the layer down or full
@@ -139,17 +138,7 @@ async def _perform(message: dict[str, Any]) -> Any:
         raise InvalidRequest(f"There is no request {method!r}.")
     address = NodeAddress(message["service"], message["node"])
     if method == "get_items":
-        return _encode(await service.get_items(address, remote.decode_request(message["argument"])))
+        return await service.get_items(address, remote.decode_request(message["argument"]))
     if method == "unsubscribe":
         return await service.unsubscribe(address, remote.decode_subid(message["argument"]))
-    return _encode(await getattr(service, method)(address))
-
-
-def _encode(result: Any) -> Any:
-    if isinstance(result, ServicePage):
-        return remote.encode_page(result)
-    if isinstance(result, Subscription):
-        return asdict(result)
-    if isinstance(result, list):
-        return [_encode(member) for member in result]
-    return result
+    return await getattr(service, method)(address)

@@ -8,9 +8,9 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 from asgiref.sync import async_to_sync
 from cryptography.fernet import InvalidToken
 
@@ -30,6 +30,7 @@ PIECE = 256 * 1024  # characters in one message
 ANSWER_FACTOR = 4  # an answer is a stanza in JSON, in which a byte may take three characters
 # What a layer raises for a message that is no message: of another key, damaged, of another shape.
 UNREADABLE = (InvalidToken, ValueError, TypeError, LookupError, AttributeError)
+UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # of JSON that is none, or of another shape
 UNREADABLE_PAUSE = 0.005  # keeps a Redis that answers nothing but nonsense from taking the whole processor
 DROPPED_LOG_INTERVAL = 10.0
 METHODS = frozenset({"get_items", "get_item_ids", "get_node_metadata", "subscribe", "unsubscribe"})
@@ -91,27 +92,25 @@ class RemoteService:
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
         """See `PubsubService`."""
-        return await self._ask("get_items", address, decode_page, encode_request(request))
+        return (await self._ask("get_items", address, Page, encode_request(request))).opened()
 
     async def get_item_ids(self, address: NodeAddress) -> list[str]:
         """See `PubsubService`."""
-        return await self._ask("get_item_ids", address, _texts)
+        return await self._ask("get_item_ids", address, list[str])
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         """See `PubsubService`."""
-        return await self._ask("get_node_metadata", address, _decode_metadata)
+        return await self._ask("get_node_metadata", address, dict[str, tuple[str, ...]])
 
     async def subscribe(self, address: NodeAddress) -> Subscription:
         """See `PubsubService`."""
-        return await self._ask("subscribe", address, _decode_subscription)
+        return await self._ask("subscribe", address, Subscription)
 
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
         """See `PubsubService`."""
-        await self._ask("unsubscribe", address, lambda _: None, subid)
+        await self._ask("unsubscribe", address, object, json.dumps(subid))
 
-    async def _ask(
-        self, method: str, address: NodeAddress, decode: Callable[[Any], Answer], argument: Any = None
-    ) -> Answer:
+    async def _ask(self, method: str, address: NodeAddress, kind: type[Answer], argument: str = "null") -> Answer:
         if not reaches_workers():
             raise ServiceUnreachable(
                 f"The session of {self.account_jid} is in another process, which an in-memory channel layer "
@@ -127,12 +126,12 @@ class RemoteService:
             "method": method,
             "service": address.service,
             "node": address.name,
-            "argument": json.dumps(argument),
+            "argument": argument,
         }
         try:
             async with asyncio.timeout(settings.RPC_TIMEOUT):
                 await layer.send(worker_channel(self.worker), message)
-                return decode_answer(await self._receive(layer, reply), decode)
+                return decode_answer(await self._receive(layer, reply), kind)
         except TimeoutError:
             raise ServiceUnreachable(f"The worker that holds {self.account_jid} did not answer in time.") from None
         except PubsubCacheError:
@@ -177,138 +176,100 @@ async def receive(layer: Any, channel: str) -> dict[str, Any]:
         dropped.add("it has no type")
 
 
-async def send_answer(layer: Any, reply: str, answer: dict[str, Any]) -> None:
+async def send_answer(layer: Any, reply: str, text: str) -> None:
     """Send an answer back to the process that asked, in numbered pieces."""
-    text = json.dumps(answer)
     starts = range(0, max(len(text), 1), PIECE)
     for number, start in enumerate(starts):
         piece = {"type": "pubsub.answer", "number": number, "of": len(starts), "body": text[start : start + PIECE]}
         await layer.send(reply, piece)
 
 
-def encode_request(request: ItemsRequest) -> dict[str, Any]:
-    """Return a request as JSON data."""
-    rsm = request.rsm
-    return {
-        "item_ids": None if request.item_ids is None else list(request.item_ids),
-        "max_items": request.max_items,
-        "order_by": request.order_by,
-        "rsm": None if rsm is None else _encode_rsm(rsm),
-    }
+def encode_request(request: ItemsRequest) -> str:
+    """Return a request as JSON."""
+    return _to_json(request)
 
 
 def decode_request(argument: str) -> ItemsRequest:
     """Return the request that `encode_request` made the JSON `argument` of. Raises `InvalidRequest`."""
     try:
-        data = json.loads(argument)
-        ids = data["item_ids"]
-        return ItemsRequest(
-            item_ids=None if ids is None else tuple(_texts(ids)),
-            max_items=data["max_items"],
-            order_by=data["order_by"],
-            rsm=None if data["rsm"] is None else _decode_rsm(data["rsm"]),
-        )
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        return msgspec.json.decode(argument, type=ItemsRequest)
+    except UNDECODABLE as error:
         raise InvalidRequest(f"The request cannot be read: {error!s:.200}.") from error
 
 
 def decode_subid(argument: str) -> str:
     """Return the id of a subscription that is the JSON `argument`, or "". Raises `InvalidRequest`."""
     try:
-        return _text(json.loads(argument) or "")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest("The id of the subscription cannot be read.") from error
+        return msgspec.json.decode(argument, type=str | None) or ""
+    except UNDECODABLE as error:
+        raise InvalidRequest(f"The id of the subscription cannot be read: {error!s:.200}.") from error
 
 
-def _encode_rsm(rsm: Rsm) -> dict[str, Any]:
-    return {name: getattr(rsm, name) for name in ("first", "last", "index", "count", "max", "after", "before")}
+class Page(msgspec.Struct):
+    """A service's answer as it is sent: its items by id, XML and publisher, and why some were left out, by id."""
 
+    items: list[tuple[str, str, str | None]]
+    rsm: Rsm | None
+    left_out: dict[str, str] = {}
 
-def encode_page(page: ServicePage) -> dict[str, Any]:
-    """Return a service's answer as JSON data."""
-    return {
-        "items": [[item.id, item.xml, item.publisher] for item in page.items],
-        "left_out": {item.id: item.left_out for item in page.items if item.left_out},
-        "rsm": None if page.rsm is None else _encode_rsm(page.rsm),
-    }
-
-
-def decode_page(data: Any) -> ServicePage:
-    """Return the service's answer that `encode_page` made `data` of. Raises as `decode_answer` expects."""
-    left_out = data.get("left_out", {})  # a worker of an older version sends none
-    items = [
-        Item(
-            id=_text(name),
-            xml=_text(xml),
-            publisher=_opt_text(publisher),
-            left_out="" if xml else _text(left_out.get(name, "")),
+    @classmethod
+    def of(cls, page: ServicePage) -> "Page":
+        """Return what is sent of `page`."""
+        return cls(
+            items=[(item.id, item.xml, item.publisher) for item in page.items],
+            rsm=page.rsm,
+            left_out={item.id: item.left_out for item in page.items if item.left_out},
         )
-        for name, xml, publisher in _list(data["items"])
-    ]
-    return ServicePage(items=items, rsm=None if data["rsm"] is None else _decode_rsm(data["rsm"]))
+
+    def opened(self) -> ServicePage:
+        """Return the answer."""
+        items = [
+            Item(id=name, xml=xml, publisher=publisher, left_out="" if xml else self.left_out.get(name, ""))
+            for name, xml, publisher in self.items
+        ]
+        return ServicePage(items=items, rsm=self.rsm)
 
 
-def _decode_rsm(data: Any) -> Rsm:
-    texts = {name: _opt_text(data[name]) for name in ("first", "last", "after", "before")}
-    numbers = {name: _opt_number(data[name]) for name in ("index", "count", "max")}
-    return Rsm(**texts, **numbers)  # type: ignore[arg-type]
+class _Answer(msgspec.Struct):
+    """The answer to a request, of which only what it is was read: its result is JSON still."""
+
+    result: msgspec.Raw = msgspec.Raw()
+    error: str = ""
 
 
-def _decode_metadata(data: Any) -> dict[str, tuple[str, ...]]:
-    return {_text(name): tuple(_texts(values)) for name, values in data.items()}
+class _Failure(msgspec.Struct):
+    """An answer that is an error for the caller to raise."""
+
+    error: str
+    arguments: list[str]
 
 
-def _decode_subscription(data: Any) -> Subscription:
-    return Subscription(**{_text(name): _text(value) for name, value in data.items()})
+def encode_result(result: Any) -> str:
+    """Return the answer to a request that succeeded."""
+    return _to_json({"result": Page.of(result) if isinstance(result, ServicePage) else result})
 
 
-def _texts(data: Any) -> list[str]:
-    return [_text(member) for member in _list(data)]
-
-
-def _list(data: Any) -> list[Any]:
-    if not isinstance(data, list):
-        raise TypeError("not a list")
-    return data
-
-
-def _text(data: Any) -> str:
-    if not isinstance(data, str):
-        raise TypeError("not a text")
-    return data
-
-
-def _opt_text(data: Any) -> str | None:
-    return None if data is None else _text(data)
-
-
-def _opt_number(data: Any) -> int | None:
-    if data is not None and type(data) is not int:
-        raise TypeError("not a number")
-    return data
-
-
-def encode_error(error: PubsubCacheError) -> dict[str, Any]:
+def encode_error(error: PubsubCacheError) -> str:
     """Return an error as the answer that makes the caller raise it."""
     arguments = [error.condition, error.text] if isinstance(error, ServiceError) else [str(error)]
-    return {"error": type(error).__name__, "arguments": arguments}
+    return _to_json({"error": type(error).__name__, "arguments": arguments})
 
 
-def decode_answer(text: str, decode: Callable[[Any], Answer]) -> Answer:
+def _to_json(value: Any) -> str:
+    return json.dumps(msgspec.to_builtins(value))  # ASCII: a piece of so many characters has as many bytes
+
+
+def decode_answer(text: str, kind: type[Answer]) -> Answer:
     """Return the result in an answer, or raise the error that it carries.
 
-    Args:
-        text: The answer, as `send_answer` was given it, in JSON.
-        decode: Makes the result of its JSON data; raises `LookupError`, `TypeError`, `ValueError` or
-            `AttributeError` for data of another shape.
-
-    Raises `ServiceUnreachable` when the answer cannot be read.
+    Raises `ServiceUnreachable` when the answer cannot be read, or the result is not of the type `kind`.
     """
     try:
-        answer = json.loads(text)
-        if "error" not in answer:
-            return decode(answer["result"])
-        error = _ERRORS.get(_text(answer["error"]), ServiceUnreachable)(*_texts(answer["arguments"]))
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as unreadable:
-        raise ServiceUnreachable("The worker's answer cannot be read.") from unreadable
+        answer = msgspec.json.decode(text, type=_Answer)
+        if not answer.error:
+            return msgspec.json.decode(answer.result, type=kind)
+        failure = msgspec.json.decode(text, type=_Failure)
+        error = _ERRORS.get(failure.error, ServiceUnreachable)(*failure.arguments)
+    except (*UNDECODABLE, TypeError) as unreadable:
+        raise ServiceUnreachable(f"The worker's answer cannot be read: {unreadable!s:.200}.") from unreadable
     raise error

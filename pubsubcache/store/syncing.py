@@ -5,7 +5,6 @@ owner dies. Pages carry the node's revision as it was when they were asked for; 
 then is newer than the page.
 """
 
-import random
 import uuid
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pubsubcache.store.evicting import BATCH, empty, evict_items
 from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import hide, is_unavailable, set_state
 from pubsubcache.types import MAX_NUMBER, Item
-from pubsubcache.utils import clock
+from pubsubcache.utils import backoff, clock
 from pubsubcache.utils.bounds import max_listed
 from pubsubcache.utils.cleaning import one_line
 
@@ -431,8 +430,8 @@ def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -
     else:
         set_state(node, SyncState.ERROR, error)
     node.failures += 1
-    delay = min(settings.RETRY_DELAY * 2 ** min(node.failures - 1, 20), settings.RETRY_MAX_DELAY)
-    node.next_attempt = clock.now() + timedelta(seconds=delay * random.uniform(0.8, 1.2)) if retry else None  # noqa: S311
+    delay = backoff.delay(node.failures, settings.RETRY_DELAY, settings.RETRY_MAX_DELAY, spread=0.2)
+    node.next_attempt = clock.now() + timedelta(seconds=delay) if retry else None
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.tombstones.all().delete()
     node.save()

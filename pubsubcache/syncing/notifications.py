@@ -25,7 +25,7 @@ from pubsubcache.syncing.notification_queue import MAX_BYTES, MAX_EVENTS, Batch,
 from pubsubcache.syncing.payloads import Fetcher
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.types import Item, NodeAddress, Publish, PubsubEvent, Retract, is_short
-from pubsubcache.utils import jid
+from pubsubcache.utils import backoff, jid
 from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
@@ -95,7 +95,7 @@ class EventApplier:
         self._fetches: set[asyncio.Task[None]] = set()
         self._may_ask = True
         self._tasks: asyncio.TaskGroup
-        self._delay = DELAY
+        self._failures = 0  # of the database, since it last took a batch
         self._lease: Lease | None = None
         self._is_open = asyncio.Event()
         self._is_open.set()
@@ -221,7 +221,7 @@ class EventApplier:
         except Exception as error:
             logger.warning("Nodes of %s could not be invalidated.", self.account, exc_info=error)
             pks = []
-        self._delay = DELAY
+        self._failures = 0
         self._queue.resolve(scope, version)
         if scope is None:
             logger.warning("Notifications for %s were dropped; all its nodes are revalidated.", self.account)
@@ -244,7 +244,7 @@ class EventApplier:
             logger.warning("Notifications of %s could not be applied: %s", batch.address.uri, error, exc_info=bug)
             self._give_up(batch)
         else:
-            self._delay = DELAY
+            self._failures = 0
         finally:
             if batch.place is Place.OUT:  # cancelled
                 self._queue.put_back(batch)
@@ -266,7 +266,7 @@ class EventApplier:
             self._give_up(batch)
         else:
             self._queue.set_aside(batch)
-            batch.task = self._tasks.create_task(self._rest(batch, DELAY * 2 ** (batch.attempts - 1)))
+            batch.task = self._tasks.create_task(self._rest(batch, backoff.delay(batch.attempts, DELAY, MAX_DELAY)))
 
     async def _rest(self, batch: Batch, delay: float) -> None:
         try:
@@ -276,8 +276,8 @@ class EventApplier:
 
     async def _wait_for_database(self, error: Exception) -> None:
         logger.warning("The database does not take notifications now (%s); trying again.", type(error).__name__)
-        await asyncio.sleep(self._delay)
-        self._delay = min(self._delay * 2, MAX_DELAY)
+        self._failures += 1
+        await asyncio.sleep(backoff.delay(self._failures, DELAY, MAX_DELAY))
 
     # Applying a batch
 

@@ -23,6 +23,7 @@ from pubsubcache.services import remote
 from pubsubcache.services.consumers import PubsubConsumer
 from pubsubcache.services.sessions import wakers
 from pubsubcache.store import accounts, in_thread, uninterrupted
+from pubsubcache.utils import backoff
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.worker.keeper import Keeper
 
@@ -110,7 +111,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     async def _forever(self, job: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         """Run a job that never ends, and again when it fails, as when the layer or the database is away."""
-        delay = 0.5
+        failures = 0
         while True:
             began = time.monotonic()
             try:
@@ -118,8 +119,8 @@ class PubsubWorker(Worker):  # type: ignore[misc]
             except Exception as error:
                 logger.warning("The worker's job %s failed (%s: %s); going on.", name, type(error).__name__, error)
                 logger.debug("It failed so:", exc_info=True)
-            delay = 0.5 if time.monotonic() - began > 60 else min(delay * 2, 10.0)
-            await asyncio.sleep(delay)
+            failures = 1 if time.monotonic() - began > 60 else failures + 1
+            await asyncio.sleep(backoff.delay(failures, 0.5, 10.0))
 
     # Channels
 

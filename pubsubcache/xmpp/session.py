@@ -7,7 +7,6 @@ it was created.
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from slixmpp import InvalidJID
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
 from pubsubcache.types import ItemsRequest, NodeAddress, PubsubEvent, ServicePage, Subscription
+from pubsubcache.utils import backoff
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.utils.jid import account
 from pubsubcache.xmpp import pubsub
@@ -159,8 +159,7 @@ class Session:
     # Keeping the session open
 
     async def _keep_open(self) -> None:
-        first_delay = min(RECONNECT_DELAY, settings.RECONNECT_MAX_DELAY)
-        delay = first_delay
+        failures = 0
         try:
             while True:
                 began = asyncio.get_running_loop().time()
@@ -172,21 +171,22 @@ class Session:
                     self._report("auth_failed", str(error))
                     raise
                 except UntrustedServer as error:
-                    delay = settings.RECONNECT_MAX_DELAY
+                    failures = backoff.LONGEST_AFTER
                     self._report("error", str(error))
                 except ServiceUnreachable as error:
                     # Reset the delay only after a session that lasted, to avoid rapid reconnects.
                     if asyncio.get_running_loop().time() - began > settings.RECONNECT_MAX_DELAY:
-                        delay = first_delay
+                        failures = 0
                     self._report("offline", str(error))
                 except Exception:
                     logger.exception("Internal error in the session of %s.", self.login.jid)
-                    delay = settings.RECONNECT_MAX_DELAY
+                    failures = backoff.LONGEST_AFTER
                     self._report(
                         "error", f"Internal error in the session of {self.login.jid}; see the log for details."
                     )
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(delay * 2, settings.RECONNECT_MAX_DELAY)
+                failures += 1
+                first, most = RECONNECT_DELAY, settings.RECONNECT_MAX_DELAY
+                await asyncio.sleep(backoff.delay(failures, first, most, spread=0.5))
         finally:
             await self._finish()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ServiceUnreachable
+from pubsubcache.utils import backoff
 
 MAX_PENDING = 64  # pending requests of one session
 MAX_PENDING_OF_SERVICE = 8
@@ -29,7 +30,6 @@ class _Lane:
     counted_at: float = 0.0  # time of the last time-out
     unanswered_since: float = 0.0  # when the first request that timed out was sent
     retry_at: float = 0.0
-    back_off: float = 0.0
 
     @property
     def is_silent(self) -> bool:
@@ -83,7 +83,7 @@ class Turns:
     def heard_from(self, service: str) -> None:
         """Record an answer from a service, which ends its silence."""
         if (lane := self._lanes.get(service)) is not None:
-            lane.timeouts, lane.back_off = 0, 0.0
+            lane.timeouts = 0
             self._hand_out()
 
     def _lane(self, service: str) -> _Lane:
@@ -171,8 +171,7 @@ class Turns:
         lane.timeouts += 1
         lane.counted_at = now
         if lane.is_silent:
-            lane.back_off = min(lane.back_off * 2, LONGEST_BACK_OFF) if lane.back_off else FIRST_BACK_OFF
-            lane.retry_at = now + lane.back_off
+            lane.retry_at = now + backoff.delay(lane.timeouts - SILENT_AFTER + 1, FIRST_BACK_OFF, LONGEST_BACK_OFF)
             waiting, lane.waiting = lane.waiting, deque()
             for turn in waiting:
                 if not turn.done():

@@ -15,11 +15,11 @@ from channels_redis.core import RedisChannelLayer
 from django.test import override_settings
 from redis.asyncio import Redis as Client
 
-from pubsubcache.exceptions import ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
+from pubsubcache.exceptions import InvalidRequest, ItemNotFound, ServiceError, ServiceUnreachable, TooLarge
 from pubsubcache.keys import channel_layer_keys
 from pubsubcache.services import remote
 from pubsubcache.services.sessions import sessions
-from pubsubcache.types import ItemsRequest, NodeAddress
+from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage
 from pubsubcache.worker import PubsubWorker
 from tests.fakes import ADDRESS, FakeService
 from tests.servers.redis import Redis
@@ -40,6 +40,7 @@ SHAPES: list[Any] = [
     {**ASK, "argument": None},
     {**ASK, "argument": "{"},
     {**ASK, "argument": "[" * 100_000},
+    {**ASK, "argument": '{"new": ' + "[" * 100_000},
     {**ASK, "argument": json.dumps({"item_ids": "abc", "max_items": "7", "order_by": 1, "rsm": []})},
     {**ASK, "argument": json.dumps({"item_ids": [{}], "max_items": None, "order_by": None, "rsm": {}})},
     {**ASK, "method": "__class__", "argument": "null"},
@@ -199,7 +200,10 @@ async def test_answer_without_end_is_refused() -> None:
         '{"result": {"items": [[1, "b", null]], "rsm": null}}',
         '{"result": {"items": [["a", null, null]], "rsm": null}}',
         '{"result": {"items": ["abc", "def"], "rsm": 5}}',
-        '{"result": {"items": [], "rsm": {"max": 3}}}',
+        '{"result": {"items": [], "rsm": {"max": "3"}}}', '{"result": {"items": []}}',
+        '{"result": {"items": [], "rsm": null, "left_out": {"a": 1}}}', '{"result": 1e999}', '"\\ud800"',
+        '{"result": {"items": [' + "[" * 100_000,
+        '{"new": ' + "[" * 100_000, '{"result": "\ud800"}',
         '{"result": {"items": [], "rsm": {"first": 1, "last": 2, "after": 0, "before": 0, "index": "x"}}}',
         '{"error": "service_error", "arguments": ["item-not-found", ""]}',
         '{"error": "__builtins__", "arguments": ["x"]}',
@@ -212,13 +216,35 @@ async def test_answer_without_end_is_refused() -> None:
 )  # fmt: skip
 def test_answer_of_another_shape_means_that_the_worker_cannot_be_asked(answer: str) -> None:
     with pytest.raises(ServiceUnreachable):
-        remote.decode_answer(answer, remote.decode_page)
+        remote.decode_answer(answer, remote.Page)
+
+
+def test_what_cannot_be_read_is_named() -> None:
+    with pytest.raises(ServiceUnreachable, match=r"Expected `str`, got `int` - at `\$\.items\[0\]\[1\]`"):
+        remote.decode_answer('{"result": {"items": [["a", 1, null]], "rsm": null}}', remote.Page)
+    with pytest.raises(InvalidRequest, match=r"Expected `int \| null`, got `str` - at `\$\.max_items`"):
+        remote.decode_request('{"item_ids": null, "max_items": "7", "order_by": null, "rsm": null}')
+    with pytest.raises(InvalidRequest, match="can't be combined"):
+        remote.decode_request('{"item_ids": ["a"], "max_items": 7}')
+
+
+def test_messages_of_other_versions_are_read() -> None:
+    """An older one leaves out what it does not know, a newer one says more."""
+    rsm = '{"first": "a", "last": "a", "index": 0, "count": 1, "max": null, "after": null, "before": null}'
+    older = remote.decode_answer(f'{{"result": {{"items": [["a", "<item/>", null]], "rsm": {rsm}}}}}', remote.Page)
+    assert older.opened() == ServicePage(
+        items=[Item(id="a", xml="<item/>")], rsm=Rsm(first="a", last="a", index=0, count=1)
+    )
+    newer = remote.decode_request(
+        '{"item_ids": null, "max_items": 3, "order_by": null, "rsm": {"max": 2, "new": {}}, "new": []}'
+    )
+    assert newer == ItemsRequest(max_items=3, rsm=Rsm(max=2))
 
 
 @pytest.mark.parametrize("error", [ItemNotFound("gone", "away"), ServiceError("x", "y"), ServiceUnreachable("no")])
 def test_errors_come_back_as_they_were(error: Any) -> None:
     with pytest.raises(type(error)) as caught:
-        remote.decode_answer(json.dumps(remote.encode_error(error)), remote.decode_page)
+        remote.decode_answer(remote.encode_error(error), remote.Page)
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
 

@@ -467,6 +467,7 @@ async def test_node_rests_after_a_refusal_while_others_go_on(monkeypatch: pytest
 
     monkeypatch.setattr(notifications, "apply_changes", refusing)
     monkeypatch.setattr(notifications, "DELAY", 1000.0)
+    monkeypatch.setattr(notifications, "MAX_DELAY", 1000.0)
     async with here.running():
         here.feed(here.publish(SILENT, "new"), here.publish(GOOD, "new"))
         await here.applier.join(GOOD)

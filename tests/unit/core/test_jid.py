@@ -25,6 +25,16 @@ from pubsubcache.utils import jid
         ("a@bücher.example", "a@bücher.example"),
         ("a@हिन्दी.example", "a@हिन्दी.example"),
         ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+        ("straße@straße.example/Straße", "strasse@strasse.example/Straße"),
+        ("\uff21lice@example\uff0eorg/\uff28ome", "alice@example.org/Home"),
+        ("\ufb01sh@example.org/\ufb01sh", "fish@example.org/fish"),
+        (
+            "\u03a3\u0399\u03a3\u03a5\u03a6\u039f\u03a3@b.example",
+            "\u03c3\u03b9\u03c3\u03c5\u03c6\u03bf\u03c3@b.example",
+        ),
+        ("soft\u00adhyphen@example.org", "softhyphen@example.org"),
+        ("a@[FE80::1]", "a@[fe80::1]"),
+        ("alice@example.org/home ", "alice@example.org/home "),
         ("o'neil\\27@example.org".replace("'", ""), "oneil\\27@example.org"),
     ],
 )
@@ -65,7 +75,11 @@ def test_spelling(text: str, expected: str) -> None:
         "x" * 1024 + "@example.org",
         "a@example.org/" + "x" * 1024,
         "é" * 512 + "@example.org",
-        "a@" + ".".join(["x" * 60] * 17),
+        "a@" + ".".join(["x" * 60] * 5),
+        "a@example.org..",
+        "a@xn--a-.example",
+        "\U0001f600@example.org",
+        "a" + "\u00ad" * 5000 + "@example.org",
     ],
 )
 def test_no_jid(text: str) -> None:
@@ -76,6 +90,14 @@ def test_no_jid(text: str) -> None:
 def test_the_longest_parts() -> None:
     local, resource = "x" * 1023, "é" * 511
     assert jid.normalise(f"{local}@example.org/{resource}") == f"{local}@example.org/{resource}"
+
+
+usual = st.text(st.sampled_from("abyzABYZ0189.-_+~\\"), min_size=1, max_size=20)
+
+
+@given(usual, st.from_regex(r"([a-zA-Z0-9]{1,9}\.){0,3}[a-z]{1,9}", fullmatch=True), usual)
+def test_usual_jids_differ_only_in_case(local: str, domain: str, resource: str) -> None:
+    assert jid.normalise(f"{local}@{domain}/{resource}") == f"{local.lower()}@{domain.lower()}/{resource}"
 
 
 @given(st.text(max_size=30))
