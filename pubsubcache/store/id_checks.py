@@ -2,10 +2,9 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, Model
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.leases import fenced
@@ -58,7 +57,7 @@ def difference(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] 
     node = PubsubNode.objects.filter(pk=pk, revision=revision, sync_owner="").first()
     if node is None:
         return None
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     known = {
         name
         for model in models
@@ -89,7 +88,7 @@ def _anchor(node: PubsubNode) -> int:
     highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
     walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
     confirmed: int = max(walked, node.extra.get("confirmed", 0))
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     places = [
         model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
         for model in models
@@ -97,9 +96,9 @@ def _anchor(node: PubsubNode) -> int:
     return max((place for place in places if place is not None), default=confirmed + 1)
 
 
-def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Any], int]]:
+def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Model], int]]:
     """Return {id: (position, model, primary key)} of the items that are known of, from position `start` on."""
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     return {
         name: (position, model, pk)
         for model in models

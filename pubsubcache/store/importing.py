@@ -65,7 +65,7 @@ class _Writer:
     report: Report
     imported: Imported = field(default_factory=Imported)
     node: PubsubNode = field(init=False)
-    rows: list[Any] = field(default_factory=list)
+    rows: list[PubsubItem | PubsubEvicted] = field(default_factory=list)
     size: int = 0
     stored: int = 0
     accounts: dict[str, Account | None] = field(default_factory=dict)

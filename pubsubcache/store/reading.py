@@ -211,7 +211,7 @@ class _Reader:
         return Entry(row["name"], Key(row["position"], at), item, row.get("reason", ""))
 
     @staticmethod
-    def _sort_key(key: Key) -> tuple[Any, ...]:
+    def _sort_key(key: Key) -> tuple[datetime | int, ...]:
         return (key.position,) if key.at is None else (key.at, key.position)
 
     def _beyond(self, key: Key, *, after: bool) -> Q:

@@ -163,8 +163,7 @@ class _Run:
         # First: what a subscription brings at once is parsed as well.
         await self._analyse()
         subscribed = await self._subscribe()
-        listing = Listing(self.service, self.address)
-        listing.mark = lambda: self.revision  # type: ignore[method-assign]
+        listing = Listing(self.service, self.address, mark=lambda: self.revision)
         done, walk, order = 0, -1, Order.UNKNOWN
         async for page in listing.pages():
             if walk != listing.restarts:

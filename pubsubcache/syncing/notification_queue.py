@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
-from typing import Any
 
 from pubsubcache.types import NodeAddress, Publish, PubsubEvent
 
@@ -48,7 +47,7 @@ class Batch:
     first: int  # the number of the first event
     cost: int
     place: Place = Place.OUT
-    progress: Any = None
+    progress: object = None
     attempts: int = 0
     task: asyncio.Task[None] | None = None
     more: asyncio.Event = field(default_factory=asyncio.Event)

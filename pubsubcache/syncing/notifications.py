@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 from django.db import InterfaceError, OperationalError
 
@@ -35,6 +35,8 @@ ATTEMPTS = 5  # to write notifications that the database refuses while it answer
 GRACE = 0.25  # seconds that a node stays vouched for while a service is asked for what a notification left out
 DELAY, MAX_DELAY = 0.1, 5.0  # seconds between attempts to write, doubled each time
 
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 NodeCallback = Callable[[int], None]
 
 
@@ -167,7 +169,7 @@ class EventApplier:
 
     # The database
 
-    async def _write(self, function: Callable[..., Any], *args: Any, batch: Batch | None = None) -> Any:
+    async def _write(self, function: Callable[[*Args], T], *args: *Args, batch: Batch | None = None) -> T:
         """Call a store function that writes; every write of the applier passes here.
 
         Raises:
@@ -180,8 +182,7 @@ class EventApplier:
             return await in_thread(function)(*args)
 
     async def _find(self, address: NodeAddress) -> PubsubNode | None:
-        node: PubsubNode | None = await in_thread(nodes.find_node)(self.account, address)
-        return node
+        return await in_thread(nodes.find_node)(self.account, address)
 
     async def _database_answers(self, address: NodeAddress) -> bool:
         try:
@@ -287,7 +288,7 @@ class EventApplier:
             self.dropped["unknown node"] += len(batch.events)
             self._queue.done(batch)
             return
-        work: _Work = batch.progress or self._read(batch.events)
+        work = batch.progress if isinstance(batch.progress, _Work) else self._read(batch.events)
         batch.progress = work
         if work.error is not None:
             raise work.error
@@ -295,7 +296,7 @@ class EventApplier:
             await self._write(nodes.remove_node, node.pk, batch=batch)
             await announce(node_deleted, node_pk=node.pk, account=self.account, address=node.address)
         elif work.found is None and (wanted := await self._wanted(node, work)):
-            self._fetch_later(batch, node.pk, wanted)
+            self._fetch_later(batch, node.pk, work, wanted)
             return
         else:
             await self._apply_to(node, batch, work)
@@ -391,18 +392,17 @@ class EventApplier:
             await self._write(_learn_publishers, node.pk, bool(found.publisher), batch=batch)
         return bool(node.extra.get("publishers"))
 
-    def _fetch_later(self, batch: Batch, node_pk: int, wanted: set[str]) -> None:
+    def _fetch_later(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
         if not self._may_ask:
             raise ServiceUnreachable("The session has ended.")
         self._queue.set_aside(batch)
-        batch.task = self._tasks.create_task(self._fetch(batch, node_pk, wanted))
+        batch.task = self._tasks.create_task(self._fetch(batch, node_pk, work, wanted))
         self._fetches.add(batch.task)
         batch.task.add_done_callback(self._fetches.discard)
 
-    async def _fetch(self, batch: Batch, node_pk: int, wanted: set[str]) -> None:
+    async def _fetch(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
         """Fetch what a batch lacks, and put it back; its node is not vouched for meanwhile."""
-        work: _Work = batch.progress
-        invalidating = asyncio.create_task(self._keep_invalid(batch, node_pk))
+        invalidating = asyncio.create_task(self._keep_invalid(batch, node_pk, work))
         try:
             work.found = await self._fetcher.fetch(batch.address, wanted)
         except Exception as error:
@@ -411,12 +411,12 @@ class EventApplier:
             invalidating.cancel()
             self._queue.put_back(batch)
 
-    async def _keep_invalid(self, batch: Batch, node_pk: int) -> None:
+    async def _keep_invalid(self, batch: Batch, node_pk: int, work: _Work) -> None:
         """Invalidate a node that waits for its service; again when more of it comes, as it may be in sync by then."""
         while True:
             await asyncio.sleep(GRACE)
             batch.more.clear()
-            batch.progress.is_invalidated = True
+            work.is_invalidated = True
             try:
                 await self._write(nodes.invalidate_node, node_pk, batch=batch)
             except (OperationalError, InterfaceError):

@@ -90,8 +90,7 @@ async def compare_ids(service: PubsubService, node: PubsubNode, settled: Settled
         await in_thread(nodes.invalidate_node)(node.pk)
         return Verdict.REFUSED
     await settled(node.address)
-    verdict: Verdict = await in_thread(id_checks.check)(node.pk, node.revision, ids, newest=newest)
-    return verdict
+    return await in_thread(id_checks.check)(node.pk, node.revision, ids, newest=newest)
 
 
 async def _count(service: PubsubService, node: PubsubNode) -> int | None:
@@ -108,7 +107,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     None when there are too many of them, or the order cannot be told.
     """
     limit = NEWEST_PAGES * settings.PAGE_SIZE
-    names: list[str] = await in_thread(id_checks.unplaced)(node.pk, limit + 1)
+    names = await in_thread(id_checks.unplaced)(node.pk, limit + 1)
     if not 0 < len(names) <= limit:
         return None if "probe" in node.extra or names else []
     newest = await newest_id(service, node.address)
