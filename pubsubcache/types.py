@@ -122,20 +122,38 @@ class ItemsRequest:
     rsm: Rsm | None = None
     order_by: Order | None = None
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        item_ids: Iterable[str] | None = None,
+        max_items: int | None = None,
+        rsm: Rsm | Mapping[str, Any] | None = None,
+        order_by: Order | None = None,
+    ) -> "ItemsRequest":
+        """Return the request for these arguments of `pubsubcache.cache.get_items`."""
+        return cls(item_ids=_checked_ids(item_ids), max_items=max_items, rsm=Rsm.of(rsm), order_by=order_by)
+
     def __post_init__(self) -> None:
-        if self.item_ids is not None:
-            if isinstance(self.item_ids, str) or not isinstance(self.item_ids, Iterable):
-                raise InvalidRequest(f"item_ids is to be a list of item ids, not {self.item_ids!r:.50}.")
-            names = list(self.item_ids)
-            for name in names:
-                check_text("An item id", name)
-            object.__setattr__(self, "item_ids", tuple(dict.fromkeys(names)))
+        object.__setattr__(self, "item_ids", _checked_ids(self.item_ids))
         check_number("max_items", self.max_items, 1)
         object.__setattr__(self, "rsm", Rsm.of(self.rsm))
         if self.item_ids is not None and (self.max_items is not None or self.rsm is not None):
             raise InvalidRequest("Item ids can't be combined with max_items or result set management.")
         if self.order_by is not None and self.order_by not in ORDERS:
             raise InvalidRequest(f"order_by is to be creation or modification, not {self.order_by!r}.")
+
+
+def _checked_ids(item_ids: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return item ids without repetitions. Raises `InvalidRequest` unless they are texts."""
+    if item_ids is None:
+        return None
+    if isinstance(item_ids, str) or not isinstance(item_ids, Iterable):
+        raise InvalidRequest(f"item_ids is to be a list of item ids, not {item_ids!r:.50}.")
+    names = list(item_ids)
+    for name in names:
+        check_text("An item id", name)
+    return tuple(dict.fromkeys(names))
 
 
 @dataclass(kw_only=True)
