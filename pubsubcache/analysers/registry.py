@@ -23,10 +23,6 @@ class AnalyserRegistry:
         self._by_name[analyser.name] = analyser
         return analyser
 
-    def unregister(self, name: str) -> None:
-        """Remove the analyser `name`. Raises `KeyError` when there is none."""
-        del self._by_name[name.strip().lower()]
-
     def get(self, name: str) -> Analyser | None:
         """Return the analyser `name`, or None when no app registers it (any more)."""
         return self._by_name.get(name)

@@ -99,10 +99,6 @@ class EventQueue:
         self._news = asyncio.Event()
         self._progress = asyncio.Event()
 
-    def __len__(self) -> int:
-        """Return the number of events held, those being applied included."""
-        return sum(len(lane.waiting) + (len(lane.batch.events) if lane.batch else 0) for lane in self._lanes())
-
     # Taking in
 
     def put(self, address: NodeAddress, event: PubsubEvent) -> int:
