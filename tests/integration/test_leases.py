@@ -73,7 +73,7 @@ WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any],
     "a doubt": (lambda node: None, lambda node, _: nodes.invalidate_node(node.pk)),
     "doubt of all": (lambda node: None, lambda node, _: nodes.invalidate_all(JID)),
     "a subscription": (lambda node: None, lambda node, _: nodes.set_subscribed(node.pk, True)),
-    "a service's ways": (lambda node: None, lambda node, _: nodes.learn(node.pk, publishers=True)),
+    "a service's ways": (lambda node: None, lambda node, _: nodes.learn_publishers(node.pk, True)),
 }
 
 
