@@ -55,15 +55,7 @@ class CacheOfAccount:
         try:
             await self._look_for_account()
             with sessions.offered(self.account, self._service):
-                return await cache.get_items(
-                    self.account,
-                    address.service,
-                    address.name,
-                    item_ids=request.item_ids,
-                    max_items=request.max_items,
-                    rsm=request.rsm,
-                    order_by=request.order_by,
-                )
+                return await cache.read(self.account, address, request)
         except PubsubCacheError:
             raise
         except Exception:

@@ -4,15 +4,15 @@ The rules are those of the page it returns: the same request gets the same answe
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from pubsubcache.analysers import matching, registry
+from pubsubcache.analysers import Analysis, matching, registry
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
@@ -65,7 +65,7 @@ def freshness(node: PubsubNode) -> Freshness:
     worker knows that its session is lost is stale. A node whose order is unknown is a miss.
     """
     now = node.as_of or clock.now()
-    if node.sync_state != PubsubNode.SyncState.COMPLETED or "probe" in node.extra:
+    if node.sync_state != PubsubNode.SyncState.COMPLETED or node.is_order_unknown:
         return Freshness.MISS
     if node.is_followed(now):
         return Freshness.FRESH
@@ -120,10 +120,9 @@ async def get_items(
     when it cannot be asked, or not within `READ_TIMEOUT`, and the cache has no answer, `NotInCache` likewise with
     `cache_only`; `TooLarge` when the service has more than a reader gets at once.
     """
-    call = _Call.of(account, service, node, item_ids, max_items, rsm, order_by)
-    if not use_cache:
-        return await call.past_cache()
-    return await call.answer(await in_thread(look_up)(call.account, call.address, call.request), cache_only)
+    request = ItemsRequest.of(item_ids=item_ids, max_items=max_items, rsm=rsm, order_by=order_by)
+    call = _Call.of(account, service, node, request)
+    return await call.run(cache_only=cache_only) if use_cache else await call.past_cache()
 
 
 def get_items_sync(
@@ -139,13 +138,25 @@ def get_items_sync(
     cache_only: bool = False,
 ) -> ItemsPage:
     """Return items of a node: `get_items` for code that is not asynchronous."""
-    call = _Call.of(account, service, node, item_ids, max_items, rsm, order_by)
+    request = ItemsRequest.of(item_ids=item_ids, max_items=max_items, rsm=rsm, order_by=order_by)
+    call = _Call.of(account, service, node, request)
     if not use_cache:
         return async_to_sync(call.past_cache)()
     found = look_up(call.account, call.address, call.request)
     if (page := call.hit(found)) is not None:
         return page
-    return async_to_sync(call.answer)(found, cache_only)
+    return async_to_sync(call.answer)(found, cache_only=cache_only)
+
+
+async def read(account_jid: str, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
+    """Answer a request as `get_items` does, and raise what it raises.
+
+    Args:
+        account_jid: The bare JID of the account, prepared.
+        address: The node; its service's JID is prepared.
+        request: What to read of it.
+    """
+    return await _Call(account_jid, address, request).run()
 
 
 @dataclass(slots=True)
@@ -156,25 +167,18 @@ class _Call:
     address: NodeAddress
     request: ItemsRequest
 
+    def __post_init__(self) -> None:
+        nodes.check_address(self.address)
+
     @classmethod
-    def of(
-        cls,
-        account: Account | str,
-        service: str | None,
-        node: str,
-        item_ids: Iterable[str] | None,
-        max_items: int | None,
-        rsm: Rsm | Mapping[str, Any] | None,
-        order_by: Order | None,
-    ) -> "_Call":
+    def of(cls, account: Account | str, service: str | None, node: str, request: ItemsRequest) -> "_Call":
         login = account.jid if isinstance(account, Account) else jid.account(account)
-        address = NodeAddress(jid.normalise(service) if service else login, node)
-        nodes.check_address(address)
-        if isinstance(item_ids, str):
-            raise InvalidRequest("item_ids is to be a list of item ids, not a text.")
-        ids = None if item_ids is None else tuple(item_ids)
-        request = ItemsRequest(item_ids=ids, max_items=max_items, rsm=Rsm.of(rsm), order_by=order_by)
-        return cls(login, address, request)
+        return cls(login, NodeAddress(jid.normalise(service) if service else login, node), request)
+
+    async def run(self, *, cache_only: bool = False) -> ItemsPage:
+        """Look the node up, and return the answer."""
+        found = await in_thread(look_up)(self.account, self.address, self.request)
+        return await self.answer(found, cache_only=cache_only)
 
     def hit(self, found: Lookup) -> ItemsPage | None:
         """Return the answer if the cache has it whole."""
@@ -187,7 +191,7 @@ class _Call:
         rsm = self.request.rsm or Rsm()
         return found.freshness is not Freshness.MISS or is_ours(rsm.after) or is_ours(rsm.before)
 
-    async def answer(self, found: Lookup, cache_only: bool) -> ItemsPage:
+    async def answer(self, found: Lookup, *, cache_only: bool) -> ItemsPage:
         """Return the answer, by whoever can give it."""
         if (page := self.hit(found)) is not None:
             return page
@@ -242,14 +246,14 @@ class _Call:
             if node is not None:
                 await in_thread(nodes.hide_node)(node.pk, str(error))
             elif follow_up:
-                await self._follow_up(None, None, service, error)
+                await self._note_refusal(error)
             raise
         except ItemNotFound:
             if node is not None:
                 await self._missing(node)
             raise
         if follow_up:
-            node = await self._follow_up(node, page, service, None) or node
+            node = await self._follow_up(node, page, service) or node
         await self._parse(node, page.items)
         if node is not None:
             page.state, page.checked_at = node.sync_state, node.checked_at
@@ -261,32 +265,37 @@ class _Call:
         if self.request.item_ids is None and not (rsm and (rsm.after or rsm.before or rsm.index)):
             await in_thread(nodes.remove_node)(node.pk)
 
-    async def _follow_up(
-        self, node: PubsubNode | None, page: ItemsPage | None, service: PubsubService, refused: Exception | None
-    ) -> PubsubNode | None:
-        """Have a node that was just read analysed, or compared again; the reader notices nothing of it."""
-        try:
-            if refused is not None:
-                return await self._save(None, str(refused))
+    async def _follow_up(self, node: PubsubNode | None, page: ItemsPage, service: PubsubService) -> PubsubNode | None:
+        """Analyse or revalidate the node that `page` is of, if it is due; return its row as it is now."""
+        with self._unnoticed():
             if node is None:
                 node = await in_thread(nodes.find_node)(self.account, self.address)
-            if node is None or node.extra.get("registry") != registry.fingerprint():
+            if node is None or node.registry_fingerprint != registry.fingerprint():
                 async with asyncio.timeout(ANALYSIS_TIMEOUT):
-                    items = page.items if page is not None else []
-                    node = await self._save(*await analyse(service, self.address, items))
+                    node = await self._save(*await analyse(service, self.address, page.items))
             elif _is_to_be_checked(node):
                 await in_thread(nodes.request_revalidation)(node.pk)
             else:
                 return node
             await remote.awake()
-        except Exception:
-            logger.exception("The node %s could not be taken into the cache.", self.address.uri)
         return node
 
-    async def _save(self, analysis: Any, error: str) -> PubsubNode | None:
+    async def _note_refusal(self, error: Forbidden) -> None:
+        """Keep why the service refuses a node that the cache does not know."""
+        with self._unnoticed():
+            await self._save(None, str(error))
+
+    @contextmanager
+    def _unnoticed(self) -> Iterator[None]:
+        """Log what fails meanwhile: the reader has an answer without it."""
+        try:
+            yield
+        except Exception:
+            logger.exception("The node %s could not be taken into the cache.", self.address.uri)
+
+    async def _save(self, analysis: Analysis | None, error: str) -> PubsubNode | None:
         with suppress(Account.DoesNotExist):
-            node: PubsubNode = await in_thread(nodes.save_analysis)(self.account, self.address, analysis, error)
-            return node
+            return await in_thread(nodes.save_analysis)(self.account, self.address, analysis, error)
         return None
 
     async def _parse(self, node: PubsubNode | None, items: list[Item]) -> None:

@@ -131,20 +131,38 @@ class ItemsRequest:
     rsm: Rsm | None = None
     order_by: Order | None = None
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        item_ids: Iterable[str] | None = None,
+        max_items: int | None = None,
+        rsm: Rsm | Mapping[str, Any] | None = None,
+        order_by: Order | None = None,
+    ) -> "ItemsRequest":
+        """Return the request for these arguments of `pubsubcache.cache.get_items`."""
+        return cls(item_ids=_checked_ids(item_ids), max_items=max_items, rsm=Rsm.of(rsm), order_by=order_by)
+
     def __post_init__(self) -> None:
-        if self.item_ids is not None:
-            if isinstance(self.item_ids, str) or not isinstance(self.item_ids, Iterable):
-                raise InvalidRequest(f"item_ids must be a list of item ids, got {self.item_ids!r:.50}.")
-            item_ids = list(self.item_ids)
-            for item_id in item_ids:
-                check_text("An item id", item_id)
-            object.__setattr__(self, "item_ids", tuple(dict.fromkeys(item_ids)))
+        object.__setattr__(self, "item_ids", _checked_ids(self.item_ids))
         check_number("max_items", self.max_items, 1)
         object.__setattr__(self, "rsm", Rsm.of(self.rsm))
         if self.item_ids is not None and (self.max_items is not None or self.rsm is not None):
             raise InvalidRequest("Item ids cannot be combined with max_items or result set management.")
         if self.order_by is not None and self.order_by not in ORDERS:
             raise InvalidRequest(f"order_by must be creation or modification, got {self.order_by!r}.")
+
+
+def _checked_ids(item_ids: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return item ids without duplicates. Raises `InvalidRequest` unless they are strings."""
+    if item_ids is None:
+        return None
+    if isinstance(item_ids, str) or not isinstance(item_ids, Iterable):
+        raise InvalidRequest(f"item_ids must be a list of item ids, got {item_ids!r:.50}.")
+    checked = list(item_ids)
+    for item_id in checked:
+        check_text("An item id", item_id)
+    return tuple(dict.fromkeys(checked))
 
 
 @dataclass(kw_only=True)

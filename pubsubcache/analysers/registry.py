@@ -27,14 +27,6 @@ class AnalyserRegistry:
         self._by_name[analyser.name] = analyser
         return analyser
 
-    def unregister(self, name: str) -> None:
-        """Remove an analyser.
-
-        Raises:
-            KeyError: No analyser has this name.
-        """
-        del self._by_name[name.strip().lower()]
-
     def get(self, name: str) -> Analyser | None:
         """Return an analyser, or None if no app registers it."""
         return self._by_name.get(name)

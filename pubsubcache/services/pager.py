@@ -8,7 +8,7 @@ without an error is complete, and every listing ends: see `pubsubcache.utils.bou
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from pubsubcache.conf import settings
@@ -33,7 +33,7 @@ GROWTH_LIMIT = 512 * 1024  # characters in a page
 
 @dataclass(slots=True)
 class ListedPage:
-    """A page of the listing; `revision` is what the caller's `mark` said when it was asked for."""
+    """A page of the listing; `revision` is what the listing's `mark` returned when it was asked for."""
 
     items: list[Item]
     revision: int = 0
@@ -48,6 +48,8 @@ class _Suspect(SyncFailed):
 class Listing:
     """One walk over all items of a node, oldest first.
 
+    `mark` returns the revision to note with a page; it is called when a page is asked for.
+
     After `pages()` has ended, `ids` holds all ids in the service's order, `has_rsm` whether it pages,
     `ids_are_cursors` whether its cursors are item ids. `restarts` counts the walks begun anew because the item
     that a page was to follow had gone, or because pages made no sense.
@@ -55,6 +57,7 @@ class Listing:
 
     service: PubsubService
     address: NodeAddress
+    mark: Callable[[], int] = lambda: 0
     page_size: int = field(default_factory=lambda: int(settings.PAGE_SIZE))
     has_rsm: bool | None = None
     ids_are_cursors: bool = True
@@ -71,10 +74,6 @@ class Listing:
     def _begin_anew(self) -> None:
         self.ids.clear()
         self._bounds = WalkBounds(self.address.name)
-
-    def mark(self) -> int:
-        """Return what is to be noted with a page when it is asked for; the synchronisation replaces this."""
-        return 0
 
     async def pages(self) -> AsyncIterator[ListedPage]:
         """Yield all items, in pages; an item that moved meanwhile is yielded again.

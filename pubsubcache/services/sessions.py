@@ -1,11 +1,14 @@
 """What this process itself offers: services of the sessions that it holds, and callbacks that wake its workers."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from pubsubcache.services.protocol import PubsubService
+from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+
+T = TypeVar("T")
 
 
 class _Sessions:
@@ -45,14 +48,23 @@ class _OtherLoop:
         self._service = service
         self._loop = loop
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._service, name)
+    async def _run(self, request: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, self._loop))
 
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            future = asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop)
-            return await asyncio.wrap_future(future)
+    async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
+        return await self._run(self._service.get_items(address, request))
 
-        return call
+    async def get_item_ids(self, address: NodeAddress) -> list[str]:
+        return await self._run(self._service.get_item_ids(address))
+
+    async def subscribe(self, address: NodeAddress) -> Subscription:
+        return await self._run(self._service.subscribe(address))
+
+    async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
+        await self._run(self._service.unsubscribe(address, subid))
+
+    async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
+        return await self._run(self._service.get_node_metadata(address))
 
 
 sessions = _Sessions()

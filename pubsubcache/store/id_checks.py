@@ -2,10 +2,9 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, Model
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.leases import fenced
@@ -39,7 +38,7 @@ def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | N
     count = ids if isinstance(ids, int) else len(ids)
     if node.item_count + node.evicted_count != count:
         return Verdict.DIFFERENT
-    if node.extra.get("listed") != count:
+    if node.traits.listed != count:
         note_count(node, count)
     if isinstance(ids, list):
         return _put_in_order(node, ids, start=0)
@@ -58,7 +57,7 @@ def difference(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] 
     node = PubsubNode.objects.filter(pk=pk, revision=revision, sync_owner="").first()
     if node is None:
         return None
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     known = {
         name
         for model in models
@@ -88,8 +87,8 @@ def _anchor(node: PubsubNode) -> int:
     """Return the position of the newest item whose place the service itself gave; if none, the first one after."""
     highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
     walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
-    confirmed: int = max(walked, node.extra.get("confirmed", 0))
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    confirmed = max(walked, node.confirmed_position)
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     places = [
         model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
         for model in models
@@ -97,9 +96,9 @@ def _anchor(node: PubsubNode) -> int:
     return max((place for place in places if place is not None), default=confirmed + 1)
 
 
-def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Any], int]]:
+def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Model], int]]:
     """Return {id: (position, model, primary key)} of the items that are known of, from position `start` on."""
-    models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
+    models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     return {
         name: (position, model, pk)
         for model in models
@@ -125,7 +124,7 @@ def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
         ]
         model._default_manager.bulk_update(moved, ["position"], batch_size=500)
     learn_place(node)
-    node.extra["confirmed"] = max(ordered, default=0)
+    node.confirmed_position = max(ordered, default=0)
     node.next_position = max([node.next_position, *ordered[-1:]])
-    node.save(update_fields=["extra", "next_position"])
+    node.save(update_fields=["extra", "moves", "probe", "confirmed_position", "next_position"])
     return Verdict.EQUAL

@@ -211,7 +211,7 @@ class _Reader:
         return Entry(row["name"], Key(row["position"], at), item, row.get("reason", ""))
 
     @staticmethod
-    def _sort_key(key: Key) -> tuple[Any, ...]:
+    def _sort_key(key: Key) -> tuple[datetime | int, ...]:
         return (key.position,) if key.at is None else (key.at, key.position)
 
     def _beyond(self, key: Key, *, after: bool) -> Q:
@@ -230,7 +230,7 @@ class _Reader:
         return count
 
     def _names_are_cursors(self) -> bool:
-        return self.order is None and self.node.extra.get("cursors") == "ids"
+        return self.order is None and self.node.traits.cursors == "ids"
 
     def _cursor(self, entry: Entry) -> str:
         is_name = self._names_are_cursors() and not is_short(entry.name)

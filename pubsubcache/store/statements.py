@@ -21,7 +21,7 @@ class Statement:
     columns: tuple[Any, ...]
 
     @classmethod
-    def of(cls, query: QuerySet[Any, tuple[Any, ...]], placeholders: Sequence[Any]) -> "Statement":
+    def of(cls, query: QuerySet[Any, tuple[Any, ...]], placeholders: Sequence[object]) -> "Statement":
         """Compile a query made by `values_list` with `placeholders` for its parameters, each another value.
 
         Raises `ValueError` when the query has a parameter that is no placeholder.

@@ -1,17 +1,22 @@
 """Calls of the store from asynchronous code."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
 
 from pubsubcache.utils.cleaning import get_logger
 
+P = ParamSpec("P")
 T = TypeVar("T")
 logger = get_logger(__name__)
 
-in_thread = database_sync_to_async
+
+def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Return a coroutine function that runs `function` in a thread, with a database connection that is alive."""
+    call: Callable[P, Coroutine[Any, Any, T]] = database_sync_to_async(function)
+    return call
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:

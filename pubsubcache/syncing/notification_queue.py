@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
-from typing import Any
 
 from pubsubcache.types import NodeAddress, Publish, PubsubEvent
 
@@ -50,7 +49,7 @@ class Batch:
     first: int  # the number of the first event
     cost: int
     place: Place = Place.OUT
-    progress: Any = None
+    progress: object = None
     attempts: int = 0
     task: asyncio.Task[None] | None = None
     more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,10 +100,6 @@ class EventQueue:
         self._fed = 0
         self._news = asyncio.Event()
         self._progress = asyncio.Event()
-
-    def __len__(self) -> int:
-        """Return the number of events held, those being applied included."""
-        return sum(len(lane.waiting) + (len(lane.batch.events) if lane.batch else 0) for lane in self._lanes())
 
     # Taking in
 

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 from django.db import InterfaceError, OperationalError
 
@@ -35,6 +35,8 @@ ATTEMPTS = 5  # to write notifications that the database refuses while it answer
 GRACE = 0.25  # seconds that a node stays vouched for while a service is asked for what a notification left out
 DELAY, MAX_DELAY = 0.1, 5.0  # seconds between attempts to write, doubled each time
 
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 NodeCallback = Callable[[int], None]
 
 
@@ -167,7 +169,7 @@ class EventApplier:
 
     # The database
 
-    async def _write(self, function: Callable[..., Any], *args: Any, batch: Batch | None = None) -> Any:
+    async def _write(self, function: Callable[[*Args], T], *args: *Args, batch: Batch | None = None) -> T:
         """Call a store function that writes; every write of the applier passes here.
 
         Raises:
@@ -180,8 +182,7 @@ class EventApplier:
             return await in_thread(function)(*args)
 
     async def _find(self, address: NodeAddress) -> PubsubNode | None:
-        node: PubsubNode | None = await in_thread(nodes.find_node)(self.account, address)
-        return node
+        return await in_thread(nodes.find_node)(self.account, address)
 
     async def _database_answers(self, address: NodeAddress) -> bool:
         try:
@@ -287,7 +288,7 @@ class EventApplier:
             self.dropped["unknown node"] += len(batch.events)
             self._queue.done(batch)
             return
-        work: _Work = batch.progress or self._read(batch.events)
+        work = batch.progress if isinstance(batch.progress, _Work) else self._read(batch.events)
         batch.progress = work
         if work.error is not None:
             raise work.error
@@ -295,7 +296,7 @@ class EventApplier:
             await self._write(nodes.remove_node, node.pk, batch=batch)
             await announce(node_deleted, node_pk=node.pk, account=self.account, address=node.address)
         elif work.found is None and (wanted := await self._wanted(node, work)):
-            self._fetch_later(batch, node.pk, wanted)
+            self._fetch_later(batch, node.pk, work, wanted)
             return
         else:
             await self._apply_to(node, batch, work)
@@ -378,31 +379,30 @@ class EventApplier:
                 item = arrived.item
                 arrived.has_payload = stored.get(item.id) in (item.xml, item.without_publisher().xml)
         wanted = {arrived.item.id for arrived in arrivals if not arrived.has_payload}
-        if "publishers" not in node.extra and (named := _last_named(work.changes)) is not None:
+        if node.traits.publishers is None and (named := _last_named(work.changes)) is not None:
             wanted.add(named.id)
         return wanted
 
     async def _names_publishers(self, node: PubsubNode, batch: Batch, work: _Work) -> bool:
         """Whether the service names publishers in answers; learn it from what was fetched."""
         named = _last_named(work.changes)
-        if "publishers" not in node.extra and named is not None and named.id in (work.found or {}):
+        if node.traits.publishers is None and named is not None and named.id in (work.found or {}):
             found: Item = (work.found or {})[named.id]
-            node.extra["publishers"] = bool(found.publisher)
-            await self._write(_learn_publishers, node.pk, bool(found.publisher), batch=batch)
-        return bool(node.extra.get("publishers"))
+            node.traits = replace(node.traits, publishers=bool(found.publisher))
+            await self._write(nodes.learn_publishers, node.pk, bool(found.publisher), batch=batch)
+        return bool(node.traits.publishers)
 
-    def _fetch_later(self, batch: Batch, node_pk: int, wanted: set[str]) -> None:
+    def _fetch_later(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
         if not self._may_ask:
             raise ServiceUnreachable("The session has ended.")
         self._queue.set_aside(batch)
-        batch.task = self._tasks.create_task(self._fetch(batch, node_pk, wanted))
+        batch.task = self._tasks.create_task(self._fetch(batch, node_pk, work, wanted))
         self._fetches.add(batch.task)
         batch.task.add_done_callback(self._fetches.discard)
 
-    async def _fetch(self, batch: Batch, node_pk: int, wanted: set[str]) -> None:
+    async def _fetch(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
         """Fetch what a batch lacks, and put it back; its node is not vouched for meanwhile."""
-        work: _Work = batch.progress
-        invalidating = asyncio.create_task(self._keep_invalid(batch, node_pk))
+        invalidating = asyncio.create_task(self._keep_invalid(batch, node_pk, work))
         try:
             work.found = await self._fetcher.fetch(batch.address, wanted)
         except Exception as error:
@@ -411,12 +411,12 @@ class EventApplier:
             invalidating.cancel()
             self._queue.put_back(batch)
 
-    async def _keep_invalid(self, batch: Batch, node_pk: int) -> None:
+    async def _keep_invalid(self, batch: Batch, node_pk: int, work: _Work) -> None:
         """Invalidate a node that waits for its service; again when more of it comes, as it may be in sync by then."""
         while True:
             await asyncio.sleep(GRACE)
             batch.more.clear()
-            batch.progress.is_invalidated = True
+            work.is_invalidated = True
             try:
                 await self._write(nodes.invalidate_node, node_pk, batch=batch)
             except (OperationalError, InterfaceError):
@@ -463,10 +463,6 @@ def _completed(changes: list[Arrival], found: dict[str, Item], *, keep_publisher
         elif change.item.id in found:
             completed.append(_Arrived(found[change.item.id], True))
     return completed
-
-
-def _learn_publishers(node_pk: int, named: bool) -> None:
-    nodes.learn(node_pk, publishers=named)
 
 
 __all__ = ["EventApplier"]

@@ -90,8 +90,6 @@ class Session:
         self._stream: StreamState | None = None
         self._main: asyncio.Task[None] | None = None
         self._stopped = False
-        self._finished: ServiceUnreachable | None = None
-        self._waiting: set[asyncio.Future[None]] = set()
 
     @property
     def online(self) -> bool:
@@ -132,30 +130,6 @@ class Session:
         if self._client is not None:
             self._client.drop()
 
-    async def wait_online(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Wait until the session is online.
-
-        Args:
-            timeout: Maximum time in seconds; None for no limit.
-
-        Raises:
-            ServiceUnreachable: The time is over, or the session was stopped.
-            AuthenticationFailed: The server rejected the login.
-        """
-        if self.online:
-            return
-        if self._finished is not None:
-            raise type(self._finished)(str(self._finished))
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError as error:
-            raise self._unreachable() from error
-        finally:
-            self._waiting.discard(future)
-
     # Keeping the session open
 
     async def _keep_open(self) -> None:
@@ -167,7 +141,6 @@ class Session:
                     await self._connect()
                     await self._stay()
                 except AuthenticationFailed as error:
-                    self._finished = error
                     self._report("auth_failed", str(error))
                     raise
                 except UntrustedServer as error:
@@ -208,19 +181,12 @@ class Session:
         raise client.reason
 
     async def _finish(self) -> None:
-        self._finished = self._finished or ServiceUnreachable(f"The session of {self.login.jid} was ended.")
         try:
             if self._client is not None:
                 await self._client.close()
         finally:
             if self.status.state not in ("auth_failed", "offline"):
-                self._report("offline", str(self._finished))
-            self._wake(self._finished)
-
-    def _wake(self, error: ServiceUnreachable | None) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(type(error)(str(error))) if error else future.set_result(None)
+                self._report("offline", f"The session of {self.login.jid} was ended.")
 
     def _came_online(self, resumed: bool) -> None:
         client = self._online_client()
@@ -230,7 +196,6 @@ class Session:
             client.send_presence(pshow="xa", ppriority=PRIORITY)
         self._stream = None
         self._report("online", resumed=resumed)
-        self._wake(None)
 
     def _got_message(self, message: Element) -> None:
         if self._on_event is None:

@@ -12,7 +12,7 @@ from pubsubcache.exceptions import Forbidden, InvalidRequest, ItemNotFound, Serv
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Publish, PubsubEvent, Retract, Rsm, ServicePage
 from pubsubcache.utils import xmlform
 from pubsubcache.xmpp.session import Session, open_session
-from tests.servers.xmpp import XmppServer
+from tests.servers.xmpp import XmppServer, wait_online
 
 TIMEOUT = 30
 
@@ -61,7 +61,7 @@ async def following(server: XmppServer, user: str) -> AsyncIterator[Follower]:
     follower = Follower(lambda **callbacks: Session(server.login(user), **callbacks))
     task = asyncio.create_task(follower.session.run())
     try:
-        await follower.session.wait_online(TIMEOUT)
+        await wait_online(follower.session, TIMEOUT)
         yield follower
     finally:
         await follower.session.stop()

@@ -17,6 +17,7 @@ from tests.benchmarks.plan import Figure, Job, Plan, at_least
 from tests.benchmarks.publisher import burst_names
 from tests.benchmarks.servers import RunningServer, describe
 from tests.benchmarks.world import PREFIX, site_of
+from tests.servers.xmpp import wait_online
 
 TIMEOUT = 300.0
 
@@ -98,7 +99,7 @@ async def _counting(
     session = Session(server.login("carol"), on_event=note)
     task = asyncio.create_task(session.run())
     try:
-        await session.wait_online(TIMEOUT)
+        await wait_online(session, TIMEOUT)
         await session.subscribe(address)
         yield
     finally:

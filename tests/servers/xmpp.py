@@ -1,5 +1,6 @@
 """What tests want of an XMPP server beyond running it: logins, and external components (XEP-0114)."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from project.sample.process import free_port
 from project.sample.prosody import Prosody
 
 if TYPE_CHECKING:
-    from pubsubcache.xmpp.session import Login
+    from pubsubcache.xmpp.session import Login, Session
 
 
 class XmppServer(Protocol):
@@ -137,3 +138,10 @@ class TestProsody(Prosody, Logins):
         self.certificates.key.write_bytes(pem)
         self.certificates.certificate.write_bytes(pem)
         os.kill(self.pid, signal.SIGHUP)
+
+
+async def wait_online(session: "Session", seconds: float) -> None:
+    """Return when `session`, which runs in another task, is online. Raises `TimeoutError` after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not session.online:  # noqa: ASYNC110  (nobody but the session knows)
+            await asyncio.sleep(0.01)

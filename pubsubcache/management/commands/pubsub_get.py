@@ -10,7 +10,7 @@ from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.network import asking, run
 from pubsubcache.management.output import as_table, as_time, counted, plain, to_second
 from pubsubcache.models import Account
-from pubsubcache.types import ORDERS, Item, ItemsPage, NodeAddress, Rsm
+from pubsubcache.types import ORDERS, Item, ItemsPage, NodeAddress
 from pubsubcache.utils import jid, xmlform
 
 TITLE_LENGTH = 80
@@ -74,7 +74,7 @@ async def _read(account: Account, service: str, options: dict[str, Any]) -> Item
             options["node"],
             item_ids=options["item"],
             max_items=options["max_items"],
-            rsm=Rsm.of(paging or None),
+            rsm=paging or None,
             order_by=options["order_by"],
             use_cache=not options["no_cache"],
             cache_only=options["cache_only"],

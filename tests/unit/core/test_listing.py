@@ -310,8 +310,7 @@ async def test_knows_its_cursors() -> None:
 
 async def test_the_revision_of_a_page_is_of_when_it_was_asked_for() -> None:
     service = filled(paging="ids")
-    listing = Listing(service, ADDRESS, page_size=PAGE)
-    listing.mark = lambda: len(service.asked())  # type: ignore[method-assign]
+    listing = Listing(service, ADDRESS, mark=lambda: len(service.asked()), page_size=PAGE)
     revisions = [page.revision async for page in listing.pages()]
     assert revisions == [0, 1, 2, 3, 4]
 
