@@ -28,6 +28,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService, sessions
+from pubsubcache.slices import sliced
 from pubsubcache.store import ageing, in_thread, nodes, purging
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
@@ -294,7 +295,7 @@ class _Call:
         else:
             namespace = xmlform.payload_namespace(items[-1].element) if items else None
             analyser = matching.by_namespace(self.address.name, namespace)
-        for item in items:
+        async for item in sliced(items, self.address.service):
             with suppress(ParseError):
                 item.parsed = await matching.parse(analyser, item, self.address)
 

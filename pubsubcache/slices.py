@@ -1,0 +1,63 @@
+"""Long work on the event loop, cut into slices, so that nobody waits behind all of it.
+
+What a service answers takes time to read, on the loop that serves everybody. Work that is longer than a slice goes on
+when its turn comes: one slice in each round of the loop, services in turn.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+
+SLICE = 0.002  # seconds
+
+
+class Slices:
+    """Who waits for a slice of one event loop, by service."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    async def turn(self, service: str) -> None:
+        """Wait for the next slice for work on `service`."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._hand_out, loop)
+        self._waiting.setdefault(service, deque()).append(turn)
+        await turn
+
+    def _hand_out(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let one who waits go on, and the next one in the next round."""
+        is_given = False
+        while self._waiting and not is_given:
+            service, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[service] = turns
+            if not turn.done():  # cancelled
+                turn.set_result(None)
+                is_given = True
+        if self._waiting:
+            loop.call_soon(self._hand_out, loop)
+
+
+_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Slices] = WeakKeyDictionary()
+
+
+async def sliced(things: Iterable[T], service: str) -> AsyncIterator[T]:
+    """Yield `things` for work that belongs to `service`, and let others have the event loop after each slice."""
+    slices = _of_loops.setdefault(asyncio.get_running_loop(), Slices())
+    end = time.monotonic() + SLICE
+    for thing in things:
+        if time.monotonic() >= end:
+            await slices.turn(service)
+            end = time.monotonic() + SLICE
+        yield thing
+
+
+__all__ = ["SLICE", "Slices", "sliced"]
