@@ -112,8 +112,8 @@ class EventApplier:
         if event.kind == "lost":
             self._queue.doubt(address.service)
             return
-        if dropped := self._floods.shed(address):
-            self.dropped["flood"] += dropped
+        if self._floods.take(address):
+            self.dropped["flood"] = self._floods.dropped
             return
         for part in _parts(event, settings.EVENT_BATCH_SIZE):
             if dropped := self._queue.put(address, part):

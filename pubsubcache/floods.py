@@ -61,6 +61,8 @@ class Floods:
         self._levels: dict[Flood, _Level] = {}
         #: The keys of the nodes that each flood is about, as far as its owner noted them.
         self.pks: dict[Flood, list[int]] = {}
+        #: How many notifications were shed.
+        self.dropped = 0
 
     def __contains__(self, address: NodeAddress) -> bool:
         """Whether the notifications of a node are shed."""
@@ -71,21 +73,22 @@ class Floods:
             return None
         return next((flood for flood in (address, address.service) if flood in self._levels), None)
 
-    def shed(self, address: NodeAddress) -> int:
-        """Count a notification of a node; return how many were dropped with it, 0 when it is to be applied."""
+    def take(self, address: NodeAddress) -> bool:
+        """Count a notification of a node; return whether it is shed."""
         now = self._clock()
         if (flood := self._of(address)) is not None:
             self._levels[flood].rise(now)
-            return 1
+            self.dropped += 1
+            return True
         service = self._service(address.service, now)
         if address.name not in service.nodes and len(service.nodes) >= MAX_LEVELS:
             service.nodes = {name: level for name, level in service.nodes.items() if level.after(now)}
         service.total.rise(now)
         service.nodes.setdefault(address.name, _Level()).rise(now)
-        if service.total.amount <= BURST:
-            return 0
-        dropped = self._begin(address.service, service, now)
-        return dropped + 1 if address in self else 0
+        if service.total.amount > BURST:
+            self._begin(address.service, service, now)
+        self.dropped += address in self
+        return address in self
 
     def _service(self, name: str, now: float) -> _Service:
         if name not in self._services:
@@ -94,7 +97,7 @@ class Floods:
             self._services[name] = _Service()
         return self._services[name]
 
-    def _begin(self, name: str, service: _Service, now: float) -> int:
+    def _begin(self, name: str, service: _Service, now: float) -> None:
         node, level = max(service.nodes.items(), key=lambda pair: pair[1].after(now))
         flood: Flood = name
         if level.after(now) * 2 >= service.total.amount:
@@ -105,9 +108,8 @@ class Floods:
             self._levels[flood] = self._services.pop(name).total
         logger.warning("A flood of notifications from %s is shed.", flood if isinstance(flood, str) else flood.uri)
         self.pks[flood] = []
-        dropped = self._queue.shed(flood)
+        self.dropped += self._queue.shed(flood)
         self._look_again(flood)
-        return dropped
 
     def _look_again(self, flood: Flood) -> None:
         asyncio.get_running_loop().call_later(INTERVAL, self._look, flood)

@@ -5,6 +5,7 @@ when its turn comes: one slice in each round of the loop, services in turn.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable
@@ -13,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
-SLICE = 0.002  # seconds
+SLICE = 0.001  # seconds
 
 
 class Slices:
@@ -21,6 +22,11 @@ class Slices:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
 
     async def turn(self, service: str) -> None:
         """Wait for the next slice for work on `service`."""
@@ -52,7 +58,7 @@ _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Slices] = WeakKeyDiction
 async def sliced(things: Iterable[T], service: str) -> AsyncIterator[T]:
     """Yield `things` for work that belongs to `service`, and let others have the event loop after each slice."""
     slices = _of_loops.setdefault(asyncio.get_running_loop(), Slices())
-    end = time.monotonic() + SLICE
+    end = -math.inf if slices.are_wanted else time.monotonic() + SLICE
     for thing in things:
         if time.monotonic() >= end:
             await slices.turn(service)

@@ -208,7 +208,7 @@ class StanzaParser:
         limit: bytes of a stanza, where each element counts for `ELEMENT_COST` more.
         max_depth: elements within each other, the stanza counting as the first.
         is_hollow: says of each grandchild of a stanza, given the start tag of the stanza, its own tag and attributes,
-            whether its content is to be left out.
+            whether the elements in it are to be left out.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ from pubsubcache.conf import settings
 from pubsubcache.models import Account
 from pubsubcache.service import wakers
 from pubsubcache.store import accounts, in_thread, own_thread, uninterrupted
+from pubsubcache.worker import process
 from pubsubcache.worker.keeper import Keeper
 
 logger = get_logger(__name__)
@@ -54,6 +55,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Work until a signal says to stop."""
+        process.set_up()
         asyncio.run(self._run())
 
     async def _run(self) -> None:

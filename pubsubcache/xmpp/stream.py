@@ -62,13 +62,13 @@ class GuardedStream(ClientXMPP):
 
     def _read(self, until: float) -> None:
         while self._unread and self.parser is not None:
-            if self.loop.time() >= until:
-                self._set_reading(False)
-                self.loop.call_soon(self._read_on)
-                return
             piece = bytes(self._unread[:PIECE])
             del self._unread[:PIECE]
             self._feed(piece)
+            if self._unread and self.loop.time() >= until:
+                self._set_reading(False)
+                self.loop.call_soon(self._read_on)
+                return
 
     def _read_on(self) -> None:
         self._set_reading(True)

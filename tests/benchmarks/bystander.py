@@ -17,9 +17,11 @@ USER = "bob"
 
 async def main() -> None:
     """Be attacked as told until there is nothing more to read."""
+    from pubsubcache.worker import process
     from tests.acceptance.site import Site
     from tests.benchmarks.hostile import add_nodes, hostile_nodes, under_attack
 
+    process.set_up()
     server: RunningServer = running(json.loads(sys.stdin.readline()))
     site = Site(server, USER)  # type: ignore[arg-type]
     await site.add_account()

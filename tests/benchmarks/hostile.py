@@ -23,6 +23,7 @@ from pubsubcache.exceptions import PubsubCacheError
 from pubsubcache.models import PubsubItem, PubsubNode
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.types import NodeAddress
+from pubsubcache.worker import process
 from tests.acceptance.site import Site
 from tests.benchmarks.attacker import NODES
 from tests.benchmarks.plan import Figure, Plan, at_most
@@ -43,6 +44,7 @@ Order = Callable[..., Awaitable[None]]
 async def measure(servers: dict[str, RunningServer], plan: Plan) -> list[Figure]:
     """Measure on Prosody, with external components as services."""
     settings.PUBSUBCACHE_SYNC_TIMEOUT = 20.0
+    process.set_up()  # as `pubsub_serve` does
     server = servers["prosody"]
     site = site_of(server)
     await site.add_account()
