@@ -28,7 +28,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService, sessions
-from pubsubcache.slices import sliced
+from pubsubcache.slices import Work
 from pubsubcache.store import ageing, in_thread, nodes, purging
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
@@ -295,7 +295,9 @@ class _Call:
         else:
             namespace = xmlform.payload_namespace(items[-1].element) if items else None
             analyser = matching.by_namespace(self.address.name, namespace)
-        async for item in sliced(items, self.address.service):
+        work = Work(self.address.service)
+        for item in items:
+            await work.pause()
             with suppress(ParseError):
                 item.parsed = await matching.parse(analyser, item, self.address)
 

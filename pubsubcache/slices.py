@@ -8,11 +8,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable
-from typing import TypeVar
 from weakref import WeakKeyDictionary
-
-T = TypeVar("T")
 
 SLICE = 0.001  # seconds
 
@@ -55,15 +51,19 @@ class Slices:
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Slices] = WeakKeyDictionary()
 
 
-async def sliced(things: Iterable[T], service: str) -> AsyncIterator[T]:
-    """Yield `things` for work that belongs to `service`, and let others have the event loop after each slice."""
-    slices = _of_loops.setdefault(asyncio.get_running_loop(), Slices())
-    end = -math.inf if slices.are_wanted else time.monotonic() + SLICE
-    for thing in things:
-        if time.monotonic() >= end:
-            await slices.turn(service)
-            end = time.monotonic() + SLICE
-        yield thing
+class Work:
+    """Long work on the event loop that belongs to `service`; it calls `pause` often."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._slices = _of_loops.setdefault(asyncio.get_running_loop(), Slices())
+        self._end = -math.inf if self._slices.are_wanted else time.monotonic() + SLICE
+
+    async def pause(self) -> None:
+        """Let others have the event loop, if the slice is over."""
+        if time.monotonic() >= self._end:
+            await self._slices.turn(self._service)
+            self._end = time.monotonic() + SLICE
 
 
-__all__ = ["SLICE", "Slices", "sliced"]
+__all__ = ["SLICE", "Slices", "Work"]

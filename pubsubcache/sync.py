@@ -39,7 +39,7 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.parsers.text import storable
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
-from pubsubcache.slices import sliced
+from pubsubcache.slices import Work
 from pubsubcache.store import comparing, in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.comparing import Verdict
 from pubsubcache.store.syncing import ClaimLost
@@ -304,7 +304,9 @@ async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -
     """Parse items for the store, by id; one that cannot be parsed carries the reason instead."""
     analyser = registry.get(analyser_name)
     prepared: dict[str, syncing.PreparedItem] = {}
-    async for item in sliced(items, address.service):
+    work = Work(address.service)
+    for item in items:
+        await work.pause()
         if item.left_out:
             prepared[item.id] = syncing.PreparedItem(item=item)
             continue

@@ -8,7 +8,7 @@ from slixmpp.exceptions import IqError
 from slixmpp.plugins.xep_0059 import ResultIterator
 
 from pubsubcache.exceptions import ServiceError
-from pubsubcache.slices import sliced
+from pubsubcache.slices import Work
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, Rsm
 from pubsubcache.xmlform import PUBSUB
 from pubsubcache.xmpp.pubsub import RSM
@@ -30,7 +30,9 @@ async def items_result(client: ClientXMPP, sender: str, node: str, page: ItemsPa
     iq = _iq(client, "result", sender)
     pubsub = SubElement(iq, f"{{{PUBSUB}}}pubsub")
     items = SubElement(pubsub, f"{{{PUBSUB}}}items", {"node": node})
-    async for item in sliced(page.items, sender):
+    work = Work(sender)
+    for item in page.items:
+        await work.pause()
         items.append(item.element)
     if page.rsm is not None:
         pubsub.append(_rsm(page.rsm))

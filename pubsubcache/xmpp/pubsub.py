@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pubsubcache.bounds import WalkBounds
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
-from pubsubcache.slices import sliced
+from pubsubcache.slices import Work
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription, known_id
 from pubsubcache.xmlform import PUBSUB
 from pubsubcache.xmpp.forms import Fields, form_values, submission
@@ -80,8 +80,11 @@ async def get_items(ask: Ask, address: NodeAddress, request: ItemsRequest) -> Se
     answer = await ask("get", address.service, items_query(address.name, request))
     if (pubsub := answer.find(f"{{{PUBSUB}}}pubsub")) is None:
         return ServicePage(items=[])
-    elements = pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item")
-    items = [Item.from_element(element) async for element in sliced(elements, address.service)]
+    work = Work(address.service)
+    items = []
+    for element in pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item"):
+        await work.pause()
+        items.append(Item.from_element(element))
     return ServicePage(items=items, rsm=rsm_answer(pubsub))
 
 
