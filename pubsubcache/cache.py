@@ -12,7 +12,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from pubsubcache import clock, jid, live, rpc, xmlform
+from pubsubcache import clock, jid, live, rpc, slices, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysing import analyse
 from pubsubcache.cleaning import get_logger
@@ -120,6 +120,7 @@ async def get_items(
     `cache_only`; `TooLarge` when the service has more than a reader gets at once.
     """
     call = _Call.of(account, service, node, item_ids, max_items, rsm, order_by)
+    slices.of_loop().reader_came()
     if not use_cache:
         return await call.past_cache()
     return await call.answer(await in_thread(look_up)(call.account, call.address, call.request), cache_only)

@@ -83,3 +83,15 @@ async def test_turn_of_a_cancelled_work_goes_to_the_next() -> None:
         await second
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_loop_rests_after_each_slice_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE", 0.02)
+    loop = asyncio.get_running_loop()
+    line = Slices()
+    for reader, rests in ((False, False), (True, True)):
+        if reader:
+            line.reader_came()
+        began = loop.time()
+        await line.turn("a")
+        assert (loop.time() - began >= 0.015) is rests
