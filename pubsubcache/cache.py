@@ -32,8 +32,9 @@ from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
 from pubsubcache.syncing.analysis import analyse
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
-from pubsubcache.utils import clock, jid, xmlform
+from pubsubcache.utils import clock, jid, slices, xmlform
 from pubsubcache.utils.cleaning import get_logger
+from pubsubcache.utils.slices import Work
 
 logger = get_logger(__name__)
 
@@ -122,6 +123,7 @@ async def get_items(
     """
     request = ItemsRequest.of(item_ids=item_ids, max_items=max_items, rsm=rsm, order_by=order_by)
     call = _Call.of(account, service, node, request)
+    slices.of_loop().reader_came()
     return await call.run(cache_only=cache_only) if use_cache else await call.past_cache()
 
 
@@ -305,7 +307,9 @@ class _Call:
         else:
             namespace = xmlform.payload_namespace(items[-1].element) if items else None
             analyser = matching.by_namespace(self.address.name, namespace)
+        work = Work(self.address.service)
         for item in items:
+            await work.pause()
             with suppress(ParseError):
                 item.parsed = await matching.parse(analyser, item, self.address)
 

@@ -28,7 +28,7 @@ STAIRS: dict[str, list[str]] = {
     "services": ["protocol", "sessions", "pager", "fetching", "layer", "remote", "consumers"],
     "syncing": [
         "analysis", "preparing", "order", "full_sync", "revalidation",
-        "payloads", "notification_queue", "notifications",
+        "payloads", "notification_queue", "floods", "notifications",
     ],
 }  # fmt: skip
 # Neither above nor below: the XMPP side, which knows only the lowest layer and the protocol it speaks.

@@ -8,7 +8,7 @@ from pubsubcache.store.accounts import remove_accounts
 from pubsubcache.store.choices import choices
 from pubsubcache.store.evicting import evict, evictable
 from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, set_policy
-from pubsubcache.store.threads import in_thread, uninterrupted
+from pubsubcache.store.threads import in_thread, own_thread, uninterrupted
 
 __all__ = [
     "choices",
@@ -17,6 +17,7 @@ __all__ = [
     "evictable",
     "forget_nodes",
     "in_thread",
+    "own_thread",
     "remove_accounts",
     "request_sync",
     "set_policy",

@@ -1,10 +1,13 @@
 """Calls of the store from asynchronous code."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
+from asgiref.sync import ThreadSensitiveContext
 from channels.db import database_sync_to_async
+from django.db import connections
 
 from pubsubcache.utils.cleaning import get_logger
 
@@ -17,6 +20,20 @@ def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a coroutine function that runs `function` in a thread, with a database connection that is alive."""
     call: Callable[P, Coroutine[Any, Any, T]] = database_sync_to_async(function)
     return call
+
+
+@asynccontextmanager
+async def own_thread() -> AsyncIterator[None]:
+    """Have the block, and the tasks that it starts, call the store in one thread of their own.
+
+    Calls from elsewhere, which go to the thread that the process shares, then do not wait behind those of the block.
+    The tasks are to end before the block.
+    """
+    async with ThreadSensitiveContext():
+        try:
+            yield
+        finally:
+            await in_thread(connections.close_all)()
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:

@@ -225,6 +225,14 @@ class EventQueue:
             self.invalidate(address)
         return dropped
 
+    def shed(self, scope: NodeAddress | str) -> int:
+        """Drop the pending notifications of a node or service and invalidate it; return how many were dropped."""
+        name, node = (scope, None) if isinstance(scope, str) else (scope.service, scope.name)
+        service = self._services.get(name)
+        lanes = [] if service is None else [lane for key, lane in service.lanes.items() if node in (None, key)]
+        self.invalidate(scope)
+        return sum(self._drop(lane) for lane in lanes)
+
     def invalidate(self, scope: Scope) -> None:
         """Remember that notifications of `scope` were lost."""
         if scope is None or None in self._invalidations or len(self._invalidations) >= MAX_INVALIDATIONS:

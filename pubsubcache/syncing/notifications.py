@@ -21,6 +21,7 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
+from pubsubcache.syncing.floods import Floods
 from pubsubcache.syncing.notification_queue import MAX_BYTES, MAX_EVENTS, Batch, EventQueue, Place, Scope
 from pubsubcache.syncing.payloads import Fetcher
 from pubsubcache.syncing.preparing import prepare
@@ -93,6 +94,7 @@ class EventApplier:
 
     def __post_init__(self) -> None:
         self._queue = EventQueue(max_events=MAX_EVENTS, max_bytes=MAX_BYTES)
+        self._floods = Floods(self._queue)
         self._fetcher = Fetcher(self.service)
         self._fetches: set[asyncio.Task[None]] = set()
         self._may_ask = True
@@ -112,9 +114,24 @@ class EventApplier:
         if event.kind == "lost":
             self._queue.invalidate(address.service)
             return
+        if self._floods.take(address):
+            self.dropped["flood"] = self._floods.dropped
+            return
         for part in _parts(event, BATCH_SIZE):
             if dropped := self._queue.put(address, part):
                 self.dropped["overflow"] += dropped
+
+    def is_shed(self, sender: str, node: str) -> bool:
+        """Whether nothing that notifications of a sender say of a node is looked at, as there are too many."""
+        try:
+            return bool(self._floods.pks) and NodeAddress(jid.normalise(sender), node) in self._floods
+        except InvalidRequest:
+            return False
+
+    @property
+    def flooded(self) -> tuple[int, ...]:
+        """The keys of nodes whose notifications are shed, which are not to be synchronised before that ends."""
+        return tuple(pk for pks in self._floods.pks.values() for pk in pks)
 
     def _address(self, event: PubsubEvent) -> NodeAddress | None:
         """Return the node that a notification is about, None when its sender cannot be a service."""
@@ -141,6 +158,8 @@ class EventApplier:
         self._may_ask = False
         for fetch in self._fetches:
             fetch.cancel()
+        for flood in self._floods.pks:
+            self._queue.invalidate(flood)
         await self._queue.join()
 
     # Sessions and leases
@@ -227,6 +246,9 @@ class EventApplier:
         if scope is None:
             logger.warning("Notifications for %s were dropped; all its nodes are revalidated.", self.account)
             self.on_overflow()
+        if scope is not None and scope in self._floods.pks:
+            self._floods.pks[scope] = pks
+            return
         for pk in pks:
             self.on_invalidated(pk)
 

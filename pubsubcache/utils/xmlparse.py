@@ -21,6 +21,7 @@ MAX_NAMESPACE = 1000  # characters; a longer name of a namespace is replaced by 
 ELEMENT_COST = 64  # approximate memory of an element in bytes, in addition to its text
 MAX_HELD = 65_536  # characters of resolved names that are cached between stanzas
 CHUNK = 65_536
+GRANDCHILD = 3  # the depth of a grandchild of a stanza
 PATIENCE = 4  # a stanza longer than this many times the limit is an error
 
 XmlError = expat.ExpatError
@@ -216,11 +217,20 @@ class StanzaParser:
     Args:
         limit: Maximum size of a stanza in bytes. Each element adds `ELEMENT_COST`.
         max_depth: Maximum depth of a stanza in elements, including the stanza itself.
+        is_hollow: Called for each grandchild of a stanza, with the start tag of the stanza and its own tag and
+            attributes. Returns whether the elements in it are skipped.
     """
 
-    def __init__(self, limit: int, max_depth: int) -> None:
+    def __init__(
+        self,
+        limit: int,
+        max_depth: int,
+        is_hollow: Callable[[Element, str, dict[str, str]], bool] = lambda stanza, tag, attributes: False,
+    ) -> None:
         self.limit = limit
+        self._is_hollow = is_hollow
         self.max_depth = max_depth
+        self._deepest = max_depth  # at present
         #: The stanza that is being parsed, without its content.
         self.unfinished: Element | None = None
         #: Whether this stanza is being skipped.
@@ -302,9 +312,13 @@ class StanzaParser:
         self._depth = depth + 1
         if attributes or (tag := self._names.local.get(name)) is None:
             tag, attributes = self._names.start(name, attributes, depth)
-        if depth > self.max_depth:
+        if depth > self._deepest:
             self._ignore()
         elif depth > 1:
+            if depth == GRANDCHILD:
+                assert self.unfinished is not None
+                is_hollow = self._is_hollow(self.unfinished, tag, attributes)
+                self._deepest = GRANDCHILD if is_hollow else self.max_depth
             self._elements += 1
             self._builder.start(tag, attributes)
         elif depth == 1:
@@ -318,6 +332,7 @@ class StanzaParser:
             self._names.leave_scope()
         if depth > 1:
             self._builder.end(name)
+            self._deepest = self.max_depth if depth == GRANDCHILD else self._deepest
         elif depth == 1:
             self._builder.end(name)
             self._end_stanza()
@@ -368,7 +383,7 @@ class StanzaParser:
 
     def _end_ignored(self, name: str) -> None:
         self._depth -= 1
-        if self._depth > (1 if self.skipping else self.max_depth + 1):
+        if self._depth > (1 if self.skipping else self._deepest + 1):
             return
         self._expat.StartElementHandler = self._start
         self._expat.EndElementHandler = self._end

@@ -26,13 +26,14 @@ from slixmpp.xmlstream.matcher import MatchXPath
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
 from pubsubcache.utils.cleaning import get_logger, one_line
-from pubsubcache.utils.xmlform import split_tag
+from pubsubcache.utils.xmlform import PUBSUB_EVENT, split_tag
 from pubsubcache.xmpp import tls
 from pubsubcache.xmpp.requests import Requests
 from pubsubcache.xmpp.stream import GuardedStream
 
 logger = get_logger(__name__)
 
+EVENT_ITEMS = f"{{{PUBSUB_EVENT}}}items"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
 KEEPALIVE_INTERVAL = 30.0  # seconds without a sign of the server before it is pinged
@@ -95,6 +96,7 @@ class Client(GuardedStream):
         on_message: Called with each message after that.
         on_lost: Called with the sender of each message that was skipped, so its content is unknown.
         previous: State of a lost stream to resume.
+        is_shed: Tells by sender and node whether the items of a notification are skipped.
     """
 
     _run_out_filters = None  # slixmpp reads it even if the constructor failed
@@ -106,6 +108,7 @@ class Client(GuardedStream):
         on_message: Callable[[Element], None],
         on_lost: Callable[[str], None] = lambda sender: None,
         previous: StreamState | None = None,
+        is_shed: Callable[[str, str], bool] = lambda sender, node: False,
     ) -> None:
         super().__init__(
             login.jid,
@@ -119,6 +122,7 @@ class Client(GuardedStream):
         self._on_online = on_online
         self._on_message = on_message
         self._on_lost = on_lost
+        self._is_shed = is_shed
         self._early: list[Element] = []
         self._previous = previous
         self._opened: asyncio.Future[None] = self.loop.create_future()
@@ -146,7 +150,6 @@ class Client(GuardedStream):
         self._handle("SASL failure", f"{{{SASL}}}failure", self._refused)
         self._handle("SASL challenge", f"{{{SASL}}}challenge", self._challenged)
         self._handle("Resumed", "{urn:xmpp:sm:3}resumed", self._resumed)
-        self._handle("Messages", f"{{{self.default_ns}}}message", self._message)
         self.add_event_handler("connection_failed", self._connect_failed)
         self.add_event_handler("ssl_invalid_chain", self._tls_failed)
         self.add_event_handler("stream_negotiated", self._negotiated)
@@ -284,6 +287,8 @@ class Client(GuardedStream):
     # Called by slixmpp
 
     def connection_lost(self, exception: BaseException | None) -> None:
+        """Note that the connection is gone, after all that came before."""
+        self.read_rest()
         if isinstance(exception, ssl.SSLError):
             self._tls_failed(exception)
         if self.transport is not None and self._error is None:
@@ -314,6 +319,10 @@ class Client(GuardedStream):
         else:
             words = f"TLS with {name} at {self.place} failed: {tls.reason(error)}."
         self.end(UntrustedServer(words))
+
+    def is_hollow(self, stanza: Element, tag: str, attributes: dict[str, str]) -> bool:
+        """Whether an element is the `<items/>` of a notification that is shed."""
+        return tag == EVENT_ITEMS and self._is_shed(stanza.get("from") or self.login.jid, attributes.get("node", ""))
 
     def stanza_received(self) -> None:
         """Count a stanza as handled (XEP-0198, 4) if stream management is enabled."""
@@ -417,11 +426,12 @@ class Client(GuardedStream):
         for message in early:
             self._pass_on(message)
 
-    def _message(self, stanza: StanzaBase) -> None:
+    def message_received(self, message: Element) -> None:
+        """Pass a message on, once the session has begun."""
         if self.online:
-            self._pass_on(stanza.xml)
+            self._pass_on(message)
         elif self.bound and self._encrypted:
-            self._early.append(stanza.xml)
+            self._early.append(message)
 
     def _pass_on(self, message: Element) -> None:
         try:

@@ -4,7 +4,6 @@ Each function takes `ask`, which sends an IQ and returns the answer. All raise `
 and `ServiceUnreachable` if it does not answer.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ from xml.etree.ElementTree import Element, SubElement
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription, known_id
 from pubsubcache.utils.bounds import WalkBounds
+from pubsubcache.utils.slices import Work
 from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.xmpp.forms import Fields, form_values, submission
 
@@ -24,7 +24,6 @@ RSM = "http://jabber.org/protocol/rsm"
 ORDER_BY = "urn:xmpp:order-by:1"
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
-ITEMS_PER_YIELD = 100  # items to process before yielding to the event loop
 MAX_SUBSCRIPTIONS = 10_000  # in one answer
 MAX_ENDED = 20  # subscriptions to end at once, with one request each
 
@@ -85,11 +84,11 @@ async def get_items(ask: Ask, address: NodeAddress, request: ItemsRequest) -> Se
     answer = await ask("get", address.service, items_query(address.name, request))
     if (pubsub := answer.find(f"{{{PUBSUB}}}pubsub")) is None:
         return ServicePage(items=[])
+    work = Work(address.service)
     items = []
-    for number, element in enumerate(pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item"), 1):
+    for element in pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item"):
+        await work.pause()
         items.append(Item.from_element(element))
-        if number % ITEMS_PER_YIELD == 0:
-            await asyncio.sleep(0)
     return ServicePage(items=items, rsm=rsm_answer(pubsub))
 
 

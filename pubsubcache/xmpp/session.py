@@ -65,6 +65,7 @@ class Session:
         login: Credentials and server.
         on_event: Called with each notification.
         on_status: Called with each change of state.
+        is_shed: Tells by sender and node whether the items of a notification may be skipped.
         presence: Whether to send presence. Without it, the server sends no notifications.
 
     Raises:
@@ -77,6 +78,7 @@ class Session:
         *,
         on_event: Callable[[PubsubEvent], None] | None = None,
         on_status: Callable[[SessionStatus], None] | None = None,
+        is_shed: Callable[[str, str], bool] = lambda sender, node: False,
         presence: bool = True,
     ) -> None:
         self.login = replace(login, jid=account(login.jid))
@@ -85,6 +87,7 @@ class Session:
         self.started_at: datetime | None = None
         self._on_event = on_event
         self._on_status = on_status
+        self._is_shed = is_shed
         self._presence = presence
         self._client: Client | None = None
         self._stream: StreamState | None = None
@@ -167,7 +170,12 @@ class Session:
         self._report("connecting")
         try:
             self._client = Client(
-                self.login, self._came_online, self._got_message, on_lost=self._lost_message, previous=self._stream
+                self.login,
+                self._came_online,
+                self._got_message,
+                on_lost=self._lost_message,
+                previous=self._stream,
+                is_shed=self._is_shed,
             )
         except InvalidJID as error:
             raise AuthenticationFailed(f"{self.login.jid} is not a valid JID of an account.") from error

@@ -4,6 +4,7 @@ Stanzas that the server relays for others never end the stream: those that are t
 skipped. Errors of the server itself end it.
 """
 
+import math
 import re
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -13,6 +14,7 @@ from slixmpp import ClientXMPP
 from pubsubcache.conf import settings
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.cleaning import get_logger, one_line
+from pubsubcache.utils.slices import SLICE
 from pubsubcache.utils.xmlform import XML, split_tag
 from pubsubcache.utils.xmlparse import Event, Refused, StanzaParser, XmlError
 
@@ -22,6 +24,7 @@ _PROLOG = re.compile(rb"^(?:\s+|<\?[^>]*\?>)*")
 _TAG = re.compile(rb"<[A-Za-z_]")
 MAX_PROLOG = 4096
 STANZAS = ("message", "presence", "iq")
+PIECE = 4096  # bytes parsed before the time is checked
 WRAPPING = 16  # levels between a stanza and an item in it
 
 
@@ -35,15 +38,47 @@ class GuardedStream(ClientXMPP):
     def init_parser(self) -> None:
         """Start a new XML document, as after TLS and after authentication."""
         # An item truncated at this depth still exceeds xmlform.MAX_DEPTH, so it is left out.
-        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, xmlform.MAX_DEPTH + WRAPPING)
+        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, xmlform.MAX_DEPTH + WRAPPING, self.is_hollow)
         self._prolog: bytes | None = b""
+        self._unread = bytearray()
 
     def data_received(self, data: bytes | str) -> None:
-        """Parse received data and dispatch complete stanzas."""
+        """Parse received data and dispatch complete stanzas.
+
+        Parsing that takes longer than a slice continues in the next round of the event loop. Nothing more is taken from
+        the socket until then.
+        """
         if self.parser is None:
             return
-        octets = data.encode() if isinstance(data, str) else data
         self.received_at = self.loop.time()
+        goes_on = bool(self._unread)
+        self._unread += data.encode() if isinstance(data, str) else data
+        if not goes_on:
+            self._read(self.loop.time() + SLICE)
+
+    def read_rest(self) -> None:
+        """Parse at once all that has come from the socket."""
+        self._read(math.inf)
+
+    def _read(self, until: float) -> None:
+        while self._unread and self.parser is not None:
+            piece = bytes(self._unread[:PIECE])
+            del self._unread[:PIECE]
+            self._feed(piece)
+            if self._unread and self.loop.time() >= until:
+                self._set_reading(False)
+                self.loop.call_soon(self._read_on)
+                return
+
+    def _read_on(self) -> None:
+        self._set_reading(True)
+        self._read(self.loop.time() + SLICE)
+
+    def _set_reading(self, on: bool) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading() if on else self.transport.pause_reading()
+
+    def _feed(self, octets: bytes) -> None:
         if self._prolog is not None and not (octets := self._without_dtd(octets)):
             return
         parser = self.parser
@@ -51,6 +86,7 @@ class GuardedStream(ClientXMPP):
         try:
             for event in parser.feed(octets):
                 if self._handle_event(event) or self.parser is not parser:
+                    self._unread.clear()
                     return
         except XmlError as error:
             self._refuse("not-well-formed", f"the server sent XML that is not well-formed ({error})")
@@ -96,7 +132,10 @@ class GuardedStream(ClientXMPP):
         for key in [key for key in stanza.attrib if split_tag(key)[0] not in ("", XML)]:
             del stanza.attrib[key]
         try:
-            self._spawn_event(stanza)
+            if stanza.tag == f"{{{self.default_ns}}}message":
+                self.message_received(stanza)  # nothing of slixmpp is to see it, and it takes long to look
+            else:
+                self._spawn_event(stanza)
         except Exception:
             logger.exception("Skipped a stanza from %s because handling it failed.", _sender(stanza))
             self._answer_error(stanza, "internal-server-error")
@@ -130,8 +169,16 @@ class GuardedStream(ClientXMPP):
         namespace, name = split_tag(element.tag)
         return namespace == self.default_ns and name in STANZAS
 
+    def is_hollow(self, stanza: Element, tag: str, attributes: dict[str, str]) -> bool:
+        """Whether nobody will look at the content of a grandchild of a stanza, so that it need not be read."""
+        raise NotImplementedError
+
     def stanza_received(self) -> None:
         """Count a message, presence or IQ as handled (XEP-0198), even if it was skipped or refused."""
+        raise NotImplementedError
+
+    def message_received(self, message: Element) -> None:
+        """Handle a message."""
         raise NotImplementedError
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:

@@ -13,6 +13,8 @@ from pubsubcache.utils import backoff
 
 MAX_PENDING = 64  # pending requests of one session
 MAX_PENDING_OF_SERVICE = 8
+MAX_HEAVY = 2  # of a service with large answers: answers of others wait behind them on the same stream
+HEAVY = 500  # elements in a large answer
 MAX_WAITING = 1000  # requests to one service that wait for a turn
 MAX_SERVICES = 500  # remembered services, in addition to those in use
 SILENT_AFTER = 3  # time-outs of successive requests
@@ -30,6 +32,7 @@ class _Lane:
     counted_at: float = 0.0  # time of the last time-out
     unanswered_since: float = 0.0  # when the first request that timed out was sent
     retry_at: float = 0.0
+    is_heavy: bool = False  # the last answer was large
 
     @property
     def is_silent(self) -> bool:
@@ -41,7 +44,7 @@ class Turns:
 
     A service is the domain of the JID that a request goes to. Services with waiting requests take turns. Each service
     may have `MAX_PENDING_OF_SERVICE` pending requests, but at most a quarter of the free slots, so that some are always
-    free. After a time-out it may have only one, until it answers.
+    free; at most `MAX_HEAVY` while its answers are large. After a time-out it may have only one, until it answers.
 
     After `SILENT_AFTER` consecutive time-outs a service is silent, and requests to it fail at once. After the back-off,
     one request is sent again. Any answer ends the silence.
@@ -80,10 +83,11 @@ class Turns:
             service for service, lane in self._lanes.items() if lane.is_silent and (lane.pending or now < lane.retry_at)
         )
 
-    def heard_from(self, service: str) -> None:
-        """Record an answer from a service, which ends its silence."""
+    def heard_from(self, service: str, elements: int) -> None:
+        """Record an answer from a service, of this many elements, which ends its silence."""
         if (lane := self._lanes.get(service)) is not None:
             lane.timeouts = 0
+            lane.is_heavy = elements >= HEAVY
             self._hand_out()
 
     def _lane(self, service: str) -> _Lane:
@@ -111,7 +115,8 @@ class Turns:
 
     def _has_room(self, lane: _Lane) -> bool:
         free = MAX_PENDING - self._pending
-        share = 1 if lane.timeouts else min(MAX_PENDING_OF_SERVICE, max(1, free // 4))
+        most = MAX_HEAVY if lane.is_heavy else MAX_PENDING_OF_SERVICE
+        share = 1 if lane.timeouts else min(most, max(1, free // 4))
         return free > 0 and lane.pending < share
 
     def _begin(self, lane: _Lane) -> None:

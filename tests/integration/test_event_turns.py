@@ -15,7 +15,7 @@ from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
-from pubsubcache.syncing import notifications
+from pubsubcache.syncing import floods, notifications
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.notifications import EventApplier
 from pubsubcache.types import NodeAddress, PubsubEvent
@@ -296,6 +296,49 @@ async def test_flood_costs_other_nodes_nothing() -> None:
     assert await here.is_vouched_for(GOOD)
     assert await here.is_vouched_for(SECOND)
     assert not here.overflows
+
+
+@in_loop
+async def test_flood_is_not_applied_and_its_nodes_are_revalidated_when_it_is_over() -> None:
+    here = await world()
+    with (
+        patch.object(floods, "BURST", 50.0),
+        patch.object(floods, "RATE", 100.0),
+        patch.object(floods, "INTERVAL", 0.01),
+    ):
+        async with here.running():
+            for number in range(100):
+                here.feed(here.publish(SILENT, f"flood-{number}"), here.publish(SECOND, f"flood-{number}"))
+            here.feed(here.publish(GOOD, "new"))
+            assert here.applier.is_shed(SILENT.service, SILENT.name)
+            assert not here.applier.is_shed(GOOD.service, GOOD.name)
+            await here.applier.join()
+            assert sorted(here.applier.flooded) == sorted([here.pks[SILENT], here.pks[SECOND]])
+            assert not here.doubted
+            assert not await here.is_vouched_for(SILENT)
+            while here.applier.flooded:  # noqa: ASYNC110  (it ends by the clock)
+                await asyncio.sleep(0.01)
+            await here.applier.join()
+    assert set(here.doubted) == {here.pks[SILENT], here.pks[SECOND]}
+    assert not any(name.startswith("flood") for name in await here.titles(SILENT))
+    assert "new" in await here.titles(GOOD)
+    assert await here.is_vouched_for(GOOD)
+    assert here.applier.dropped["flood"] == 200
+
+
+@in_loop
+async def test_end_while_a_flood_lasts_leaves_its_nodes_invalid() -> None:
+    here = await world()
+    with patch.object(floods, "BURST", 10.0):
+        async with here.running():
+            for number in range(100):
+                here.feed(here.publish(SILENT, f"flood-{number}"))
+            await here.applier.join()
+            await sync_node(here.service, here.pks[SILENT])
+            assert await here.is_vouched_for(SILENT)
+            here.feed(here.publish(SILENT, "last"))
+            await here.applier.finish()
+    assert not await here.is_vouched_for(SILENT)
 
 
 @in_loop

@@ -382,9 +382,9 @@ def test_it_is_said_why_each_dependency_is_there() -> None:
 
 def test_the_extras_documented_are_those_there_are() -> None:
     extras = set(tomllib.loads(page("pyproject.toml"))["project"]["optional-dependencies"])
-    assert extras == {name for row in rows(section("docs/install.md", "Install the package")) for name in tokens(row[0])} - {
-        "extra"
-    }
+    assert extras == {
+        name for row in rows(section("docs/install.md", "Install the package")) for name in tokens(row[0])
+    } - {"extra"}
 
 
 def test_the_targets_of_make_that_are_named_exist() -> None:

@@ -11,6 +11,7 @@ from django.core.asgi import get_asgi_application
 from django.core.management.base import CommandError, CommandParser
 
 from pubsubcache.management.base import ExitCodeCommand
+from pubsubcache.worker import process
 
 
 class Command(ExitCodeCommand):
@@ -29,6 +30,7 @@ class Command(ExitCodeCommand):
         serve = _server()
         has_own = getattr(settings, "ASGI_APPLICATION", None)
         application = get_default_application() if has_own else get_asgi_application()
+        process.set_up()
         listening = _listen(options["bind"])
         host, port = listening.getsockname()[:2]
         self.stdout.write(f"Serving on http://{host}:{port}/")

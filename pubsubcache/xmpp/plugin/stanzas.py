@@ -1,6 +1,5 @@
 """Converts answers of the cache to slixmpp stanzas, so that callers of slixmpp see no difference."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from xml.etree.ElementTree import Element, SubElement
 
@@ -10,8 +9,9 @@ from slixmpp.plugins.xep_0059 import ResultIterator
 
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, Rsm
+from pubsubcache.utils.slices import Work
 from pubsubcache.utils.xmlform import PUBSUB
-from pubsubcache.xmpp.pubsub import ITEMS_PER_YIELD, RSM
+from pubsubcache.xmpp.pubsub import RSM
 from pubsubcache.xmpp.requests import STANZAS
 
 
@@ -37,10 +37,10 @@ async def items_result(client: ClientXMPP, sender: str, node: str, page: ItemsPa
     iq = _iq(client, "result", sender)
     pubsub = SubElement(iq, f"{{{PUBSUB}}}pubsub")
     items = SubElement(pubsub, f"{{{PUBSUB}}}items", {"node": node})
-    for number, item in enumerate(page.items, 1):
+    work = Work(sender)
+    for item in page.items:
+        await work.pause()
         items.append(item.element)
-        if number % ITEMS_PER_YIELD == 0:
-            await asyncio.sleep(0)
     if page.rsm is not None:
         pubsub.append(_rsm(page.rsm))
     return _received(client, iq)
