@@ -102,10 +102,10 @@ def test_removed_setting_in_the_environment_reaches_the_check() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PAGE_SIZE", "100", "must be of type int, not str."),
-        ("PAGE_SIZE", True, "must be of type int, not bool."),
-        ("PAGE_SIZE", 0, "must be at least 1, not 0."),
-        ("MAX_AGE", -1, "must be at least 0, not -1."),
+        ("PAGE_SIZE", "100", "must be of type int, got str."),
+        ("PAGE_SIZE", True, "must be of type int, got bool."),
+        ("PAGE_SIZE", 0, "must be >= 1, got 0."),
+        ("MAX_AGE", -1, "must be >= 0, got -1."),
         ("ENCRYPTION_KEY_FALLBACKS", [1], "must be a list of strings."),
     ],
 )

@@ -9,6 +9,7 @@ from pubsubcache.syncing.floods import BURST, MAX_LEVELS, RATE, Floods
 from pubsubcache.syncing.notification_queue import EventQueue
 from pubsubcache.types import NodeAddress
 from tests.fakes import retract_event
+from tests.unit.core.test_event_queue import held
 
 EVIL, GOOD = "evil.example.org", "good.example.org"
 
@@ -60,7 +61,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Line:
 async def test_burst_is_applied(line: Line) -> None:
     assert line.feed(EVIL, int(BURST)) == 0
     assert line.queue.next_invalidation() is None
-    assert len(line.queue) == BURST
+    assert held(line.queue) == BURST
 
 
 async def test_rate_is_applied_for_as_long_as_it_lasts(line: Line) -> None:
@@ -74,7 +75,7 @@ async def test_node_that_floods_is_shed_alone_with_what_waits_of_it(line: Line) 
     assert NodeAddress(EVIL, "node-0") in line.floods
     assert NodeAddress(EVIL, "node-1") not in line.floods
     assert await line.doubted() == NodeAddress(EVIL, "node-0")
-    assert len(line.queue) == 9
+    assert held(line.queue) == 9
     assert line.feed(EVIL, 10, nodes=10) == 1
 
 
@@ -84,7 +85,7 @@ async def test_service_is_shed_when_its_nodes_share_the_flood(line: Line) -> Non
     assert NodeAddress(EVIL, "another") in line.floods
     assert NodeAddress(GOOD, "node-0") not in line.floods
     assert await line.doubted() == EVIL
-    assert len(line.queue) == 5
+    assert held(line.queue) == 5
     assert line.floods.dropped == BURST + 500
 
 
