@@ -122,12 +122,6 @@ async def test_a_service_that_is_down_leaves_stale_answers(site: Site, client) -
         assert not (await site.read(address)).stale
 
 
-def test_calls_over_an_in_memory_layer_say_what_is_missing() -> None:
-    service = remote.RemoteService("alice@example.org", "worker")
-    with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
-        asyncio.run(service.get_item_ids(NodeAddress("example.org", "node")))
-
-
 async def test_an_account_that_is_removed_leaves_no_subscription(site: Site, client) -> None:
     alice, bob = await client(site.server, "alice"), await client(site.server)
     async with site.working():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.site import Site, entry, make_node, publish_many
-from tests.oracle.proxy import Proxy
+from tests.servers.proxy import Proxy
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -676,3 +677,11 @@ def test_a_database_that_is_not_up_to_date(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
     made = run("pubsub_nodes", "-O", "json", PUBSUBCACHE_AUTO_MIGRATE="true")
     assert (made.returncode, made.stdout) == (0, "[]\n"), made.stderr
+
+
+def test_commands_see_what_tests_write(manage: Any, db: None) -> None:
+    get_user_model().objects.create_superuser("writer", password="from the test")
+    script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"
+    result = manage("shell", "-c", script)
+    assert result.returncode == 0, result.stderr
+    assert "found writer" in result.stdout

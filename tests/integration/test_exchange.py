@@ -690,3 +690,27 @@ def test_depth_is_bounded(path: Path, settings: Any) -> None:
     PubsubNode.objects.all().delete()
     path.write_text(path.read_text().replace("Title 0", "<a>" * 100_000 + "</a>" * 100_000))
     assert refused(path).endswith("this is nested deeper than 5000 elements.")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "xml"])
+def test_a_pipe_carries_everything_whatever_the_terminal_speaks(live_database: None, manage: Any, form: str) -> None:
+    account = Account.objects.create(jid="alice@capulet.example", password="secret")
+    words = "Éléphant 🐘 \u2028 \x85"
+    data = f'<item xmlns="http://jabber.org/protocol/pubsub" id="é"><ö xmlns="urn:x">{words}</ö></item>'
+    node = PubsubNode.objects.create(
+        account=account, service="x.example", name="ñ", sync_state="COMPLETED", checked_at=timezone.now(), item_count=1
+    )
+    PubsubItem.objects.create(node=node, name="é", data=data, parsed={"ö": words}, text=words)
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    exported = manage("pubsub_export", "-O", form, env=ascii_only)
+    assert exported.returncode == 0, exported.stderr
+    again = manage("pubsub_import", "--replace", "-O", "json", stdin=exported.stdout, env=ascii_only)
+    assert again.returncode == 0, again.stderr
+    item = PubsubItem.objects.exclude(node_id=node.pk).get()
+    assert (item.name, item.data, item.parsed, item.text) == ("é", data, {"ö": words}, words)
+    assert cache.trust(item.node) is cache.Trust.ASK
+    cut = manage("pubsub_import", "--replace", stdin=exported.stdout[:-20])
+    assert (cut.returncode, cut.stdout) == (1, "")
+    assert cut.stderr.startswith("CommandError: Line ")
+    assert cut.stderr.count("\n") == 1
+    assert PubsubItem.objects.get().pk == item.pk
