@@ -10,6 +10,8 @@ from pubsubcache.store import in_thread
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.servers.xmpp import XmppServer
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
 async def test_what_is_imported_converges_to_the_service(

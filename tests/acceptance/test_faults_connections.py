@@ -8,6 +8,8 @@ import pytest
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.servers.proxy import Proxy
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture(autouse=True)
 def quick(settings: Any) -> None:

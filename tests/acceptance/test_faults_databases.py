@@ -12,6 +12,8 @@ from pubsubcache.store import in_thread
 from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, entry, make_node, publish_many
 
+pytestmark = pytest.mark.both_databases
+
 LOCKED = 4.0  # seconds; longer than the timeout of a connection in this test
 
 

@@ -35,6 +35,7 @@ async def tried(*actions: Any) -> int:
     return sum(not isinstance(outcome, BaseException) for outcome in outcomes)
 
 
+@pytest.mark.both_databases
 async def test_odd_items_listed_and_notified(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
@@ -109,6 +110,7 @@ def _keeper(site: Site) -> Keeper:
     return keeper
 
 
+@pytest.mark.both_databases
 async def test_a_burst_of_ten_thousand_notifications(ejabberd: Ejabberd, live_database: None, client) -> None:
     site = Site(ejabberd)
     await site.add_account()
@@ -127,6 +129,7 @@ async def test_a_burst_of_ten_thousand_notifications(ejabberd: Ejabberd, live_da
         assert by_name["item-199"].parsed["title"] == f"Title {MANY - 1}"
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("size", [1, 50])
 async def test_a_queue_that_overflows_has_the_nodes_compared(
     xmpp_server, live_database: None, client, settings, size: int

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+import pytest
 from django.test import override_settings
 
 from pubsubcache.services import remote
@@ -12,6 +13,8 @@ from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, make_node, publish_many
 from tests.servers.ejabberd import Ejabberd
 from tests.servers.manage import ManagedProcess
+
+pytestmark = pytest.mark.both_databases
 
 ENV = {
     "PUBSUBCACHE_PAGE_SIZE": "10",

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.acceptance.site import Site, entry, make_node, publish_many
 
 
@@ -21,6 +23,7 @@ async def test_a_first_read_is_live_and_a_later_one_cached(site: Site, client) -
     assert [item.parsed for item in second.items] == [item.parsed for item in first.items]
 
 
+@pytest.mark.both_databases
 async def test_publish_edit_retract_purge_delete(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
@@ -50,6 +53,7 @@ async def _gone(site: Site, address) -> bool:
     return await site.node(address) is None
 
 
+@pytest.mark.both_databases
 async def test_many_quick_updates_keep_the_last(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)

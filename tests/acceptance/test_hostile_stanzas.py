@@ -123,6 +123,7 @@ async def test_odd_messages_kept_for_later_are_delivered_once(xmpp_server: XmppS
         assert not names & set(seen(run))
 
 
+@pytest.mark.both_databases
 async def test_odd_items_are_kept_as_the_service_has_them(site: Site, client: Any) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)

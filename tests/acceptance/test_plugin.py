@@ -260,6 +260,7 @@ async def test_what_the_cache_cannot_answer_is_asked_as_before(scene: Scene) -> 
     assert len(scene.cached.sent) == 2
 
 
+@pytest.mark.both_databases
 async def test_own_writes_are_seen_at_once(scene: Scene) -> None:
     service, node = scene.address.service, scene.address.name
     pubsub = scene.cached.pubsub
@@ -292,6 +293,7 @@ async def _equal(scene: Scene) -> None:
     await scene.site.converged(scene.address)
 
 
+@pytest.mark.both_databases
 async def test_writes_and_reads_keep_their_order(scene: Scene) -> None:
     """A bot need not wait for a write before it reads."""
     service, node = scene.address.service, scene.address.name
@@ -361,6 +363,7 @@ async def test_own_pep_node_named_by_nobody(site: Site, bot: MakeBot) -> None:
     await plain.pubsub.delete_node(None, node)
 
 
+@pytest.mark.both_databases
 async def test_two_clients(scene: Scene, bot: MakeBot) -> None:
     """What one writes the other reads, from the cache; another account's bot has its own rights."""
     second = await bot(scene.site.server)

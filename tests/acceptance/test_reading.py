@@ -38,6 +38,7 @@ async def _prepared(site: Site, client) -> NodeAddress:
     return address
 
 
+@pytest.mark.both_databases
 async def test_every_form_is_answered_alike(site: Site, client) -> None:
     address = await _prepared(site, client)
     for form in FORMS:
@@ -184,6 +185,7 @@ async def _names_are(site: Site, address: NodeAddress, names: list[str]) -> bool
     return await site.names(address) == names
 
 
+@pytest.mark.both_databases
 async def test_readers_at_once_of_a_new_node(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)

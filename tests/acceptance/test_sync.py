@@ -40,6 +40,7 @@ async def _is_completed(site: Site, address: NodeAddress) -> bool:
     return node is not None and node.sync_state == "COMPLETED"
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("count", [5001, 20_000])
 async def test_a_large_node_with_paging(ejabberd_site: Site, client, count: int) -> None:
     bob = await client(ejabberd_site.server)
@@ -55,6 +56,7 @@ async def test_a_large_node_without_paging(prosody_site: Site, client) -> None:
     await _synchronised(prosody_site, address, 1000)
 
 
+@pytest.mark.both_databases
 async def test_changes_during_a_synchronisation(site: Site, client, settings) -> None:
     settings.PUBSUBCACHE_PAGE_SIZE = 5
     bob = await client(site.server)
@@ -72,6 +74,7 @@ async def test_changes_during_a_synchronisation(site: Site, client, settings) ->
     await site.converged(address)
 
 
+@pytest.mark.both_databases
 async def test_what_was_missed_is_repaired(xmpp_server: XmppServer, live_database: None, client) -> None:
     site = Site(xmpp_server)
     await site.add_account()
@@ -155,6 +158,7 @@ async def test_nodes_that_are_not_synchronised(site: Site, client, kind: str) ->
         assert await site.items(address) == []
 
 
+@pytest.mark.both_databases
 async def test_two_accounts_have_their_own_rows(site: Site, client) -> None:
     carol = Site(site.server, "carol")
     await carol.add_account()

@@ -24,6 +24,7 @@ async def site(xmpp_server, live_database: None) -> Site:
     return site
 
 
+@pytest.mark.both_databases
 async def test_a_web_process_is_served_by_the_worker(site: Site, client, start_manage, on_redis) -> None:
     await in_thread(start_manage)("pubsub_worker", env=on_redis, ready=lambda: True)
     await site.until(site.is_online)
@@ -56,6 +57,7 @@ async def test_a_signal_ends_a_worker_in_order(site: Site, start_manage) -> None
         assert (account.status, account.worker, account.session_started) == ("offline", "", None)
 
 
+@pytest.mark.both_databases
 async def test_another_worker_takes_over_and_never_shares(site: Site, start_manage) -> None:
     env = {"PUBSUBCACHE_HEARTBEAT_INTERVAL": "0.3", "PUBSUBCACHE_LEASE_TIMEOUT": "2"}
     with override_settings(PUBSUBCACHE_LEASE_TIMEOUT=2):

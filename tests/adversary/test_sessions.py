@@ -10,6 +10,8 @@ from tests.adversary.conftest import MakeHostile, StartWorker
 from tests.servers.proxy import Proxy
 from tests.servers.xmpp import XmppServer
 
+pytestmark = pytest.mark.both_databases
+
 QUEUED = 1500
 
 

@@ -20,7 +20,7 @@ from pubsubcache.store import accounts, nodes
 from pubsubcache.types import NodeAddress
 from tests.admin_data import account, act, item, node, online, person, superuser, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 SECRET = "hunter2-never-to-be-seen"
 
 

@@ -14,7 +14,7 @@ from pubsubcache.admin import paginator
 from pubsubcache.models import PubsubItem
 from tests.admin_data import SCRIPT, XML, account, item, node, person, superuser, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 def listed(client: Any, **query: Any) -> list[str]:

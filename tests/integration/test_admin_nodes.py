@@ -18,7 +18,7 @@ from pubsubcache.models import PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.services import remote
 from tests.admin_data import SCRIPT, account, act, item, node, person, superuser, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 ERROR = PubsubNode.SyncState.ERROR
 EVERYTHING_BUT = {
     "sync": ("change_pubsubnode", "delete_pubsubnode", "purge_pubsubnode"),

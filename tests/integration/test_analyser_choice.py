@@ -31,7 +31,7 @@ ALICE = "alice@example.org"
 SERVICE = "pubsub.example.org"
 TICKETS = {"name": "tickets", "type": "ticket", "node": "tickets"}
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.both_databases]
 
 
 def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNode:

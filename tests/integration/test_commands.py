@@ -235,6 +235,7 @@ def test_nodes_in_json_have_exactly_the_promised_keys() -> None:
     assert (second["state"], second["error"]) == ("ERROR", "The service refused: forbidden.")
 
 
+@pytest.mark.both_databases
 def test_nodes_can_be_filtered() -> None:
     account = make_account()
     make_node(account, "a")
@@ -265,6 +266,7 @@ def days_ago(number: int) -> datetime:
     return timezone.now() - timedelta(days=number)
 
 
+@pytest.mark.both_databases
 def test_purge_counts_and_removes_what_all_filters_choose() -> None:
     account = make_account()
     old = make_node(account, "old", titles=("a", "b", "c"))
@@ -293,6 +295,7 @@ def test_purge_counts_and_removes_what_all_filters_choose() -> None:
     assert set(old.items.values_list("name", flat=True)) == {"item-0", "item-2"}
 
 
+@pytest.mark.both_databases
 def test_purge_is_strictly_before() -> None:
     node = make_node(make_account(), titles=("a",))
     at = datetime(2024, 5, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -324,6 +327,7 @@ def test_a_time_that_is_none(written: str) -> None:
     assert "is not a time" in sentence
 
 
+@pytest.mark.both_databases
 def test_times_are_in_the_sites_time_zone(settings: Any) -> None:
     settings.TIME_ZONE = "America/New_York"
     timezone.get_default_timezone.cache_clear()
@@ -343,6 +347,7 @@ def test_times_are_in_the_sites_time_zone(settings: Any) -> None:
 # pubsub_reset
 
 
+@pytest.mark.both_databases
 def test_reset_forgets_nodes_and_keeps_what_is_to_be_unsubscribed() -> None:
     alice = make_account(host="127.0.0.1", port=1)
     make_node(alice, "a", titles=("x",), subscribed=True)
@@ -409,6 +414,7 @@ def _shouting(item: Any, context: Any) -> dict[str, Any]:
     return {"title": title.upper(), "by": context.publisher, "where": [context.service, context.node]}
 
 
+@pytest.mark.both_databases
 def test_reparse_changes_only_what_a_parser_changed() -> None:
     account = make_account()
     node = make_node(account, "shouting", titles=("one", "bad", "TWO"), analyser="shouting")
@@ -433,6 +439,7 @@ def test_reparse_changes_only_what_a_parser_changed() -> None:
     assert after == before
 
 
+@pytest.mark.both_databases
 def test_reparse_goes_through_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsubcache.store.reparsing.BATCH", 3)
     make_node(make_account(), "shouting", titles=tuple("abcdefgh"), analyser="shouting")
@@ -443,6 +450,7 @@ def test_reparse_goes_through_every_batch(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(words) == [f"{title} item-{number}" for number, title in enumerate("abcdefgh")]
 
 
+@pytest.mark.both_databases
 def test_reparse_leaves_an_item_that_changed_meanwhile() -> None:
     node = make_node(make_account(), "shouting", titles=("old",), analyser="shouting")
 
@@ -679,6 +687,7 @@ def test_a_database_that_is_not_up_to_date(tmp_path: Path) -> None:
     assert (made.returncode, made.stdout) == (0, "[]\n"), made.stderr
 
 
+@pytest.mark.both_databases
 def test_commands_see_what_tests_write(manage: Any, db: None) -> None:
     get_user_model().objects.create_superuser("writer", password="from the test")
     script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"

@@ -13,6 +13,8 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.conditions.containment import MAX_DEPTH
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
+pytestmark = pytest.mark.both_databases
+
 ROWS = 24
 
 

@@ -21,6 +21,8 @@ from pubsubcache.models import Account
 from tests.integration.databases import fresh_database, url
 from tests.servers.manage import MANAGE, TIMEOUT
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest, tmp_path: Path, django_db_setup: None) -> Iterator[str]:

@@ -38,7 +38,7 @@ NODE_FIELDS = [
     "access_model", "partial", "reconcile_interval", "extra", "item_count", "evicted_count", "next_position",
 ]  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.both_databases]
 
 
 def item_xml(name: str, title: str = "", publisher: str = "") -> str:

@@ -17,7 +17,7 @@ from pubsubcache.syncing.preparing import prepare
 from pubsubcache.syncing.revalidation import verify
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from pubsubcache.lookups.fulltext.folding import words
 from pubsubcache.lookups.fulltext.query import And, Node, Not, Or, Term, parse
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
+pytestmark = pytest.mark.both_databases
+
 # Letters of several scripts, with and without accents, composed and not; digits; what separates words.
 LETTERS = (
     "abzABZ019éÉèñÑüÜçÇåøØłŁßœŒæÆđıſþŋ\u0301\u0308\u0327αΑάΆσΣςωΏйЙиИёЁщЩіїאבגابتहिनि日本語のテキスト한국어ไทยꙋᚠ"

@@ -19,7 +19,7 @@ from pubsubcache.types import ItemsPage
 from pubsubcache.utils import clock
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 JID = "alice@example.org"
 
 

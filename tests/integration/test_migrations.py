@@ -25,6 +25,8 @@ from pubsubcache.models import (
 )
 from tests.integration.databases import fresh_database
 
+pytestmark = pytest.mark.both_databases
+
 APP = "pubsubcache"
 
 

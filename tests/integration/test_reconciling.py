@@ -17,7 +17,7 @@ from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.revalidation import keep_up
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 MANNERS: list[dict[str, Any]] = [

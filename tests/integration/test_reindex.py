@@ -16,7 +16,7 @@ from pubsubcache.lookups import snippets
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from tests.integration.test_full_text import check_index
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture(autouse=True)

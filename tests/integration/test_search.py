@@ -23,7 +23,7 @@ ALICE, BOB = "alice@example.org", "bob@example.org"
 BLOG, NEWS = "urn:xmpp:microblog:0", "news & <more>"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 def add(node: PubsubNode, name: str, parsed: Any = None, text: str = "", **fields: Any) -> PubsubItem:

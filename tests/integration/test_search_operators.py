@@ -25,6 +25,8 @@ from pubsubcache.lookups.hotkeys import LENGTH
 from pubsubcache.lookups.parsed import parsed_matches
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
+pytestmark = pytest.mark.both_databases
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs/search.md").read_text()
 SECTION = PAGE[PAGE.index("\n## Operators") : PAGE.index("\n## Times")]
 ITEMS: dict[str, Any] = json.loads(re.findall(r"```json\n(.*?)```", SECTION, re.DOTALL)[0])

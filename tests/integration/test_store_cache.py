@@ -30,7 +30,7 @@ from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 HERE = (ADDRESS.service, ADDRESS.name)

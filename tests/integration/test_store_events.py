@@ -33,7 +33,7 @@ from tests.fakes import (
     retract_event,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 OTHER = NodeAddress(ADDRESS.service, f"{ADDRESS.name}/other")

@@ -14,7 +14,7 @@ from pubsubcache.store.reading import CachedPage, read_page
 from pubsubcache.types import Item, ItemsRequest, Rsm
 from tests.fakes import make_item
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 COUNT = 23
 START = datetime(2026, 1, 1, tzinfo=UTC)

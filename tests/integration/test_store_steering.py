@@ -15,7 +15,7 @@ from pubsubcache.store import forget_nodes, nodes, purge, purgeable, request_syn
 from pubsubcache.types import NodeAddress
 from tests.fakes import make_item, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 NOW = timezone.now()
 

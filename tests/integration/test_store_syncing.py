@@ -31,7 +31,7 @@ from pubsubcache.syncing.revalidation import verify
 from pubsubcache.types import Item
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture(autouse=True)
