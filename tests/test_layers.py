@@ -182,7 +182,7 @@ def public_definitions(path: Path) -> Iterator[tuple[str, ast.AST]]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_everything_public_says_what_it_is(path: Path) -> None:
+def test_everything_public_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(tree(path)) or not path.read_text().strip(), "the module has no docstring"
     silent = [
         name

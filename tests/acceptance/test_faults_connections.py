@@ -50,7 +50,7 @@ async def test_a_connection_that_breaks_in_the_middle_of_pages(proxied_site: Sit
     assert len(await proxied_site.names(address)) == 300
 
 
-async def test_answers_that_come_slowly_and_in_crumbs(proxied_site: Site, proxy: Proxy, client) -> None:
+async def test_slow_answers_in_small_pieces(proxied_site: Site, proxy: Proxy, client) -> None:
     proxy.piece, proxy.delay = 997, 0.001
     bob = await client(proxied_site.server)
     address = await make_node(bob, proxied_site.server)
@@ -60,7 +60,7 @@ async def test_answers_that_come_slowly_and_in_crumbs(proxied_site: Site, proxy:
     await proxied_site.converged(address)
 
 
-async def test_what_happens_while_the_connection_is_away_is_found(proxied_site: Site, proxy: Proxy, client) -> None:
+async def test_changes_during_a_lost_connection_are_found(proxied_site: Site, proxy: Proxy, client) -> None:
     bob = await client(proxied_site.server)
     address = await make_node(bob, proxied_site.server)
     await publish_many(bob, address, 10)
@@ -73,7 +73,7 @@ async def test_what_happens_while_the_connection_is_away_is_found(proxied_site: 
     await proxied_site.converged(address)
 
 
-async def test_a_service_that_is_restarted(proxied_site: Site, proxy: Proxy, client) -> None:
+async def test_cache_recovers_after_a_restart_of_the_server(proxied_site: Site, proxy: Proxy, client) -> None:
     bob = await client(proxied_site.server)
     address = await make_node(bob, proxied_site.server)
     await publish_many(bob, address, 10)

@@ -36,7 +36,7 @@ async def tried(*actions: Any) -> int:
 
 
 @pytest.mark.both_databases
-async def test_odd_items_listed_and_notified(site: Site, client) -> None:
+async def test_odd_items_are_stored_alike_when_listed_and_when_notified(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     odd = {f"kind {kind}": payloads(kind, kind) for kind in PAYLOADS}
@@ -111,7 +111,9 @@ def _keeper(site: Site) -> Keeper:
 
 
 @pytest.mark.both_databases
-async def test_a_burst_of_ten_thousand_notifications(ejabberd: Ejabberd, live_database: None, client) -> None:
+async def test_burst_of_notifications_ends_equal_to_the_service(
+    ejabberd: Ejabberd, live_database: None, client
+) -> None:
     site = Site(ejabberd)
     await site.add_account()
     async with site.working():

@@ -49,7 +49,7 @@ async def _done(site: Site, address: NodeAddress) -> None:
     assert await site.names(address) == [f"item-{number}" for number in range(ITEMS)]
 
 
-async def test_killed_stopped_and_doubled_in_the_middle_of_a_large_node(
+async def test_large_node_is_complete_after_workers_are_killed_and_stopped(
     ejabberd: Ejabberd, live_database: None, client, start_manage
 ) -> None:
     site = Site(ejabberd)

@@ -76,7 +76,7 @@ async def test_pages_lead_through_the_whole_node(site: Site, client, backwards: 
     assert await _walk(site, address, backwards, use_cache=False) == everything
 
 
-async def test_an_unknown_cursor_is_the_services_to_judge(site: Site, client) -> None:
+async def test_unknown_cursor_is_passed_on_to_the_service(site: Site, client) -> None:
     address = await _prepared(site, client)
 
     async def outcome(**options: Any) -> Any:

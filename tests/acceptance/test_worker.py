@@ -77,7 +77,7 @@ async def test_another_worker_takes_over_and_never_shares(site: Site, start_mana
         await site.until(taken_over)
 
 
-async def test_a_wrong_password_is_said_once_and_mended_by_another(site: Site, start_manage) -> None:
+async def test_wrong_password_is_logged_once_and_a_new_one_is_used(site: Site, start_manage) -> None:
     right = (await site.account()).password
     await site.add_account(password="wrong")
     worker = await in_thread(start_manage)("pubsub_worker", ready=lambda: True)
@@ -95,7 +95,7 @@ async def test_a_wrong_password_is_said_once_and_mended_by_another(site: Site, s
     await site.until(site.is_online)
 
 
-async def test_readers_are_told_when_nobody_can_ask(site: Site) -> None:
+async def test_read_without_a_worker_raises_service_unreachable(site: Site) -> None:
     with pytest.raises(ServiceUnreachable):
         await site.read(NodeAddress(site.server.pubsub, "urn:example:any"))
 

@@ -321,7 +321,7 @@ def test_purge_asks_first(answer: str, left: int, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "written", ["yesterday-ish", "6 months", "3 fortnights ago", "", "999999999 years ago", "2024-13-01"]
 )
-def test_a_time_that_is_none(written: str) -> None:
+def test_invalid_time_is_a_usage_error(written: str) -> None:
     code, sentence = exit_code("pubsub_purge", "--noinput", "--created-before", written)
     assert code == 1
     assert "is not a time" in sentence
@@ -620,7 +620,7 @@ def test_usage_errors_end_with_one(manage: Any) -> None:
         assert "Traceback" not in ended.stderr, arguments
 
 
-def test_nobody_reads_on(live_database: None) -> None:
+def test_command_ends_quietly_when_its_output_is_closed(live_database: None) -> None:
     make_node(make_account(), titles=tuple(f"{number} {'long ' * 100}" for number in range(300)))
     process = subprocess.Popen(
         [sys.executable, str(MANAGE), "pubsub_get", "-n", NODE, "-O", "json"],

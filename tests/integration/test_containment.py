@@ -106,7 +106,7 @@ def found(part: Any) -> list[str]:
 @example(case=([{"title": "a"}, {"title": ["a"]}, {"title": 1}], {"title": "a"}))
 @example(case=([{"a.b": 1, 'q"': 2}, {"a": {"b": 1}}], {"a.b": 1, 'q"': 2}))
 @example(case=([{"a": {"b": 1}}, {"a.b": 1}, {'a"."b': 1}], {'a"."b': 1}))
-def test_it_is_what_the_manual_says(node: PubsubNode, case: tuple[list[Any], Any]) -> None:
+def test_containment_matches_the_documented_rules(node: PubsubNode, case: tuple[list[Any], Any]) -> None:
     rows, part = case
     store(node, rows)
     kept = [json.loads(json.dumps(row)) for row in rows]
@@ -163,7 +163,7 @@ def test_too_deep_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["\0", {"a\0": 1}, ["\0"], {"a": "\\\0"}, "\ud800", {"\udfff": [1]}])
-def test_what_no_text_has_is_in_nothing(node: PubsubNode, value: Any) -> None:
+def test_values_no_text_can_have_are_contained_in_nothing(node: PubsubNode, value: Any) -> None:
     store(node, ["", {"a": "\\"}, ["u0000"], {"a": 1}])
     assert found(value) == []
 

@@ -65,7 +65,7 @@ def test_a_missing_one_is_made(fresh: str) -> None:
     assert copies(fresh) == []
 
 
-def test_what_is_made_is_for_its_owner_alone_whatever_the_folder_and_the_umask(fresh: str) -> None:
+def test_database_files_are_private_whatever_the_umask(fresh: str) -> None:
     if not is_sqlite(fresh):
         return
     path(fresh).parent.mkdir(mode=0o755)
@@ -142,7 +142,7 @@ def test_other_apps_may_be_gone(fresh: str) -> None:
     assert database.prepare(fresh) == []
 
 
-def test_without_leave_to_migrate_it_names_what_is_lacking(fresh: str) -> None:
+def test_missing_migrations_are_named_when_migrating_is_off(fresh: str) -> None:
     make_older(fresh)
     tables = connections[fresh].introspection.table_names()
     with (

@@ -150,7 +150,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_node_of_20_000_items_is_equal_row_by_row(path: Path, form: str) -> None:
+def test_large_node_is_equal_row_by_row(path: Path, form: str) -> None:
     make_node(make_account(), items=20_000, evicted=300)
     before = contents()
     assert len(before) == 20_301
@@ -211,7 +211,7 @@ def test_odd_contents_come_back_as_they_were(
         assert contents() == before
 
 
-def test_neither_way_holds_a_node_in_memory(path: Path, form: str) -> None:
+def test_export_and_import_use_bounded_memory(path: Path, form: str) -> None:
     node = make_node(make_account(), items=0, item_count=600)
     words = "many words " * 5_000
     for start in range(0, 600, 50):
@@ -356,7 +356,7 @@ def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
     assert [entry.name for entry in page.entries] == [f"item-{place}" for place in range(7)]
 
 
-def test_states_that_say_what_is_under_way_do_not(path: Path) -> None:
+def test_import_keeps_no_state_of_work_in_progress(path: Path) -> None:
     account = make_account()
     for state in (None, "IN_PROGRESS", "COMPLETED", "ERROR", "NO_SYNC"):
         make_node(account, str(state), items=0, sync_state=state, sync_owner="somebody", sync_done=3)
@@ -426,7 +426,7 @@ def test_a_node_that_is_refused_leaves_nothing_of_those_before_it(path: Path, fo
     assert [node.name for node in PubsubNode.objects.all()] == ["b"]
 
 
-def test_staff_here_choose_what_is_kept(path: Path, form: str) -> None:
+def test_import_ignores_the_policies_of_the_exporting_site(path: Path, form: str) -> None:
     account = make_account()
     (
         make_node(account, "kept", policy="always"),
@@ -610,7 +610,7 @@ def test_a_file_that_was_cut_off_is_refused_wherever(path: Path, form: str) -> N
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_bytes_that_were_changed_never_end_in_a_traceback(path: Path, form: str) -> None:
+def test_corrupted_export_never_causes_a_traceback(path: Path, form: str) -> None:
     make_node(make_account(), items=2, evicted=1)
     export(path, form)
     PubsubNode.objects.all().delete()
@@ -624,7 +624,7 @@ def test_bytes_that_were_changed_never_end_in_a_traceback(path: Path, form: str)
                 assert error.returncode == 1
 
 
-def test_neither_format_is_said(path: Path) -> None:
+def test_import_of_neither_format_is_refused(path: Path) -> None:
     path.write_text("")
     assert refused(path) == "The file is empty."
     path.write_text("hello")
@@ -693,7 +693,7 @@ def test_depth_is_bounded(path: Path, settings: Any) -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
-def test_a_pipe_carries_everything_whatever_the_terminal_speaks(live_database: None, manage: Any, form: str) -> None:
+def test_export_piped_to_import_keeps_non_ascii_text_in_any_locale(live_database: None, manage: Any, form: str) -> None:
     account = Account.objects.create(jid="alice@capulet.example", password="secret")
     words = "Éléphant 🐘 \u2028 \x85"
     data = f'<item xmlns="http://jabber.org/protocol/pubsub" id="é"><ö xmlns="urn:x">{words}</ö></item>'

@@ -169,7 +169,7 @@ async def test_readers_at_once_get_one_row_and_one_answer() -> None:
 
 
 @in_loop
-async def test_what_was_stored_before_the_node_was_analysed_is_parsed_by_the_synchronisation() -> None:
+async def test_sync_parses_items_stored_before_the_node_was_analysed() -> None:
     with registry.temporarily(note_analyser(), replace=True):
         node = await in_thread(_node)(analyser="", extra={}, sync_state="COMPLETED", item_count=1)
         service = FakeService()

@@ -25,20 +25,20 @@ def run_to_its_end(folder: Path, **changes: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run_to_its_end(tmp_path, PORT=str(taken.getsockname()[1]))
     assert result.returncode == 1
     assert re.fullmatch(r"Cannot listen on 127.0.0.1:\d+: Address already in use. .*\n", result.stderr)
 
 
-def test_an_account_without_its_password_is_told(tmp_path: Path) -> None:
+def test_account_without_a_password_is_reported(tmp_path: Path) -> None:
     result = run_to_its_end(tmp_path, XMPP_JID="alice@example.org", PORT=str(free_port()), LOG_LEVEL="ERROR")
     assert (result.returncode, result.stderr) == (1, "XMPP_JID is set, but XMPP_PASSWORD is not.\n")
 
 
 @pytest.mark.parametrize("changes", [{"XMPP_JID": "no jid at all"}, {"XMPP_PORT": "many"}])
-def test_an_account_that_makes_no_sense_is_told(tmp_path: Path, changes: dict[str, str]) -> None:
+def test_invalid_account_is_reported_without_its_password(tmp_path: Path, changes: dict[str, str]) -> None:
     given = {"XMPP_JID": "alice@example.org", "XMPP_PASSWORD": "secret", "PORT": str(free_port()), "LOG_LEVEL": "ERROR"}
     result = run_to_its_end(tmp_path, **{**given, **changes})
     assert result.returncode == 1

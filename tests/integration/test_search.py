@@ -224,7 +224,7 @@ def test_words(query: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["winter " * 1500, "x" * 10_000, "(" * 10_000 + "x"])
-def test_what_is_too_much_is_answered_or_refused_in_a_sentence(query: str) -> None:
+def test_oversized_query_is_answered_or_refused(query: str) -> None:
     try:
         assert search(fts=query).total <= 3
     except InvalidRequest as refused:

@@ -381,7 +381,7 @@ def test_no_pattern_takes_long() -> None:
         (("title", "exists"), (("title",), "exists", "")),
     ],
 )
-def test_what_people_write(written: tuple[str, ...], condition: Any) -> None:
+def test_conditions_as_written_on_the_command_line(written: tuple[str, ...], condition: Any) -> None:
     assert read_condition(*written) == condition
 
 

@@ -323,7 +323,7 @@ async def test_the_cache_alone() -> None:
 
 
 @in_loop
-async def test_nobody_to_ask() -> None:
+async def test_read_fails_when_no_worker_can_be_asked() -> None:
     with pytest.raises(ServiceUnreachable):
         await unreachable()
     await change_account(**HELD, **moments(heartbeat=1))

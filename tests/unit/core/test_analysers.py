@@ -312,7 +312,7 @@ async def test_what_is_no_json_is_a_parse_error(value: Any) -> None:
         await parse(lambda item, context: value)
 
 
-async def test_what_databases_refuse_is_replaced() -> None:
+async def test_characters_databases_refuse_are_replaced_in_parsed_data() -> None:
     parsed = await parse(lambda item, context: {"a\0": ["b\0", "\ud800c", {"d": "\udfff"}], "t": (1, 2.5), "n": None})
     assert parsed == {"a\ufffd": ["b\ufffd", "?c", {"d": "?"}], "t": [1, 2.5], "n": None}
 

@@ -56,7 +56,7 @@ def test_a_text_becomes_one_bounded_line(text: str, limit: int) -> None:
     assert one_line(line, limit) == line
 
 
-def test_what_people_write_stays() -> None:
+def test_ordinary_text_is_unchanged_by_one_line() -> None:
     text = "Zażółć gęślą jaźń, 日本語, עברית, 👩\u200d🌾 \\x1b"
     assert one_line(text) == text
 

@@ -129,7 +129,7 @@ async def test_malformed_request_costs_no_other(desk: Desk) -> None:
     assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]
 
 
-def test_calls_over_an_in_memory_layer_say_what_is_missing() -> None:
+def test_remote_call_over_an_in_memory_layer_names_redis_url() -> None:
     service = remote.RemoteService("alice@example.org", "worker")
     with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
         asyncio.run(service.get_item_ids(NodeAddress("example.org", "node")))

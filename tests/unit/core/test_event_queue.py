@@ -144,7 +144,7 @@ def test_service_that_fills_the_queue_with_many_nodes_loses_its_own() -> None:
     assert {batch.address for batch in iter(lambda: queue.take(10), None)} == {address_of("b"), address_of("a", "9")}
 
 
-def test_all_is_dropped_when_nobody_is_to_blame() -> None:
+def test_full_queue_of_many_services_drops_everything() -> None:
     queue = queue_of(200)
     assert sum(put(queue, str(number)) for number in range(201)) == 200
     assert doubts(queue) == [None]
@@ -203,7 +203,7 @@ def test_many_doubts_become_one_about_everything() -> None:
 
 
 @pytest.mark.parametrize("scope", [address_of("a"), "a", None])
-def test_doubt_that_arises_again_while_it_is_written_stays(scope: Scope) -> None:
+def test_doubt_raised_again_while_being_written_is_kept(scope: Scope) -> None:
     queue = queue_of()
     queue.doubt(scope)
     doubt = queue.next_doubt()
@@ -256,7 +256,7 @@ async def test_settled_waits_for_its_node_alone() -> None:
     await asyncio.gather(joined, *waits.values())
 
 
-async def test_settled_does_not_wait_for_what_comes_later() -> None:
+async def test_settled_ignores_later_notifications() -> None:
     queue = queue_of()
     put(queue, "a")
     waiting = asyncio.create_task(queue.settled(address_of("a")))

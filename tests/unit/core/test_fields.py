@@ -38,7 +38,7 @@ def load(field: EncryptedTextField, token: str | None) -> str:
     return field.from_db_value(token, None, connection)
 
 
-def test_what_is_stored_says_nothing(field: EncryptedTextField) -> None:
+def test_stored_value_does_not_reveal_the_secret(field: EncryptedTextField) -> None:
     token = store(field, SECRET)
     assert "horse" not in token
     assert token != store(field, SECRET)

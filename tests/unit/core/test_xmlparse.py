@@ -179,7 +179,7 @@ def test_text_around_elements_is_kept() -> None:
     assert ET.tostring(stanza) == b'<ns0:message xmlns:ns0="jabber:client">a<ns0:x>b</ns0:x>c<ns0:y />d</ns0:message>'
 
 
-def test_what_was_complete_before_an_error_is_given() -> None:
+def test_stanzas_before_an_xml_error_are_delivered() -> None:
     stream = parser()
     feed = stream.feed(b"<message/><iq></message>")
     assert next(feed)[0] == "stanza"

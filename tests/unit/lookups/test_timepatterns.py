@@ -79,7 +79,7 @@ def paris(*parts: int) -> datetime:
         ("12:30 - 1 d", paris(2026, 3, 28, 12, 30)),
     ],
 )
-def test_what_is_meant(written: str, meant: datetime) -> None:
+def test_time_patterns(written: str, meant: datetime) -> None:
     assert point_in_time(written) == meant
     assert point_in_time(written).tzinfo is UTC
 

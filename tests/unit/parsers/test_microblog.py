@@ -302,7 +302,7 @@ def test_in_a_node_for_comments_the_owner_does_not() -> None:
     assert parsed("", context=PEP_COMMENTS)["author_jid"] is None
 
 
-def test_an_item_that_another_sent_is_not_vouched_for_by_the_owner() -> None:
+def test_author_is_not_verified_when_another_sender_relays_the_item() -> None:
     own = ParseContext(PEP.service, PEP.node, sender="mira@garden.example")
     other = ParseContext(PEP.service, PEP.node, sender="mallory@weeds.example")
     assert parsed(MIRA, context=own)["author_jid_verified"] is True

@@ -105,7 +105,7 @@ def test_counts_are_bounded() -> None:
     assert parsed("<link/>" * many + "<title/>" * many + "<author/>" * many)["title"] is None
 
 
-def test_what_no_database_takes_is_left_out() -> None:
+def test_characters_no_database_stores_are_dropped() -> None:
     """A stream can't carry such characters; elements that were made otherwise can."""
     bad = "a\x00b\ud800c\x1fd"
     element = item(FULL, attributes="id='i1' publisher='x'")

@@ -35,7 +35,7 @@ AT_POND = "urn:xmpp:pubsub-attachments:1/xmpp:otto@hedge.example?;node=blog;item
 NOTICED = "<attachments xmlns='urn:xmpp:pubsub-attachments:1'><noticed/></attachments>"
 
 
-def test_who_attached_is_the_publisher_and_not_who_the_id_names() -> None:
+def test_attachment_author_is_the_publisher_and_not_the_item_id() -> None:
     """XEP-0470, 4.2: nothing but a service that checks it keeps others from using somebody's id."""
     parsed = parse("attachments", NOTICED, AT_POND, "mira@garden.example", publisher="otto@hedge.example/x")
     assert (parsed["jid"], parsed["jid_verified"]) == ("otto@hedge.example", True)
@@ -341,7 +341,7 @@ def test_an_encrypted_item_is_recognised_whatever_the_node_is_for(analyser: str,
     assert "secret" not in parsed.values()
 
 
-def test_what_is_not_encrypted_is_said_to_be_none() -> None:
+def test_payload_without_known_encryption_is_refused() -> None:
     with pytest.raises(ParseError, match="not encrypted in a known way"):
         parse("encrypted-oxps", "<encrypted xmlns='urn:example:rot13'/>")
     with pytest.raises(ParseError, match="no payload"):

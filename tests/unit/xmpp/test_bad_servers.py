@@ -48,7 +48,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Secure:
     return Secure(bundle, certificates.ca_file)
 
 
-async def test_an_unknown_domain_is_a_sentence() -> None:
+async def test_unknown_domain_is_reported_as_unreachable() -> None:
     with pytest.raises(ServiceUnreachable, match=r"nonexistent\.invalid cannot be reached"):
         async with open_session(Login("alice@nonexistent.invalid", "x")):
             pass
@@ -81,14 +81,14 @@ async def test_without_tls_nothing_of_the_login_is_sent() -> None:
         ),
     ],
 )
-async def test_a_stream_that_no_server_may_send_is_ended(prolog: bytes, words: str, settings: Any) -> None:
+async def test_invalid_stream_is_refused(prolog: bytes, words: str, settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_STANZA_SIZE = 100_000
     async with scripted_server(prolog) as (port, _):
         error = await refusal(Login("alice@bad.test", "secret", host="127.0.0.1", port=port))
     assert words in str(error)
 
 
-async def test_a_server_that_says_nothing_is_given_up(settings: Any) -> None:
+async def test_silent_server_fails_after_the_connect_timeout(settings: Any) -> None:
     settings.PUBSUBCACHE_CONNECT_TIMEOUT = 0.3
     async with scripted_server() as (port, _):
         error = await refusal(Login("alice@bad.test", "secret", host="127.0.0.1", port=port))
@@ -140,7 +140,7 @@ async def test_login_challenge_with_a_dangerous_iteration_count_is_refused(
     assert b"<response" not in received
 
 
-async def test_a_refusal_for_the_time_being_is_no_wrong_password(secure: Secure) -> None:
+async def test_temporary_login_failure_is_not_a_wrong_password(secure: Secure) -> None:
     failure = b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><temporary-auth-failure/></failure>"
     async with scripted_server(HEADER + mechanisms("SCRAM-SHA-1"), failure, bundle=secure.bundle) as (port, _):
         error = await refusal(secure.login(port))

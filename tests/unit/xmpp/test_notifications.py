@@ -87,7 +87,7 @@ def test_the_copy_is_the_events_own() -> None:
         ),
     ],
 )
-def test_what_else_may_happen_to_a_node(inside: str, expected: PubsubEvent) -> None:
+def test_notifications_of_node_events(inside: str, expected: PubsubEvent) -> None:
     assert only(message(inside)) == expected
 
 
@@ -138,7 +138,7 @@ def test_what_is_no_notification_says_nothing(element: Element) -> None:
         ("<items node='n'><retract/></items>", "no id"),
     ],
 )
-def test_what_cannot_be_understood_is_said(inside: str, reason: str) -> None:
+def test_unreadable_notification_gives_its_reason(inside: str, reason: str) -> None:
     assert reason in only(message(inside)).unreadable
 
 

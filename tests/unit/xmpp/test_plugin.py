@@ -118,7 +118,7 @@ async def test_a_request_and_its_answer(client: ClientXMPP) -> None:
         {"item_ids": [3]},
     ],
 )
-async def test_what_goes_to_slixmpp(client: ClientXMPP, options: dict[str, Any]) -> None:
+async def test_requests_the_cache_cannot_answer_go_to_slixmpp(client: ClientXMPP, options: dict[str, Any]) -> None:
     pubsub: Any = client.plugin["xep_0060"]
     asked: list[tuple[Any, ...]] = []
     pubsub.get_items = lambda *args, **kwargs: asked.append((*args, *kwargs.values()))
@@ -129,7 +129,7 @@ async def test_what_goes_to_slixmpp(client: ClientXMPP, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("problem", [ServiceUnreachable("offline"), TooLarge("too large")])
-async def test_what_the_cache_gives_up_goes_to_slixmpp(client: ClientXMPP, problem: Exception) -> None:
+async def test_request_goes_to_slixmpp_after_a_cache_error(client: ClientXMPP, problem: Exception) -> None:
     pubsub: Any = client.plugin["xep_0060"]
     answer = client.Iq()
 

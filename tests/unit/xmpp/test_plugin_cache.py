@@ -144,7 +144,7 @@ async def test_writes_that_come_together_are_taken_in_together() -> None:
 
 @pytest.mark.parametrize("names", [None, ["new"]])
 @in_loop
-async def test_what_cannot_be_told_is_compared(names: list[str] | None) -> None:
+async def test_failed_fetch_after_a_write_invalidates_the_node(names: list[str] | None) -> None:
     service, pk, client = await synced()
     service.errors["get_items"] = ServiceUnreachable("offline")
     await client.written(ADDRESS, names)

@@ -290,7 +290,7 @@ async def test_publishing_returns_the_id_that_the_service_gave() -> None:
         ),
     ],
 )
-async def test_what_an_owner_asks(call: Callable[[Service], Any], inside: str) -> None:
+async def test_owner_requests(call: Callable[[Service], Any], inside: str) -> None:
     assert await request_of(call) == ("set", NODE.service, same(inside))
 
 
