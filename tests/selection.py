@@ -4,7 +4,7 @@
 | --- | --- |
 | `pytest` | every test, on SQLite |
 | `pytest --database=postgresql` | the tests marked `both_databases` or `postgresql_only` |
-| with `--long` | also the tests marked `long` and every case of `cases`; on PostgreSQL every test, marked or not |
+| with `--long` | also the tests marked `long` and every case of `how_many`; on PostgreSQL every test, marked or not |
 
 A test needs no mark unless its outcome may depend on the database: SQL of our own, search, locks, transactions,
 migrations, or threads and processes that share rows. Mark the module of such tests with
@@ -24,7 +24,7 @@ ON_POSTGRESQL = {"both_databases", "postgresql_only"}
 _run = {"long": False}
 
 
-def cases(usual: int, long: int) -> int:
+def how_many(usual: int, long: int) -> int:
     """Return how many cases a test that draws or repeats them goes through: `usual`, or `long` with `--long`."""
     return long if _run["long"] else usual
 
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
-    """Let `cases` know, before a module of tests asks."""
+    """Let `how_many` know, before a module of tests asks."""
     _run["long"] = early_config.known_args_namespace.long
     return (yield)
 

@@ -12,9 +12,10 @@ from pubsubcache.worker.keeper import Keeper
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.oracle.payloads import payloads, publish
 from tests.oracle.steps import IDS, PAYLOADS
+from tests.selection import how_many
 from tests.servers.ejabberd import Ejabberd
 
-MANY = 10_000
+MANY = how_many(2_000, 10_000)
 
 
 def nested(depth: int) -> Element:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.db.models import Q
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.conditions.containment import MAX_DEPTH
 from pubsubcache.models import Account, PubsubItem, PubsubNode
+from tests.selection import how_many
 
 pytestmark = pytest.mark.both_databases
 
@@ -93,7 +94,7 @@ def found(part: Any) -> list[str]:
     return list(PubsubItem.objects.containing(part).order_by("pk").values_list("name", flat=True))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=how_many(100, 1000))
 @given(case=cases())
 @example(case=([["a", "b"], "a", ["a", ["b"]], {"a": 1}], "a"))
 @example(case=([[1, 2, [1, 3]], [[1, 3]], [1, 3]], [1, 3]))

@@ -36,6 +36,7 @@ from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
 from pubsubcache.xmpp.forms import DATA, form_values
 from pubsubcache.xmpp.notifications import parse_message
 from tests.examples import EXAMPLES, Example
+from tests.selection import how_many
 
 LIMIT = 30  # times, for a text ten times as long
 FLOOR = 0.01  # seconds that are too few to compare
@@ -181,7 +182,7 @@ def test_effort_is_linear_in_texts_known_to_be_bad(name: str) -> None:
 pieces = st.lists(st.sampled_from([*UNITS, ">", "/>", ";", "x", "\u0327", "!", "?"]), max_size=4).map("".join)
 
 
-@settings(max_examples=5)
+@settings(max_examples=how_many(5, 50))
 @given(start=pieces, unit=pieces.filter(bool), end=pieces)
 def test_effort_is_linear_in_texts_that_repeat_anything(start: str, unit: str, end: str) -> None:
     assert_linear(TEXT_FUNCTIONS, lambda size: start + unit * (size // len(unit)) + end)
@@ -267,7 +268,7 @@ def test_effort_is_linear_in_elements(example: Example) -> None:
     assert_linear(functions, repeated(example, 0))
 
 
-@settings(max_examples=5)
+@settings(max_examples=how_many(5, 50))
 @given(example=st.sampled_from(EXAMPLES), place=st.integers(0, 100), fill=st.sampled_from([None, *FILLINGS[:3]]))
 def test_effort_is_linear_in_elements_anywhere(
     example: Example, place: int, fill: Callable[[Element, int], None] | None
@@ -276,7 +277,7 @@ def test_effort_is_linear_in_elements_anywhere(
     assert_linear(functions_for(example), shape)
 
 
-@settings(max_examples=5)
+@settings(max_examples=how_many(5, 50))
 @given(example=st.sampled_from(EXAMPLES), unit=pieces.filter(bool), place=st.integers(0, 100))
 def test_effort_is_linear_in_the_texts_of_elements(example: Example, unit: str, place: int) -> None:
     def fill(element: Element, size: int) -> None:

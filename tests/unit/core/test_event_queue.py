@@ -144,7 +144,7 @@ def test_service_that_fills_the_queue_with_many_nodes_loses_its_own() -> None:
     assert {batch.address for batch in iter(lambda: queue.take(10), None)} == {address_of("b"), address_of("a", "9")}
 
 
-def test_full_queue_of_many_services_drops_everything() -> None:
+def test_overflow_by_many_services_invalidates_all_nodes() -> None:
     queue = queue_of(200)
     assert sum(put(queue, str(number)) for number in range(201)) == 200
     assert doubts(queue) == [None]
