@@ -19,7 +19,7 @@ from pubsubcache.types import NodeAddress
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.xmpp.pubsub import RSM
-from tests.acceptance.site import ATOM, TIMEOUT, Site, entry, make_node, publish_many
+from tests.acceptance.site import ATOM, TIMEOUT, Site, cached_node, entry, left_site, make_node, publish_many
 from tests.servers.manage import environment
 from tests.servers.xmpp import XmppServer
 
@@ -405,13 +405,8 @@ async def test_the_server_is_stopped(scene: Scene) -> None:
 
 async def test_without_a_worker(xmpp_server: XmppServer, live_database: None, client: Any, bot: MakeBot) -> None:
     """Nobody follows the node: it is trusted for a while, then asked for again by the bot's own session."""
-    site = Site(xmpp_server)
-    await site.add_account()
     owner = await client(xmpp_server)
-    address = await make_node(owner, xmpp_server)
-    await publish_many(owner, address, 3)
-    async with site.working():
-        await site.cached(address)
+    site, address = await left_site(xmpp_server, owner, 3)
     alice = await bot(xmpp_server)
     assert len(ids(await alice.pubsub.get_items(address.service, address.name))) == 3
     assert alice.sent == []
@@ -476,9 +471,7 @@ class SampleBot:
 
 async def test_the_sample_bot_with_one_line_more(site: Site, client: Any) -> None:
     owner = await client(site.server)
-    address = await make_node(owner, site.server)
-    await publish_many(owner, address, 5)
-    await site.cached(address)
+    address = await cached_node(site, owner, 5)
     expected = [f"Title {number}" for number in range(2, 5)]
     options = ("-N", "3")
     async with (

@@ -8,7 +8,7 @@ import pytest
 
 from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError
 from pubsubcache.types import NodeAddress, Rsm
-from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
 
 FORMS: list[dict[str, Any]] = [
     {},
@@ -123,9 +123,7 @@ async def test_a_forbidden_node_says_so_and_disturbs_nothing(site: Site, client)
 
 async def test_rights_taken_away_hide_the_node(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 2)
-    await site.cached(address)
+    address = await cached_node(site, bob, 2)
     if site.server.name == "prosody":
         await bob.configure(address, {"pubsub#access_model": "whitelist"})
     else:  # lets subscribers in, whatever the access model

@@ -14,7 +14,7 @@ from pubsubcache.models import Account
 from pubsubcache.services import remote
 from pubsubcache.store import in_thread, remove_accounts
 from pubsubcache.types import NodeAddress
-from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
 
 
 @pytest.fixture
@@ -80,7 +80,9 @@ async def test_another_worker_takes_over_and_never_shares(site: Site, start_mana
 async def test_wrong_password_is_logged_once_and_a_new_one_is_used(site: Site, start_manage) -> None:
     right = (await site.account()).password
     await site.add_account(password="wrong")
-    worker = await in_thread(start_manage)("pubsub_worker", ready=lambda: True)
+    quick = dict.fromkeys(("RECONNECT_DELAY", "RECONNECT_MAX_DELAY", "POLL_INTERVAL"), "0.1")
+    env = {f"PUBSUBCACHE_{name}": seconds for name, seconds in quick.items()}
+    worker = await in_thread(start_manage)("pubsub_worker", env=env, ready=lambda: True)
 
     async def refused() -> Any:
         account = await site.account()
@@ -89,7 +91,7 @@ async def test_wrong_password_is_logged_once_and_a_new_one_is_used(site: Site, s
     account = await site.until(refused)
     assert "wrong" not in account.status_detail
     assert site.jid in account.status_detail
-    await asyncio.sleep(2)
+    await asyncio.sleep(1)  # ten times as long as between two attempts, were there others
     assert worker.log_tail().count("refused") <= 2
     await site.add_account(password=right)
     await site.until(site.is_online)
@@ -127,9 +129,7 @@ async def test_a_service_that_is_down_leaves_stale_answers(site: Site, client) -
 async def test_an_account_that_is_removed_leaves_no_subscription(site: Site, client) -> None:
     alice, bob = await client(site.server, "alice"), await client(site.server)
     async with site.working():
-        address = await make_node(bob, site.server)
-        await publish_many(bob, address, 3)
-        await site.cached(address)
+        address = await cached_node(site, bob, 3)
         assert await alice.get_subscriptions(address)
         assert await in_thread(remove_accounts)(Account.objects.filter(jid=site.jid)) == (0, 1)
         await remote.awake()

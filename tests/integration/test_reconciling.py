@@ -16,6 +16,7 @@ from pubsubcache.store import in_thread, nodes, purge, scheduling
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.revalidation import keep_up
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
+from tests.integration.rows import row
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -48,11 +49,6 @@ async def followed(size: int = 300, **manners: Any) -> tuple[FakeService, int]:
     await sync_node(service, pk)
     service.requests.clear()
     return service, pk
-
-
-@in_thread
-def row(pk: int) -> PubsubNode:
-    return PubsubNode.objects.get(pk=pk)
 
 
 @in_thread

@@ -30,6 +30,7 @@ from pubsubcache.syncing.preparing import prepare
 from pubsubcache.syncing.revalidation import verify
 from pubsubcache.types import Item
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
+from tests.integration.rows import make_node, row
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -41,21 +42,6 @@ def _small_pages() -> Iterator[None]:
         override_settings(PUBSUBCACHE_PAGE_SIZE=10, PUBSUBCACHE_RETRY_DELAY=30.0),
     ):
         yield
-
-
-@in_thread
-def make_node(**fields: Any) -> int:
-    account, _ = Account.objects.get_or_create(jid="alice@example.org")
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
-    node = PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **({"extra": extra} | fields)
-    )
-    return node.pk
-
-
-@in_thread
-def row(pk: int) -> PubsubNode:
-    return PubsubNode.objects.get(pk=pk)
 
 
 @in_thread
