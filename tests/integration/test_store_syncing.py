@@ -31,6 +31,7 @@ from pubsubcache.syncing.revalidation import verify
 from pubsubcache.types import Item
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 from tests.integration.rows import make_node, row
+from tests.selection import how_many
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -678,7 +679,7 @@ async def test_a_publisher_that_is_no_jid_stops_nothing() -> None:
 # Everything at once
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(how_many(12, 100)))
 @in_loop
 async def test_after_any_history_the_cache_is_the_service(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Edits, retractions and news between all requests, some of them notified, late or never."""
