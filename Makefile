@@ -9,23 +9,32 @@ LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3
 PACKAGES := PYTHON="$(PYTHON)" sh project/setup/packages.sh
 # Tests wait for servers much of the time: as many at once as there are processors, each with servers of its own.
 AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
+# Tests that need nothing but Python's packages.
+QUICK := tests/unit tests/test_layers.py
 # Linters load the settings: as a production site has them, and without a file of this one.
 PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: ALLOWED_HOSTS=pubsub.example.org \
 	SECRET_KEY=only-for-linters-which-look-at-its-length-0123456789-abcdef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint lock oracle bench clean python-packages run-packages test-packages
+.PHONY: help run test test-long unit lint lock oracle bench clean python-packages run-packages test-packages
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: run-packages $(VENV)/run.stamp  ## serve the admin with the cache at work (XMPP_JID, XMPP_PASSWORD: your account)
 	@exec $(BIN)/python -m project.run
 
-test: test-packages lint  ## every test, on SQLite and on PostgreSQL, with the servers they need
+test: test-packages lint  ## the tests on SQLite, and those that depend on the database on PostgreSQL too
 	$(BIN)/python -m pytest $(AT_ONCE)
-	$(BIN)/python -m pytest $(AT_ONCE) --database=postgresql --only-database-tests
+	$(BIN)/python -m pytest $(AT_ONCE) --database=postgresql
+
+test-long: test-packages lint  ## every test on both databases, with all of its cases; before a release
+	ORACLE_EXAMPLES=100 $(BIN)/python -m pytest $(AT_ONCE) --long
+	ORACLE_EXAMPLES=100 $(BIN)/python -m pytest $(AT_ONCE) --long --database=postgresql
+
+unit: $(VENV)/test.stamp  ## the quick tests, which need no server
+	$(BIN)/python -m pytest $(AT_ONCE) $(QUICK)
 
 lint: $(VENV)/test.stamp  ## what tells mistakes without running the code
 	$(BIN)/ruff check

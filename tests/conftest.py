@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
+from hypothesis import HealthCheck, settings
 from selenium.webdriver import Chrome
 
 from tests.database import folder_key, server_key
+from tests.selection import how_many
 from tests.servers.chromium import chromium, forget_visits
 from tests.servers.ejabberd import Ejabberd
 from tests.servers.manage import ManagedProcess
@@ -17,6 +19,23 @@ from tests.servers.manage import manage as run_manage
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.redis import Redis
 from tests.servers.xmpp import TestProsody, XmppServer
+
+# Property tests take the time they need on a busy machine, and leave no folder behind.
+settings.register_profile(
+    "tests",
+    max_examples=how_many(100, 1000),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Hash the passwords of users in no time; what a site does takes long on purpose."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture(scope="session")

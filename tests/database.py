@@ -11,7 +11,6 @@ import pytest
 from tests.servers.postgresql import ROLE, PostgreSQL
 
 server_key = pytest.StashKey[PostgreSQL]()
-DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "django_db_setup"}
 folder_key = pytest.StashKey[Path]()
 
 
@@ -22,11 +21,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["sqlite", "postgresql"],
         default="sqlite",
         help="database of the tests: a file of SQLite (default), or a private PostgreSQL",
-    )
-    parser.addoption(
-        "--only-database-tests",
-        action="store_true",
-        help="leave out the tests that touch no database",
     )
 
 
@@ -63,31 +57,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     return (yield)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark of tests that one database alone can pass."""
-    config.addinivalue_line("markers", "postgresql_only: about a database with a clock of its own")
-
-
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which database the run is on."""
     return f"database: {config.getoption('database')}"
-
-
-def _touches_database(item: pytest.Item) -> bool:
-    fixtures = set(getattr(item, "fixturenames", ()))
-    return item.get_closest_marker("django_db") is not None or not fixtures.isdisjoint(DATABASE_FIXTURES)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was asked to be left out, and what is about databases that have a clock of their own."""
-    if config.getoption("database") != "postgresql":
-        _leave_out(config, items, [item for item in items if item.get_closest_marker("postgresql_only")])
-    if not config.getoption("only_database_tests"):
-        return
-    _leave_out(config, items, [item for item in items if not _touches_database(item)])
-
-
-def _leave_out(config: pytest.Config, items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]

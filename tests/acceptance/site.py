@@ -197,3 +197,29 @@ async def make_node(session: Session, server: XmppServer, name: str | None = Non
     }
     await session.create_node(address, fields)
     return address
+
+
+@asynccontextmanager
+async def working_site(server: XmppServer) -> AsyncIterator[Site]:
+    """Give a site with alice's account and a worker that holds its session."""
+    server.start()
+    site = Site(server)
+    await site.add_account()
+    async with site.working():
+        yield site
+
+
+async def cached_node(site: Site, session: Session, count: int) -> NodeAddress:
+    """Make a node of `count` entries, and have the site cache it."""
+    address = await make_node(session, site.server)
+    await publish_many(session, address, count)
+    await site.cached(address)
+    return address
+
+
+async def left_site(server: XmppServer, session: Session, count: int) -> tuple[Site, NodeAddress]:
+    """Return a site whose worker cached a node of `count` entries, and has ended."""
+    site = Site(server)
+    await site.add_account()
+    async with site.working():
+        return site, await cached_node(site, session, count)

@@ -92,6 +92,7 @@ async def wrong_answers(site: Site, address: NodeAddress, examples: list[Example
     return wrong + differences(await site.cached(address), examples, address.service)
 
 
+@pytest.mark.both_databases
 async def test_examples_become_the_documented_json(site: Site, client) -> None:
     sessions = {owner: await client(site.server, owner) for owner in OWNERS}
     by_node: dict[tuple[str, NodeAddress], list[Example]] = {}

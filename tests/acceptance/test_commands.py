@@ -123,6 +123,7 @@ async def test_an_untrusted_server_if_that_was_asked_for(commands: Commands) -> 
     assert (await commands.data("pubsub_account", "test", commands.alice))["ok"]
 
 
+@pytest.mark.both_databases
 async def test_cached_and_live_answers_are_equal(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client, 12)
     target = commands.target(address)
@@ -254,6 +255,7 @@ async def test_what_was_purged_is_asked_of_the_service_until_a_sync(commands: Co
     assert (await commands.data("pubsub_get", *target))["origin"] == "cache"
 
 
+@pytest.mark.both_databases
 async def test_several_nodes(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     bob = await client(commands.server)
@@ -277,6 +279,7 @@ async def test_several_nodes(commands: Commands, client: Client) -> None:
     assert [node["node"] for node in await commands.data("pubsub_nodes")] == [address.name]
 
 
+@pytest.mark.both_databases
 async def test_a_sync_waits_for_the_one_under_way(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     await commands.data("pubsub_sync", *commands.target(address))
@@ -376,6 +379,7 @@ async def test_items_without_a_parser(commands: Commands, client: Client) -> Non
     assert await commands.data("pubsub_reparse") == {"items": 1, "changed": 0, "errors": 0}
 
 
+@pytest.mark.both_databases
 async def test_what_was_synchronised_is_found(commands: Commands, client: Client) -> None:
     await commands.add_account()
     bob = await client(commands.server)

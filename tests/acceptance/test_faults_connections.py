@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.site import Site, entry, make_node, publish_many
-from tests.oracle.proxy import Proxy
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
+from tests.servers.proxy import Proxy
+
+pytestmark = pytest.mark.both_databases
 
 
 @pytest.fixture(autouse=True)
@@ -47,21 +49,17 @@ async def test_a_connection_that_breaks_in_the_middle_of_pages(proxied_site: Sit
     assert len(await proxied_site.names(address)) == 300
 
 
-async def test_answers_that_come_slowly_and_in_crumbs(proxied_site: Site, proxy: Proxy, client) -> None:
+async def test_slow_answers_in_small_pieces(proxied_site: Site, proxy: Proxy, client) -> None:
     proxy.piece, proxy.delay = 997, 0.001
     bob = await client(proxied_site.server)
-    address = await make_node(bob, proxied_site.server)
-    await publish_many(bob, address, 100)
-    await proxied_site.cached(address)
+    address = await cached_node(proxied_site, bob, 100)
     await publish_many(bob, address, 50, first=80)
     await proxied_site.converged(address)
 
 
-async def test_what_happens_while_the_connection_is_away_is_found(proxied_site: Site, proxy: Proxy, client) -> None:
+async def test_changes_during_a_lost_connection_are_found(proxied_site: Site, proxy: Proxy, client) -> None:
     bob = await client(proxied_site.server)
-    address = await make_node(bob, proxied_site.server)
-    await publish_many(bob, address, 10)
-    await proxied_site.cached(address)
+    address = await cached_node(proxied_site, bob, 10)
     async with proxy.down():
         await bob.publish(address, entry("New"), "new")
         await bob.retract(address, "item-3", notify=True)
@@ -70,11 +68,9 @@ async def test_what_happens_while_the_connection_is_away_is_found(proxied_site: 
     await proxied_site.converged(address)
 
 
-async def test_a_service_that_is_restarted(proxied_site: Site, proxy: Proxy, client) -> None:
+async def test_cache_recovers_after_a_restart_of_the_server(proxied_site: Site, proxy: Proxy, client) -> None:
     bob = await client(proxied_site.server)
-    address = await make_node(bob, proxied_site.server)
-    await publish_many(bob, address, 10)
-    await proxied_site.cached(address)
+    address = await cached_node(proxied_site, bob, 10)
     proxied_site.server.restart()
     again = await client(proxied_site.server, "bob")
     other = await make_node(again, proxied_site.server)

@@ -10,12 +10,13 @@ from pubsubcache.exceptions import ServiceError
 from pubsubcache.syncing import notifications
 from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.worker.keeper import Keeper
-from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
 from tests.oracle.payloads import payloads, publish
 from tests.oracle.steps import IDS, PAYLOADS
+from tests.selection import how_many
 from tests.servers.ejabberd import Ejabberd
 
-MANY = 10_000
+MANY = how_many(2_000, 10_000)
 
 
 def nested(depth: int) -> Element:
@@ -36,7 +37,8 @@ async def tried(*actions: Any) -> int:
     return sum(not isinstance(outcome, BaseException) for outcome in outcomes)
 
 
-async def test_odd_items_listed_and_notified(site: Site, client) -> None:
+@pytest.mark.both_databases
+async def test_odd_items_are_stored_alike_when_listed_and_when_notified(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     odd = {f"kind {kind}": payloads(kind, kind) for kind in PAYLOADS}
@@ -53,9 +55,7 @@ async def test_odd_items_listed_and_notified(site: Site, client) -> None:
     await site.converged(address)
     listed = [(item.name, item.data) for item in await site.items(address)]
     assert len(listed) > len(IDS)
-    other = await make_node(bob, site.server)
-    await publish_many(bob, other, 2)
-    await site.cached(other)
+    other = await cached_node(site, bob, 2)
     done = await tried(*(publish(bob, other, name, elements) for name, elements in odd.items()))
     await site.converged(other)
     notified = [(item.name, item.data) for item in await site.items(other)]
@@ -65,9 +65,7 @@ async def test_odd_items_listed_and_notified(site: Site, client) -> None:
 
 async def test_an_item_that_is_nested_deeply_disturbs_no_other(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 3)
-    await site.cached(address)
+    address = await cached_node(site, bob, 3)
     bob._client.send_raw(  # the library that sends would stop at this depth
         f'<iq type="set" id="deep" to="{address.service}"><pubsub xmlns="{PUBSUB}"><publish node="{address.name}">'
         f'<item id="deep"><x xmlns="urn:example:deep">{"<x>" * 1_100}{"</x>" * 1_100}</x></item>'
@@ -80,9 +78,7 @@ async def test_an_item_that_is_nested_deeply_disturbs_no_other(site: Site, clien
 
 async def test_forged_notifications_are_dropped_and_counted(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 3)
-    await site.cached(address)
+    address = await cached_node(site, bob, 3)
     before = [item.data for item in await site.items(address)]
     keeper = _keeper(site)
     for action in (
@@ -110,14 +106,15 @@ def _keeper(site: Site) -> Keeper:
     return keeper
 
 
-async def test_a_burst_of_ten_thousand_notifications(ejabberd: Ejabberd, live_database: None, client) -> None:
+@pytest.mark.both_databases
+async def test_burst_of_notifications_ends_equal_to_the_service(
+    ejabberd: Ejabberd, live_database: None, client
+) -> None:
     site = Site(ejabberd)
     await site.add_account()
     async with site.working():
         bob = await client(ejabberd)
-        address = await make_node(bob, ejabberd)
-        await publish_many(bob, address, 20)
-        await site.cached(address)
+        address = await cached_node(site, bob, 20)
         for start in range(0, MANY, 500):
             await asyncio.gather(
                 *(bob.publish(address, entry(f"Title {n}"), f"item-{n % 200}") for n in range(start, start + 500))
@@ -128,6 +125,7 @@ async def test_a_burst_of_ten_thousand_notifications(ejabberd: Ejabberd, live_da
         assert by_name["item-199"].parsed["title"] == f"Title {MANY - 1}"
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("size", [1, 50])
 async def test_a_queue_that_overflows_has_the_nodes_compared(
     xmpp_server, live_database: None, client, monkeypatch: pytest.MonkeyPatch, size: int
@@ -138,9 +136,7 @@ async def test_a_queue_that_overflows_has_the_nodes_compared(
     await site.add_account()
     async with site.working():
         bob = await client(xmpp_server)
-        address = await make_node(bob, xmpp_server)
-        await publish_many(bob, address, 5)
-        await site.cached(address)
+        address = await cached_node(site, bob, 5)
         await publish_many(bob, address, 200, first=5, together=200)
         await site.converged(address)
         assert len(await site.names(address)) == 205

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+import pytest
 from django.test import override_settings
 
 from pubsubcache.services import remote
@@ -12,6 +13,8 @@ from pubsubcache.types import NodeAddress
 from tests.acceptance.site import Site, make_node, publish_many
 from tests.servers.ejabberd import Ejabberd
 from tests.servers.manage import ManagedProcess
+
+pytestmark = pytest.mark.both_databases
 
 ENV = {
     "PUBSUBCACHE_PAGE_SIZE": "10",
@@ -44,7 +47,7 @@ async def _done(site: Site, address: NodeAddress) -> None:
     assert await site.names(address) == [f"item-{number}" for number in range(ITEMS)]
 
 
-async def test_killed_stopped_and_doubled_in_the_middle_of_a_large_node(
+async def test_large_node_is_complete_after_workers_are_killed_and_stopped(
     ejabberd: Ejabberd, live_database: None, client, start_manage
 ) -> None:
     site = Site(ejabberd)

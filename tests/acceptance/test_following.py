@@ -2,7 +2,9 @@
 
 import asyncio
 
-from tests.acceptance.site import Site, entry, make_node, publish_many
+import pytest
+
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
 
 
 async def test_a_first_read_is_live_and_a_later_one_cached(site: Site, client) -> None:
@@ -21,11 +23,10 @@ async def test_a_first_read_is_live_and_a_later_one_cached(site: Site, client) -
     assert [item.parsed for item in second.items] == [item.parsed for item in first.items]
 
 
+@pytest.mark.both_databases
 async def test_publish_edit_retract_purge_delete(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 5)
-    await site.cached(address)
+    address = await cached_node(site, bob, 5)
     await bob.publish(address, entry("New"), "item-5")
     await bob.publish(address, entry("Edited"), "item-1")
     await bob.retract(address, "item-2", notify=True)
@@ -50,11 +51,10 @@ async def _gone(site: Site, address) -> bool:
     return await site.node(address) is None
 
 
+@pytest.mark.both_databases
 async def test_many_quick_updates_keep_the_last(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 3)
-    await site.cached(address)
+    address = await cached_node(site, bob, 3)
     for turn in range(20):
         await asyncio.gather(*(bob.publish(address, entry(f"{turn}-{n}"), "item-1") for n in range(40)))
     await site.converged(address)
@@ -64,9 +64,7 @@ async def test_many_quick_updates_keep_the_last(site: Site, client) -> None:
 
 async def test_a_burst_is_stored_in_order(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 3)
-    await site.cached(address)
+    address = await cached_node(site, bob, 3)
     await publish_many(bob, address, 1000, first=3, together=100)
     await site.until(lambda: _has(site, address, 1003), timeout=180)
     await site.converged(address)

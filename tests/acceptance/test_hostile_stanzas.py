@@ -15,10 +15,11 @@ from pubsubcache.exceptions import ServiceError, ServiceUnreachable
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
 from pubsubcache.xmpp import session as session_module
-from pubsubcache.xmpp.session import Login, Session, open_session
+from pubsubcache.xmpp.session import Session, open_session
 from tests.acceptance.site import Site, entry, make_node
-from tests.acceptance.test_xmpp_session import HEADER, Proxy, Watched, bad_server, refusal, watched
+from tests.servers.proxy import Proxy
 from tests.servers.xmpp import XmppServer
+from tests.sessions import NASTY, Watched, assert_clean, watched
 
 ODD = {
     "brace": '<x xmlns="urn:a}b"/>',
@@ -121,6 +122,7 @@ async def test_odd_messages_kept_for_later_are_delivered_once(xmpp_server: XmppS
         assert not names & set(seen(run))
 
 
+@pytest.mark.both_databases
 async def test_odd_items_are_kept_as_the_service_has_them(site: Site, client: Any) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
@@ -252,15 +254,6 @@ async def test_a_message_whose_handling_fails_is_skipped_and_not_delivered_again
     assert all(line.startswith("  ") for line in (record.exc_text or "").splitlines())
 
 
-NASTY = "refused&#10;2026-01-01 00:00:00 INFO forged&#13;&#x85;&#x202e;\u2028" + "x" * 6_000_000
-
-
-def assert_clean(text: str) -> None:
-    assert len(text) <= 1000
-    assert text.isprintable()
-    assert "refused 2026" in text
-
-
 async def test_an_error_text_is_one_bounded_line(xmpp_server: XmppServer, caplog: pytest.LogCaptureFixture) -> None:
     async with open_session(xmpp_server.login("alice")) as alice, open_session(xmpp_server.login("bob")) as bob:
         assert bob._client is not None
@@ -278,22 +271,6 @@ async def test_an_error_text_is_one_bounded_line(xmpp_server: XmppServer, caplog
     assert caught.value.condition == "forbidden"
     assert_clean(caught.value.text)
     assert_clean(str(caught.value))
-
-
-async def test_a_stream_error_is_one_bounded_line(caplog: pytest.LogCaptureFixture) -> None:
-    namespace = "urn:ietf:params:xml:ns:xmpp-streams"
-    inner = f"<policy-violation xmlns='{namespace}'/><text xmlns='{namespace}'>{NASTY}</text>"
-    error = f"<stream:error>{inner}</stream:error></stream:stream>".encode()
-    async with bad_server(HEADER + error) as (port, _):
-        login = Login("alice@bad.test", "secret", host="127.0.0.1", port=port)
-        assert_clean(str(await refusal(login)))
-        async with watched(login) as run:
-            await run.until(lambda: any("policy-violation" in status.detail for status in run.statuses))
-        assert_clean(next(status.detail for status in run.statuses if status.detail))
-    for record in caplog.records:
-        if record.name.startswith("pubsubcache"):
-            assert len(record.getMessage()) <= 2000
-            assert record.getMessage().isprintable()
 
 
 async def test_waiting_requests_survive_odd_messages(xmpp_server: XmppServer) -> None:

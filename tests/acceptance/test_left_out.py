@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from pubsubcache.types import ItemsPage, NodeAddress, Rsm, known_id
-from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
+
+pytestmark = pytest.mark.both_databases
 
 LARGE = "x" * 5000
 LONG_ID = "long-" + "x" * 2100
@@ -90,9 +94,7 @@ async def test_node_with_odd_items_is_cached_edited_and_retracted(site: Site, cl
 async def test_odd_item_arrives_by_notification(site: Site, client: Any, settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_ITEM_SIZE = 3000
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 3)
-    await site.cached(address)
+    address = await cached_node(site, bob, 3)
     await bob.publish(address, entry("Odd", summary=LARGE), "odd")
     await bob.publish(address, entry("Long"), LONG_ID)
     await publish_many(bob, address, 2, first=3)

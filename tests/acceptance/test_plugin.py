@@ -19,7 +19,7 @@ from pubsubcache.types import NodeAddress
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.xmlform import PUBSUB
 from pubsubcache.xmpp.pubsub import RSM
-from tests.acceptance.site import ATOM, TIMEOUT, Site, entry, make_node, publish_many
+from tests.acceptance.site import ATOM, TIMEOUT, Site, cached_node, entry, left_site, make_node, publish_many
 from tests.servers.manage import environment
 from tests.servers.xmpp import XmppServer
 
@@ -260,6 +260,7 @@ async def test_what_the_cache_cannot_answer_is_asked_as_before(scene: Scene) -> 
     assert len(scene.cached.sent) == 2
 
 
+@pytest.mark.both_databases
 async def test_own_writes_are_seen_at_once(scene: Scene) -> None:
     service, node = scene.address.service, scene.address.name
     pubsub = scene.cached.pubsub
@@ -292,6 +293,7 @@ async def _equal(scene: Scene) -> None:
     await scene.site.converged(scene.address)
 
 
+@pytest.mark.both_databases
 async def test_writes_and_reads_keep_their_order(scene: Scene) -> None:
     """A bot need not wait for a write before it reads."""
     service, node = scene.address.service, scene.address.name
@@ -361,6 +363,7 @@ async def test_own_pep_node_named_by_nobody(site: Site, bot: MakeBot) -> None:
     await plain.pubsub.delete_node(None, node)
 
 
+@pytest.mark.both_databases
 async def test_two_clients(scene: Scene, bot: MakeBot) -> None:
     """What one writes the other reads, from the cache; another account's bot has its own rights."""
     second = await bot(scene.site.server)
@@ -402,13 +405,8 @@ async def test_the_server_is_stopped(scene: Scene) -> None:
 
 async def test_without_a_worker(xmpp_server: XmppServer, live_database: None, client: Any, bot: MakeBot) -> None:
     """Nobody follows the node: it is trusted for a while, then asked for again by the bot's own session."""
-    site = Site(xmpp_server)
-    await site.add_account()
     owner = await client(xmpp_server)
-    address = await make_node(owner, xmpp_server)
-    await publish_many(owner, address, 3)
-    async with site.working():
-        await site.cached(address)
+    site, address = await left_site(xmpp_server, owner, 3)
     alice = await bot(xmpp_server)
     assert len(ids(await alice.pubsub.get_items(address.service, address.name))) == 3
     assert alice.sent == []
@@ -473,9 +471,7 @@ class SampleBot:
 
 async def test_the_sample_bot_with_one_line_more(site: Site, client: Any) -> None:
     owner = await client(site.server)
-    address = await make_node(owner, site.server)
-    await publish_many(owner, address, 5)
-    await site.cached(address)
+    address = await cached_node(site, owner, 5)
     expected = [f"Title {number}" for number in range(2, 5)]
     options = ("-N", "3")
     async with (

@@ -8,7 +8,7 @@ import pytest
 
 from pubsubcache.exceptions import Forbidden, ItemNotFound, ServiceError
 from pubsubcache.types import NodeAddress, Rsm
-from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
 
 FORMS: list[dict[str, Any]] = [
     {},
@@ -38,6 +38,7 @@ async def _prepared(site: Site, client) -> NodeAddress:
     return address
 
 
+@pytest.mark.both_databases
 async def test_every_form_is_answered_alike(site: Site, client) -> None:
     address = await _prepared(site, client)
     for form in FORMS:
@@ -75,7 +76,7 @@ async def test_pages_lead_through_the_whole_node(site: Site, client, backwards: 
     assert await _walk(site, address, backwards, use_cache=False) == everything
 
 
-async def test_an_unknown_cursor_is_the_services_to_judge(site: Site, client) -> None:
+async def test_unknown_cursor_is_passed_on_to_the_service(site: Site, client) -> None:
     address = await _prepared(site, client)
 
     async def outcome(**options: Any) -> Any:
@@ -122,9 +123,7 @@ async def test_a_forbidden_node_says_so_and_disturbs_nothing(site: Site, client)
 
 async def test_rights_taken_away_hide_the_node(site: Site, client) -> None:
     bob = await client(site.server)
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 2)
-    await site.cached(address)
+    address = await cached_node(site, bob, 2)
     if site.server.name == "prosody":
         await bob.configure(address, {"pubsub#access_model": "whitelist"})
     else:  # lets subscribers in, whatever the access model
@@ -184,6 +183,7 @@ async def _names_are(site: Site, address: NodeAddress, names: list[str]) -> bool
     return await site.names(address) == names
 
 
+@pytest.mark.both_databases
 async def test_readers_at_once_of_a_new_node(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)

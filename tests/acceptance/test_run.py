@@ -5,7 +5,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,19 +21,13 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from project.sample.process import PrivateServer, free_port, give
-from project.sample.texts import ARTICLES, JOURNAL_LENGTH, journal_entry
+from project.sample.process import PrivateServer
+from project.sample.texts import ARTICLES, JOURNAL_LENGTH
+from tests.servers.run import environment
 from tests.servers.xmpp import TestProsody
 
-ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 60
 NODES = "SELECT service, name, sync_state, item_count FROM pubsubcache_pubsubnode"
-
-
-def environment(folder: Path, **changes: str) -> dict[str, str]:
-    """The environment of a site of its own in `folder`."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "SECRET_KEY")}
-    return {**kept, "DATA_DIR": str(folder / "var"), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
 
 
 class Site(PrivateServer):
@@ -134,39 +127,6 @@ def test_a_signal_ends_it_with_all_it_started(folder: Path, number: signal.Signa
     assert not psutil.wait_procs(processes, timeout=10)[1]
 
 
-def run_to_its_end(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "project.run"],
-        env=environment(folder, **changes),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-
-
-def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = run_to_its_end(tmp_path, PORT=str(taken.getsockname()[1]))
-    assert result.returncode == 1
-    assert re.fullmatch(r"Cannot listen on 127.0.0.1:\d+: Address already in use. .*\n", result.stderr)
-
-
-def test_an_account_without_its_password_is_told(tmp_path: Path) -> None:
-    result = run_to_its_end(tmp_path, XMPP_JID="alice@example.org", PORT=str(free_port()), LOG_LEVEL="ERROR")
-    assert (result.returncode, result.stderr) == (1, "XMPP_JID is set, but XMPP_PASSWORD is not.\n")
-
-
-@pytest.mark.parametrize("changes", [{"XMPP_JID": "no jid at all"}, {"XMPP_PORT": "many"}])
-def test_an_account_that_makes_no_sense_is_told(tmp_path: Path, changes: dict[str, str]) -> None:
-    given = {"XMPP_JID": "alice@example.org", "XMPP_PASSWORD": "secret", "PORT": str(free_port()), "LOG_LEVEL": "ERROR"}
-    result = run_to_its_end(tmp_path, **{**given, **changes})
-    assert result.returncode == 1
-    assert result.stderr.startswith("The account cannot be used: ")
-    assert result.stderr.count("\n") == 1
-    assert "secret" not in result.stderr
-
-
 def test_an_account_of_the_environment_is_used_instead_of_the_sample(prosody: TestProsody, tmp_path: Path) -> None:
     prosody.start()
     given = {
@@ -181,10 +141,6 @@ def test_an_account_of_the_environment_is_used_instead_of_the_sample(prosody: Te
         site.await_rows("SELECT jid, status FROM pubsubcache_account", lambda rows: rows == online)
         assert not psutil.Process(site.pid).children(recursive=True)
         assert prosody.users["alice"] not in site.log_file.read_text()
-
-
-def test_the_words_of_the_journal_are_the_same_at_every_run() -> None:
-    assert journal_entry(7) == journal_entry(7) != journal_entry(8)
 
 
 def readable_by(user: str, path: Path) -> bool:
@@ -218,21 +174,3 @@ def test_root_runs_the_server_of_the_sample_as_another_user() -> None:
                 site.await_rows(NODES, whole)
     finally:
         shutil.rmtree(folder)
-
-
-def test_links_that_the_server_leaves_lead_root_nowhere(tmp_path: Path) -> None:
-    me, other = (
-        pwd.getpwuid(os.geteuid()).pw_name,
-        "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name,
-    )
-    target = tmp_path / "target"
-    target.write_text("root's")
-    folder = tmp_path / "sample"
-    (folder / "data").mkdir(parents=True)
-    (folder / "data" / "soft").symlink_to(target)
-    (folder / "hard").hardlink_to(target)
-    (folder / "loop").symlink_to(folder)
-    (folder / "data" / "file").touch()
-    give(folder, other)
-    assert target.owner() == me
-    assert {path.name: path.owner() for path in folder.rglob("*")} == {"data": other, "file": other}

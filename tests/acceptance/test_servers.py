@@ -13,15 +13,15 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from django.contrib.auth import get_user_model
 from selenium.webdriver import Chrome
 
-from project.sample.process import PrivateServer, ServerError, find_program
+from project.sample.process import PrivateServer
 from pubsubcache.exceptions import ServiceError
 from pubsubcache.types import NodeAddress
 from tests.servers.chromium import chromium, forget_visits, open_page
 from tests.servers.ejabberd import Ejabberd
 from tests.servers.postgresql import PostgreSQL
+from tests.servers.processes import family, survivors
 from tests.servers.redis import Redis
 from tests.servers.xmpp import TestProsody, XmppServer
 
@@ -33,18 +33,6 @@ def is_listening(server: PrivateServer) -> bool:
         return probe.connect_ex((server.host, server.port)) == 0
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """The process `pid` with all it started."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
-def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of `processes` that still run, given time to end; a zombie whose parent has yet to look is none."""
-    running = psutil.wait_procs(processes, timeout=10)[1]
-    return [process for process in running if process.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.parametrize("kind", [TestProsody, Ejabberd, Redis])
 def test_a_server_stops_with_all_it_started(kind: type[PrivateServer], tmp_path: Path) -> None:
     server = kind(tmp_path / "server")
@@ -52,24 +40,6 @@ def test_a_server_stops_with_all_it_started(kind: type[PrivateServer], tmp_path:
         processes = family(server.pid)
         assert is_listening(server)
     assert not is_listening(server)
-    assert not survivors(processes)
-
-
-class Careless(PrivateServer):
-    """A server that leaves a process behind when it ends."""
-
-    name = "careless"
-
-    def command(self) -> list[str]:
-        return ["sh", "-c", "sleep 1000 & wait"]
-
-    def is_ready(self) -> bool:
-        return len(family(self.pid)) == 2
-
-
-def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
-    with Careless(tmp_path) as server:
-        processes = family(server.pid)
     assert not survivors(processes)
 
 
@@ -100,27 +70,6 @@ def test_a_killed_run_takes_its_servers_along(tmp_path: Path) -> None:
         processes = family(int(run.stdout.readline()))
         run.send_signal(signal.SIGKILL)
     assert not survivors(processes)
-
-
-def test_a_missing_server_says_what_to_install() -> None:
-    with pytest.raises(ServerError, match="sudo apt-get install no-such-package"):
-        find_program("no-such-program", "no-such-package")
-
-
-class Failing(PrivateServer):
-    """A server that ends at once."""
-
-    name = "failing"
-
-    def command(self) -> list[str]:
-        return ["sh", "-c", "echo out of luck; exit 1"]
-
-
-def test_a_server_that_ends_shows_its_log(tmp_path: Path) -> None:
-    server = Failing(tmp_path)
-    with pytest.raises(ServerError, match="out of luck"):
-        server.start()
-    assert not server.running
 
 
 async def test_nodes_outlive_a_restart(xmpp_server: XmppServer, client: Callable[..., Any]) -> None:
@@ -192,11 +141,3 @@ def test_the_browser_forgets(browser: Chrome, site: str) -> None:
     forget_visits(browser)
     open_page(browser, site)
     assert browser.execute_script(kept) == ["", None]
-
-
-def test_commands_see_what_tests_write(manage: Callable[..., Any], db: None) -> None:
-    get_user_model().objects.create_superuser("writer", password="from the test")
-    script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"
-    result = manage("shell", "-c", script)
-    assert result.returncode == 0, result.stderr
-    assert "found writer" in result.stdout

@@ -6,23 +6,19 @@ import pytest
 
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.types import NodeAddress
-from tests.acceptance.site import Site, entry, make_node, new_name, publish_many
+from tests.acceptance.site import Site, entry, left_site, make_node, new_name, publish_many, working_site
 from tests.servers.xmpp import XmppServer
 
 
 @pytest.fixture
 async def ejabberd_site(ejabberd: XmppServer, live_database: None):
-    site = Site(ejabberd)
-    await site.add_account()
-    async with site.working():
+    async with working_site(ejabberd) as site:
         yield site
 
 
 @pytest.fixture
 async def prosody_site(prosody: XmppServer, live_database: None):
-    site = Site(prosody)
-    await site.add_account()
-    async with site.working():
+    async with working_site(prosody) as site:
         yield site
 
 
@@ -40,7 +36,8 @@ async def _is_completed(site: Site, address: NodeAddress) -> bool:
     return node is not None and node.sync_state == "COMPLETED"
 
 
-@pytest.mark.parametrize("count", [5001, 20_000])
+@pytest.mark.both_databases
+@pytest.mark.parametrize("count", [5001, pytest.param(20_000, marks=pytest.mark.long)])
 async def test_a_large_node_with_paging(ejabberd_site: Site, client, count: int) -> None:
     bob = await client(ejabberd_site.server)
     address = await make_node(bob, ejabberd_site.server)
@@ -55,6 +52,7 @@ async def test_a_large_node_without_paging(prosody_site: Site, client) -> None:
     await _synchronised(prosody_site, address, 1000)
 
 
+@pytest.mark.both_databases
 async def test_changes_during_a_synchronisation(site: Site, client, settings) -> None:
     settings.PUBSUBCACHE_PAGE_SIZE = 5
     bob = await client(site.server)
@@ -72,14 +70,10 @@ async def test_changes_during_a_synchronisation(site: Site, client, settings) ->
     await site.converged(address)
 
 
+@pytest.mark.both_databases
 async def test_what_was_missed_is_repaired(xmpp_server: XmppServer, live_database: None, client) -> None:
-    site = Site(xmpp_server)
-    await site.add_account()
     bob = await client(xmpp_server)
-    address = await make_node(bob, xmpp_server)
-    await publish_many(bob, address, 10)
-    async with site.working():
-        await site.cached(address)
+    site, address = await left_site(xmpp_server, bob, 10)
     keys = {item.name: item.pk for item in await site.items(address)}
     await bob.publish(address, entry("Edited"), "item-3")
     await bob.retract(address, "item-5", notify=True)
@@ -92,13 +86,8 @@ async def test_what_was_missed_is_repaired(xmpp_server: XmppServer, live_databas
 
 
 async def test_a_node_deleted_meanwhile_is_forgotten(xmpp_server: XmppServer, live_database: None, client) -> None:
-    site = Site(xmpp_server)
-    await site.add_account()
     bob = await client(xmpp_server)
-    address = await make_node(bob, xmpp_server)
-    await publish_many(bob, address, 3)
-    async with site.working():
-        await site.cached(address)
+    site, address = await left_site(xmpp_server, bob, 3)
     await bob.delete_node(address)
     async with site.working():
 
@@ -155,6 +144,7 @@ async def test_nodes_that_are_not_synchronised(site: Site, client, kind: str) ->
         assert await site.items(address) == []
 
 
+@pytest.mark.both_databases
 async def test_two_accounts_have_their_own_rows(site: Site, client) -> None:
     carol = Site(site.server, "carol")
     await carol.add_account()

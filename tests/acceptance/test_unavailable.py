@@ -1,7 +1,5 @@
 """The account that has a node blocks ours, or is deleted: its copy is shown no longer."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -10,9 +8,9 @@ import pytest
 from pubsubcache.exceptions import ItemNotFound, PubsubCacheError
 from pubsubcache.store import nodes
 from pubsubcache.types import NodeAddress
-from tests.acceptance.site import Site, entry, new_name
+from tests.acceptance.site import Site, entry, new_name, working_site
 from tests.servers.ejabberd import Ejabberd
-from tests.servers.xmpp import TestProsody, XmppServer
+from tests.servers.xmpp import TestProsody
 
 BLOCKING = "urn:xmpp:blocking"
 
@@ -42,18 +40,9 @@ def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "UNAVAILABLE_PERIOD", 1.0)
 
 
-@asynccontextmanager
-async def working(server: XmppServer) -> AsyncIterator[Site]:
-    server.start()
-    site = Site(server)
-    await site.add_account()
-    async with site.working():
-        yield site
-
-
 @pytest.mark.usefixtures("quick", "live_database")
 async def test_copy_of_an_account_that_blocked_ours_is_hidden_and_comes_back(prosody: TestProsody, client: Any) -> None:
-    async with working(prosody) as site:
+    async with working_site(prosody) as site:
         bob = await client(prosody)
         address = await cached_pep_node(site, bob, "bob")
         await bob.ask("set", "", blocking("block", site.jid))
@@ -79,7 +68,7 @@ async def test_copy_of_an_account_that_blocked_ours_is_hidden_and_comes_back(pro
 @pytest.mark.usefixtures("quick", "live_database")
 async def test_node_of_a_deleted_account_is_forgotten(ejabberd: Ejabberd, client: Any) -> None:
     user = "mallory"
-    async with working(ejabberd) as site:
+    async with working_site(ejabberd) as site:
         ejabberd.register(user, "secret of a short life")
         address = await cached_pep_node(site, await client(ejabberd, user), user)
         ejabberd.delete(user)

@@ -4,7 +4,7 @@ The parts:
 
 - `component.HostileService`: a pubsub service whose every answer can be a lie (an external component, XEP-0114);
 - `stranger.Stranger`: an account that sends any XML to others;
-- `tests.oracle.proxy.Proxy`: cuts, delays or holds a connection;
+- `tests.servers.proxy.Proxy`: cuts, delays or holds a connection;
 - `process`: workers as processes, which can be stopped, continued, killed and measured;
 - `clock.Clock`: the wall clock that a process sees;
 - `Certificates.issue` and `XmppServer.present_certificate`: other certificates, expired ones among them.

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,8 +21,7 @@ QUICK_CONSTANTS = {"pubsubcache.worker.keeper.POLL_INTERVAL": 0.3, "pubsubcache.
 def pause(process: PrivateServer) -> None:
     """Stop a process where it is (SIGSTOP); return when it stands still."""
     os.kill(process.pid, signal.SIGSTOP)
-    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
-        time.sleep(0.005)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
 def resume(process: PrivateServer) -> None:
@@ -34,8 +32,7 @@ def resume(process: PrivateServer) -> None:
 def kill(process: PrivateServer) -> None:
     """End a process without giving it a chance to say anything (SIGKILL); return when it is gone."""
     os.kill(process.pid, signal.SIGKILL)
-    while process.running:
-        time.sleep(0.005)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.site import Site, entry, make_node, publish_many
-from tests.oracle.proxy import Proxy
+from tests.acceptance.site import Site, cached_node, entry
+from tests.servers.proxy import Proxy
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ async def test_certificate_is_rotated_under_a_live_session(proxied: tuple[Site, 
     site, proxy = proxied
     server: Any = site.server
     bob = await client(server)
-    address = await make_node(bob, server)
-    await publish_many(bob, address, 2)
-    await site.cached(address)
+    address = await cached_node(site, bob, 2)
     started = (await site.account()).session_started
     server.present_certificate(server.certificates.issue([server.domain, server.pubsub]))
     await bob.publish(address, entry("New"), "new")
@@ -45,9 +43,7 @@ async def test_expired_certificate_ends_no_session_and_begins_none(proxied: tupl
     site, proxy = proxied
     server: Any = site.server
     bob = await client(server)
-    address = await make_node(bob, server)
-    await publish_many(bob, address, 2)
-    await site.cached(address)
+    address = await cached_node(site, bob, 2)
     server.present_certificate(server.certificates.issue([server.domain], timedelta(hours=-1)))
     await bob.publish(address, entry("New"), "new")
     await site.converged(address)

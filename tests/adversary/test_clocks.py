@@ -15,6 +15,8 @@ from tests.adversary.clock import Clock
 from tests.adversary.component import entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 
+pytestmark = pytest.mark.both_databases
+
 
 async def test_heartbeat_of_a_dead_worker_in_the_future_holds_no_account(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker

@@ -9,6 +9,8 @@ from tests.adversary import process
 from tests.adversary.component import entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 
+pytestmark = pytest.mark.both_databases
+
 ALLOWED = 100.0  # megabytes more than at the start
 SOON = 10.0
 

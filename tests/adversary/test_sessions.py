@@ -7,8 +7,10 @@ import pytest
 from tests.acceptance.site import Site
 from tests.adversary.component import entry
 from tests.adversary.conftest import MakeHostile, StartWorker
-from tests.oracle.proxy import Proxy
+from tests.servers.proxy import Proxy
 from tests.servers.xmpp import XmppServer
+
+pytestmark = pytest.mark.both_databases
 
 QUEUED = 1500
 

@@ -28,6 +28,7 @@ async def _told(site: Site, service: HostileService, address: Any, name: str) ->
     await site.until(readable, timeout=SOON)
 
 
+@pytest.mark.both_databases
 async def test_notifications_without_payload_of_a_silent_service_delay_no_other(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker
 ) -> None:
@@ -105,6 +106,7 @@ async def test_growing_nodes_of_a_silent_service_do_not_delay_reads_of_others(si
         await asyncio.sleep(0.1)  # while the cache asks for more and more of the others
 
 
+@pytest.mark.both_databases
 async def test_a_thousand_nodes_of_a_slow_service_do_not_delay_others(site: Site, hostile: MakeHostile) -> None:
     evil, good = await hostile(site.server), await hostile(site.server, "good")
     evil.delay = 1.0

@@ -3,7 +3,7 @@
 import pytest
 
 from pubsubcache.utils.xmlform import PUBSUB
-from tests.acceptance.site import Site, entry, make_node, publish_many
+from tests.acceptance.site import Site, cached_node, entry
 from tests.adversary.conftest import MakeStranger
 
 #: XML that is well-formed and has legal namespaces, which code that joins names and namespaces trips over.
@@ -19,9 +19,7 @@ ODD_NAMESPACES = {
 async def _goes_on(site: Site, bob, name: str) -> None:
     """Check that the session is the one that it was, and that the cache learns of what is published."""
     started = (await site.account()).session_started
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 2)
-    await site.cached(address)
+    address = await cached_node(site, bob, 2)
     await bob.publish(address, entry(name), "after")
 
     async def told() -> bool:
@@ -58,9 +56,7 @@ async def test_item_with_an_odd_namespace_leaves_session_and_node_readable(
     site: Site, client, stranger: MakeStranger
 ) -> None:
     bob, raw = await client(site.server), await stranger(site.server, "bob")
-    address = await make_node(bob, site.server)
-    await publish_many(bob, address, 3)
-    await site.cached(address)
+    address = await cached_node(site, bob, 3)
     before = (await site.account()).session_started
     await raw.say(
         f"<iq type='set' id='odd' to='{address.service}'><pubsub xmlns='{PUBSUB}'><publish node='{address.name}'>"

@@ -75,6 +75,7 @@ def visitor(browser: Chrome, live_server: Any) -> Visitor:
     return Visitor(browser, live_server.url)
 
 
+@pytest.mark.both_databases
 def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor) -> None:
     of = node(account(), f"blog {SCRIPT}", sync_state="COMPLETED", type="blog")
     parsed = {"title": "Un été", "body": SCRIPT}
@@ -126,6 +127,7 @@ def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
     assert visitor.overflow(".psc-wide") <= 1
 
 
+@pytest.mark.both_databases
 def test_staff_search_and_see_what_was_found(visitor: Visitor) -> None:
     of = node(account(), "blog", type="blog")
     words = f"A walk in the harbour at night, {SCRIPT} when the lights of all ships are on. " * 3

@@ -20,7 +20,7 @@ from pubsubcache.store import accounts, nodes
 from pubsubcache.types import NodeAddress
 from tests.admin_data import account, act, item, node, online, person, superuser, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 SECRET = "hunter2-never-to-be-seen"
 
 
@@ -87,7 +87,7 @@ def test_the_password_is_hidden_from_error_reports() -> None:
     assert SECRET not in str(reported)
 
 
-def test_a_password_that_cannot_be_decrypted_is_said_to_be_so_and_survives(settings: Any) -> None:
+def test_undecryptable_password_is_reported_and_kept(settings: Any) -> None:
     client = superuser()
     settings.PUBSUBCACHE_ENCRYPTION_KEY = before = "the key before " * 3
     made = account(password=SECRET)
@@ -220,7 +220,7 @@ def test_the_jid_of_an_account_stays() -> None:
         ({"enabled": False}, "disabled"),
     ],
 )
-def test_a_status_that_nobody_alive_vouches_for_is_not_shown_as_such(fields: dict[str, Any], shown: str) -> None:
+def test_status_of_a_dead_worker_is_not_shown_as_current(fields: dict[str, Any], shown: str) -> None:
     if fields.get("heartbeat") and shown != "no worker":
         fields = {**fields, "heartbeat": timezone.now()}
     account(**fields)
@@ -254,7 +254,7 @@ def test_who_may_only_view_can_neither_write_nor_switch() -> None:
     assert (made.enabled, made.password) == (True, SECRET)
 
 
-def test_deleting_an_account_counts_what_goes_along_and_needs_the_right_to_forget_nodes() -> None:
+def test_deleting_an_account_lists_its_items_and_needs_permission_to_delete_nodes() -> None:
     made = account()
     node(made, items=3)
     page = superuser().get(url("account", "delete", made.pk)).content.decode()

@@ -14,7 +14,7 @@ from pubsubcache.admin import paginator
 from pubsubcache.models import PubsubItem
 from tests.admin_data import SCRIPT, XML, account, item, node, person, superuser, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 def listed(client: Any, **query: Any) -> list[str]:
@@ -189,7 +189,7 @@ def test_a_search_with_too_many_hits_is_neither_ranked_nor_counted_to_the_end(mo
 
 
 @pytest.mark.parametrize("pk", ["x", "", "9" * 40, "0"])
-def test_a_node_that_is_none_harms_nothing(pk: str) -> None:
+def test_filter_by_an_unknown_node_is_no_server_error(pk: str) -> None:
     item(node(account()))
     response = superuser().get(url("pubsubitem", "changelist", node__id__exact=pk), follow=True)
     assert response.status_code == 200

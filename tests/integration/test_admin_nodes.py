@@ -18,7 +18,7 @@ from pubsubcache.models import PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.services import remote
 from tests.admin_data import SCRIPT, account, act, item, node, person, superuser, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 ERROR = PubsubNode.SyncState.ERROR
 EVERYTHING_BUT = {
     "sync": ("change_pubsubnode", "delete_pubsubnode", "purge_pubsubnode"),
@@ -77,7 +77,7 @@ def test_no_page_is_open_to_who_is_not_staff() -> None:
     assert snapshot() == before
 
 
-def test_the_tools_of_a_node_are_shown_to_whom_they_are_open() -> None:
+def test_node_buttons_are_shown_only_with_permission() -> None:
     made = node(account())
     plain = person("view_pubsubnode").get(url("pubsubnode", "change", made.pk)).content.decode()
     assert "Synchronise now" not in plain
@@ -338,7 +338,7 @@ def parse_ticket(element: Any, context: Any) -> dict[str, Any]:
     return {}
 
 
-def test_the_analysers_are_listed_in_order_with_what_became_of_their_nodes() -> None:
+def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
     owner = account()
     tickets = node(owner, "t", analyser="tickets", sync_state="COMPLETED", items=2)
     item(tickets, "broken", parse_error="no")

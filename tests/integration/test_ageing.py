@@ -21,7 +21,7 @@ from pubsubcache.types import NodeAddress
 from pubsubcache.worker import ageing as worker_ageing
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 DAY = timedelta(days=1)

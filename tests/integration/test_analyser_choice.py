@@ -31,7 +31,7 @@ ALICE = "alice@example.org"
 SERVICE = "pubsub.example.org"
 TICKETS = {"name": "tickets", "type": "ticket", "node": "tickets"}
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.both_databases]
 
 
 def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNode:
@@ -119,7 +119,9 @@ def test_what_is_in_sync_stays_so() -> None:
         ({"to_sync": False, "by_analyser": None}, None, KEPT),
     ],
 )
-def test_what_is_said_of_one_node_wins(fields: dict[str, Any], choice: bool | None, after: Any) -> None:
+def test_policy_of_a_node_overrides_the_choice_for_its_analyser(
+    fields: dict[str, Any], choice: bool | None, after: Any
+) -> None:
     node = make_node(**fields)
     choose_analyser("tickets", choice)
     assert state(node) == after
@@ -238,7 +240,7 @@ async def test_a_node_that_another_release_does_not_keep_is_given_up_when_compar
 
 
 @in_loop
-async def test_what_is_kept_by_choice_outlasts_another_release(service: FakeService) -> None:
+async def test_node_kept_by_choice_stays_after_an_upgrade(service: FakeService) -> None:
     await in_thread(choose_analyser)("note", True)
     with later(type="other", match_cb=decide_otherwise):
         await sync_node(service, await pk())
@@ -295,7 +297,7 @@ def test_the_command_chooses_and_shows() -> None:
 @pytest.mark.parametrize(
     "arguments", [["--sync", "nothing"], ["--sync", ""], ["--sync", "tickets", "--default", "tickets"]]
 )
-def test_the_command_refuses_what_has_no_meaning(arguments: list[str]) -> None:
+def test_invalid_arguments_are_refused(arguments: list[str]) -> None:
     make_node()
     with pytest.raises(CommandError) as failed:
         command(*arguments)

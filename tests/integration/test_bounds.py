@@ -21,6 +21,7 @@ from pubsubcache.syncing.preparing import prepare
 from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.utils.bounds import max_listed
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
+from tests.integration.rows import make_node, row
 
 pytestmark = pytest.mark.django_db
 
@@ -34,21 +35,6 @@ def _small() -> Iterator[None]:
         override_settings(PUBSUBCACHE_PAGE_SIZE=10, PUBSUBCACHE_MAX_NODE_ITEMS=20),
     ):
         yield
-
-
-@in_thread
-def make_node(**fields: Any) -> int:
-    account, _ = Account.objects.get_or_create(jid=ALICE)
-    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
-    node = PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **(judgement | fields)
-    )
-    return node.pk
-
-
-@in_thread
-def row(pk: int) -> PubsubNode:
-    return PubsubNode.objects.get(pk=pk)
 
 
 @in_thread

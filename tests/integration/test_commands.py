@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -236,6 +237,7 @@ def test_nodes_in_json_have_exactly_the_promised_keys() -> None:
     assert (second["state"], second["error"]) == ("ERROR", "The service refused: forbidden.")
 
 
+@pytest.mark.both_databases
 def test_nodes_can_be_filtered() -> None:
     account = make_account()
     make_node(account, "a")
@@ -266,6 +268,7 @@ def days_ago(number: int) -> datetime:
     return timezone.now() - timedelta(days=number)
 
 
+@pytest.mark.both_databases
 def test_purge_counts_and_removes_what_all_filters_choose() -> None:
     account = make_account()
     old = make_node(account, "old", titles=("a", "b", "c"))
@@ -294,6 +297,7 @@ def test_purge_counts_and_removes_what_all_filters_choose() -> None:
     assert set(old.items.values_list("name", flat=True)) == {"item-0", "item-2"}
 
 
+@pytest.mark.both_databases
 def test_purge_is_strictly_before() -> None:
     node = make_node(make_account(), titles=("a",))
     at = datetime(2024, 5, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -319,12 +323,13 @@ def test_purge_asks_first(answer: str, left: int, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "written", ["yesterday-ish", "6 months", "3 fortnights ago", "", "999999999 years ago", "2024-13-01"]
 )
-def test_a_time_that_is_none(written: str) -> None:
+def test_invalid_time_is_a_usage_error(written: str) -> None:
     code, sentence = exit_code("pubsub_purge", "--noinput", "--created-before", written)
     assert code == 1
     assert "is not a time" in sentence
 
 
+@pytest.mark.both_databases
 def test_times_are_in_the_sites_time_zone(settings: Any) -> None:
     settings.TIME_ZONE = "America/New_York"
     timezone.get_default_timezone.cache_clear()
@@ -344,6 +349,7 @@ def test_times_are_in_the_sites_time_zone(settings: Any) -> None:
 # pubsub_reset
 
 
+@pytest.mark.both_databases
 def test_reset_forgets_nodes_and_keeps_what_is_to_be_unsubscribed() -> None:
     alice = make_account(host="127.0.0.1", port=1)
     make_node(alice, "a", titles=("x",), subscribed=True)
@@ -410,6 +416,7 @@ def _shouting(item: Any, context: Any) -> dict[str, Any]:
     return {"title": title.upper(), "by": context.publisher, "where": [context.service, context.node]}
 
 
+@pytest.mark.both_databases
 def test_reparse_changes_only_what_a_parser_changed() -> None:
     account = make_account()
     node = make_node(account, "shouting", titles=("one", "bad", "TWO"), analyser="shouting")
@@ -434,6 +441,7 @@ def test_reparse_changes_only_what_a_parser_changed() -> None:
     assert after == before
 
 
+@pytest.mark.both_databases
 def test_reparse_goes_through_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsubcache.store.reparsing.BATCH", 3)
     make_node(make_account(), "shouting", titles=tuple("abcdefgh"), analyser="shouting")
@@ -444,6 +452,7 @@ def test_reparse_goes_through_every_batch(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(words) == [f"{title} item-{number}" for number, title in enumerate("abcdefgh")]
 
 
+@pytest.mark.both_databases
 def test_reparse_leaves_an_item_that_changed_meanwhile() -> None:
     node = make_node(make_account(), "shouting", titles=("old",), analyser="shouting")
 
@@ -613,7 +622,7 @@ def test_usage_errors_end_with_one(manage: Any) -> None:
         assert "Traceback" not in ended.stderr, arguments
 
 
-def test_nobody_reads_on(live_database: None) -> None:
+def test_command_ends_quietly_when_its_output_is_closed(live_database: None) -> None:
     make_node(make_account(), titles=tuple(f"{number} {'long ' * 100}" for number in range(300)))
     process = subprocess.Popen(
         [sys.executable, str(MANAGE), "pubsub_get", "-n", NODE, "-O", "json"],
@@ -710,3 +719,12 @@ def test_writing_commands_create_the_database_of_the_project(tmp_path: Path) -> 
     listed = run_on(database, "pubsub_account", "list", "-O", "json")
     assert [row["jid"] for row in json.loads(listed.stdout)] == ["alice@example.org"], listed.stderr
     assert run_on(database, "migrate", "--check").returncode == 0  # the whole site
+
+
+@pytest.mark.both_databases
+def test_commands_see_what_tests_write(manage: Any, db: None) -> None:
+    get_user_model().objects.create_superuser("writer", password="from the test")
+    script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"
+    result = manage("shell", "-c", script)
+    assert result.returncode == 0, result.stderr
+    assert "found writer" in result.stdout

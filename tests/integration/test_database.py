@@ -22,6 +22,8 @@ from pubsubcache.models import Account
 from tests.integration.databases import fresh_database, url
 from tests.servers.manage import MANAGE, TIMEOUT
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest, tmp_path: Path, django_db_setup: None) -> Iterator[str]:
@@ -64,7 +66,7 @@ def test_a_missing_one_is_made(fresh: str) -> None:
     assert copies(fresh) == []
 
 
-def test_what_is_made_is_for_its_owner_alone_whatever_the_folder_and_the_umask(fresh: str) -> None:
+def test_database_files_are_private_whatever_the_umask(fresh: str) -> None:
     if not is_sqlite(fresh):
         return
     path(fresh).parent.mkdir(mode=0o755)
@@ -120,7 +122,7 @@ def test_only_the_newest_copies_are_kept(fresh: str, number: int) -> None:
     make_older(fresh)
     made: list[Path] = []
     with patch.object(database, "BACKUPS", number):
-        for _ in range(5):
+        for _ in range(4):
             database.prepare(fresh, whole_site=True)
             made += [copy for copy in copies(fresh) if copy not in made]
             call_command("migrate", "pubsubcache", "zero", database=fresh, verbosity=0, interactive=False)
@@ -141,7 +143,7 @@ def test_other_apps_may_be_gone(fresh: str) -> None:
     assert database.prepare(fresh, whole_site=True) == []
 
 
-def test_without_leave_to_migrate_it_names_what_is_lacking(fresh: str) -> None:
+def test_missing_migrations_are_named_when_migrating_is_off(fresh: str) -> None:
     make_older(fresh)
     tables = connections[fresh].introspection.table_names()
     with (

@@ -10,6 +10,8 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups import snippets
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
+pytestmark = pytest.mark.both_databases
+
 FILLING = 12  # other items, so that no word is in most of them
 
 # name: (parsed, text)

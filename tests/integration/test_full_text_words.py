@@ -6,12 +6,15 @@ from typing import Any
 from unicodedata import normalize
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.lookups.fulltext.folding import words
 from pubsubcache.lookups.fulltext.query import And, Node, Not, Or, Term, parse
 from pubsubcache.models import Account, PubsubItem, PubsubNode
+from tests.selection import how_many
+
+pytestmark = pytest.mark.both_databases
 
 # Letters of several scripts, with and without accents, composed and not; digits; what separates words.
 LETTERS = (
@@ -84,7 +87,7 @@ def found(query: str) -> list[str]:
     return list(PubsubItem.objects.full_text(query).order_by("pk").values_list("name", flat=True))
 
 
-relaxed: Any = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed: Any = settings(max_examples=how_many(60, 500))
 
 
 @relaxed

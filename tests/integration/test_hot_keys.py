@@ -13,6 +13,8 @@ from pubsubcache.lookups.hotkeys import COLUMNS, KEYS
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from tests.integration.test_full_text import check_index
 
+pytestmark = pytest.mark.both_databases
+
 LARGE = 100_000
 
 

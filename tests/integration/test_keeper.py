@@ -24,7 +24,7 @@ def _make() -> tuple[Account, int]:
 
 
 @in_loop
-async def test_a_node_whose_comparison_met_a_lost_session_is_compared_once_that_is_back() -> None:
+async def test_revalidation_that_lost_its_session_is_repeated_after_resumption() -> None:
     """A stream that is resumed has missed nothing, so nothing else has the node compared."""
     account, pk = await _make()
     keeper: Any = Keeper(account)

@@ -19,7 +19,7 @@ from pubsubcache.types import ItemsPage
 from pubsubcache.utils import clock
 from tests.fakes import ADDRESS, FakeService, in_loop, make_item, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 JID = "alice@example.org"
 
 
@@ -169,7 +169,7 @@ async def test_readers_at_once_get_one_row_and_one_answer() -> None:
 
 
 @in_loop
-async def test_what_was_stored_before_the_node_was_analysed_is_parsed_by_the_synchronisation() -> None:
+async def test_sync_parses_items_stored_before_the_node_was_analysed() -> None:
     with registry.temporarily(note_analyser(), replace=True):
         node = await in_thread(_node)(
             analyser="", to_sync=None, registry_fingerprint=None, sync_state="COMPLETED", item_count=1

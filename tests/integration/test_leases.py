@@ -20,7 +20,7 @@ from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.utils import clock
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 JID = "alice@example.org"
 
 

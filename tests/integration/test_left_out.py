@@ -46,7 +46,7 @@ from tests.fakes import (
     retract_event,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 LARGE = "x" * 1000  # a title that takes an item over the bound

@@ -10,6 +10,8 @@ from django.db.models.fields.json import KT
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from tests.fakes import make_item
 
+pytestmark = pytest.mark.both_databases
+
 ITEMS: dict[str, Any] = {
     "plain": {"title": "Hello", "author": "alice", "tags": ["a", "b"], "published": 100, "draft": False},
     "other": {"title": "World", "author": "alina", "tags": [], "published": 200.5, "draft": True},

@@ -30,6 +30,8 @@ from pubsubcache.models import (
 from pubsubcache.models.traits import TRAITS
 from tests.integration.databases import fresh_database
 
+pytestmark = pytest.mark.both_databases
+
 APP = "pubsubcache"
 MIGRATIONS = Path(__file__).resolve().parents[2] / "pubsubcache" / "migrations"
 

@@ -10,6 +10,8 @@ from pubsubcache.lookups import snippets
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from tests.unit.test_docs import blocks, page
 
+pytestmark = pytest.mark.both_databases
+
 ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     "lights": (
         {

@@ -16,8 +16,9 @@ from pubsubcache.store import evict, in_thread, nodes, scheduling
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.revalidation import revalidate
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
+from tests.integration.rows import row
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 MANNERS: list[dict[str, Any]] = [
@@ -48,11 +49,6 @@ async def followed(size: int = 300, **manners: Any) -> tuple[FakeService, int]:
     await sync_node(service, pk)
     service.requests.clear()
     return service, pk
-
-
-@in_thread
-def row(pk: int) -> PubsubNode:
-    return PubsubNode.objects.get(pk=pk)
 
 
 @in_thread
@@ -91,7 +87,7 @@ async def test_when_nothing_changed_only_ids_are_asked_for(manners: dict[str, An
 
 @pytest.mark.parametrize("manners", MANNERS)
 @in_loop
-async def test_what_is_gone_unheard_is_removed(manners: dict[str, Any]) -> None:
+async def test_revalidation_removes_items_retracted_without_a_notification(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     told: list[str] = []
     items_retracted.connect(hear := lambda names, **rest: told.extend(names))
@@ -116,7 +112,7 @@ async def test_what_was_purged_from_the_cache_may_be_gone_too(manners: dict[str,
 
 @pytest.mark.parametrize("manners", MANNERS)
 @in_loop
-async def test_what_came_unheard_is_fetched(manners: dict[str, Any]) -> None:
+async def test_revalidation_fetches_items_published_without_a_notification(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     service.retract("item-007")
     service.publish("new")
@@ -126,7 +122,7 @@ async def test_what_came_unheard_is_fetched(manners: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("manners", MANNERS)
 @in_loop
-async def test_an_edit_unheard_is_found_when_contents_are_compared(manners: dict[str, Any]) -> None:
+async def test_full_sync_finds_an_edit_without_a_notification(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     service.publish("item-007", "edited")
     await revalidate(service, pk)
@@ -164,7 +160,7 @@ async def test_small_nodes(size: int) -> None:
 @pytest.mark.parametrize("error", [ServiceError("resource-constraint"), ServiceUnreachable("silent")])
 @pytest.mark.parametrize("method", ["get_item_ids", "subscribe", "get_items"])
 @in_loop
-async def test_what_the_service_does_not_say_is_not_taken_for_equality(method: str, error: Exception) -> None:
+async def test_failed_revalidation_does_not_vouch_for_the_node(method: str, error: Exception) -> None:
     service, pk = await followed(30, paging="opaque")
     service.retract("item-007")
     before = (await row(pk)).checked_at
@@ -179,7 +175,7 @@ async def test_what_the_service_does_not_say_is_not_taken_for_equality(method: s
 
 
 @in_loop
-async def test_what_changes_meanwhile_is_compared_again() -> None:
+async def test_node_that_changes_during_revalidation_is_revalidated_again() -> None:
     service, pk = await followed(30, paging="opaque")
     service.retract("item-007")
     times = iter(range(3))

@@ -16,7 +16,7 @@ from pubsubcache.lookups import snippets
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from tests.integration.test_full_text import check_index
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def reindex() -> Any:
     return json.loads(out.getvalue())
 
 
-def test_it_finds_again_what_was_lost() -> None:
+def test_reindex_restores_a_lost_index() -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute("INSERT INTO pubsubcache_words (pubsubcache_words) VALUES ('delete-all')")

@@ -10,7 +10,7 @@ from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage
 from tests.fakes import ADDRESS, FakeService, in_loop
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 NASTY = "refused\n2026-01-01 INFO forged\r\x00\x1b[31m\x85\u2028\u202e\ud800" + "x" * 6_000_000
 

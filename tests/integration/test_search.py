@@ -23,7 +23,7 @@ ALICE, BOB = "alice@example.org", "bob@example.org"
 BLOG, NEWS = "urn:xmpp:microblog:0", "news & <more>"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 def add(node: PubsubNode, name: str, parsed: Any = None, text: str = "", **fields: Any) -> PubsubItem:
@@ -224,7 +224,7 @@ def test_words(query: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["winter " * 1500, "x" * 10_000, "(" * 10_000 + "x"])
-def test_what_is_too_much_is_answered_or_refused_in_a_sentence(query: str) -> None:
+def test_oversized_query_is_answered_or_refused(query: str) -> None:
     try:
         assert search(fts=query).total <= 3
     except InvalidRequest as refused:

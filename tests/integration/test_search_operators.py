@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.exceptions import InvalidRequest
@@ -24,6 +24,9 @@ from pubsubcache.lookups.conditions.values import dumps, loads
 from pubsubcache.lookups.hotkeys import LENGTH
 from pubsubcache.lookups.parsed import parsed_matches
 from pubsubcache.models import Account, PubsubItem, PubsubNode
+from tests.selection import how_many
+
+pytestmark = pytest.mark.both_databases
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/search.md").read_text()
 SECTION = PAGE[PAGE.index("\n## Operators") : PAGE.index("\n## Times")]
@@ -112,7 +115,7 @@ def conditions(draw: st.DrawFn) -> tuple[list[str | int], str, Any]:
 
 @pytest.mark.django_db
 @given(data=st.data(), condition=conditions(), fields=st.lists(values, min_size=8, max_size=8))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=how_many(100, 1000))
 def test_databases_do_what_python_means(data: st.DataObject, condition: Any, fields: list[Any]) -> None:
     path, name, value = condition
     documents = [document(path, field) for field in fields]
@@ -379,7 +382,7 @@ def test_no_pattern_takes_long() -> None:
         (("title", "exists"), (("title",), "exists", "")),
     ],
 )
-def test_what_people_write(written: tuple[str, ...], condition: Any) -> None:
+def test_conditions_as_written_on_the_command_line(written: tuple[str, ...], condition: Any) -> None:
     assert read_condition(*written) == condition
 
 

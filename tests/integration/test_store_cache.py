@@ -30,7 +30,7 @@ from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 HERE = (ADDRESS.service, ADDRESS.name)
@@ -323,7 +323,7 @@ async def test_the_cache_alone() -> None:
 
 
 @in_loop
-async def test_nobody_to_ask() -> None:
+async def test_read_fails_when_no_worker_can_be_asked() -> None:
     with pytest.raises(ServiceUnreachable):
         await unreachable()
     await change_account(**HELD, **moments(heartbeat=1))

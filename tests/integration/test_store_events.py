@@ -35,7 +35,7 @@ from tests.fakes import (
     retract_event,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 OTHER = NodeAddress(ADDRESS.service, f"{ADDRESS.name}/other")
@@ -169,7 +169,7 @@ async def test_news_edits_and_retractions() -> None:
 
 
 @in_loop
-async def test_a_batch_leaves_what_its_last_change_says() -> None:
+async def test_last_change_of_a_batch_wins() -> None:
     for size in (1, 200):
         await in_thread(lambda: Account.objects.all().delete())()
         with patch.object(notifications, "BATCH_SIZE", size):
@@ -344,7 +344,7 @@ async def test_nodes_of_a_batch_are_kept_apart() -> None:
     ],
 )
 @in_loop
-async def test_what_may_have_changed_more_puts_the_node_in_doubt(event: PubsubEvent) -> None:
+async def test_notification_of_a_larger_change_invalidates_the_node(event: PubsubEvent) -> None:
     here = await site(2)
     await here.apply(event)
     assert here.doubted == [here.pk]
@@ -402,7 +402,7 @@ async def test_told_again_nothing_changes() -> None:
 
 
 @in_loop
-async def test_what_is_told_late_is_not_taken_for_new() -> None:
+async def test_delayed_notification_does_not_overwrite_newer_items() -> None:
     """The last item, sent on subscription or presence: by then edited, or retracted, or just right."""
     here = await site(3)
     old = here.service.publish("item-002", "old")
@@ -423,7 +423,7 @@ async def test_what_is_told_late_is_not_taken_for_new() -> None:
 
 @pytest.mark.parametrize("told_late", [False, True])
 @in_loop
-async def test_what_is_told_again_leaves_no_doubt_where_edits_stay(told_late: bool) -> None:
+async def test_repeated_notification_invalidates_nothing_where_edits_keep_their_place(told_late: bool) -> None:
     here = await site(3, moves_edited=False)
     await here.apply(publish_event(edited := here.service.publish("item-000", "edited")))
     await check_ids(here.service, here.pk)
@@ -472,7 +472,9 @@ async def test_the_last_item_edited_says_nothing_of_the_order() -> None:
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 30])
 @in_loop
-async def test_what_is_told_in_another_order_is_put_in_order(size: int, apart: bool, manners: dict[str, Any]) -> None:
+async def test_notifications_out_of_order_end_in_the_order_of_the_service(
+    size: int, apart: bool, manners: dict[str, Any]
+) -> None:
     """As by ejabberd, of items that are published at the same moment."""
     here = await site(size, **manners)
     events = [publish_event(here.service.publish(f"new-{number}")) for number in range(4)]
@@ -616,7 +618,7 @@ async def test_while_the_database_is_away_events_wait() -> None:
 
 
 @in_loop
-async def test_what_the_database_never_takes_stalls_nothing() -> None:
+async def test_batch_the_database_always_refuses_invalidates_the_node_and_is_dropped() -> None:
     here = await site(2)
     failing = Failing(1000)
     async with refusing(failing):

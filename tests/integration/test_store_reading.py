@@ -14,7 +14,7 @@ from pubsubcache.store.reading import CachedPage, read_page
 from pubsubcache.types import Item, ItemsRequest, Rsm
 from tests.fakes import make_item
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 COUNT = 23
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -207,7 +207,7 @@ def test_cursors_that_are_not_ours_are_for_the_service() -> None:
             assert read_page(world.node, request) is None
 
 
-def test_what_services_differ_about_is_for_the_service(world: World) -> None:
+def test_request_that_services_answer_differently_goes_to_the_service(world: World) -> None:
     assert read_page(world.node, ItemsRequest(max_items=5, rsm=Rsm(max=2))) is None
 
 

@@ -15,7 +15,7 @@ from pubsubcache.store import evict, evictable, forget_nodes, nodes, request_syn
 from pubsubcache.types import NodeAddress
 from tests.fakes import make_item, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 NOW = timezone.now()
 
@@ -222,7 +222,7 @@ def test_what_was_checked_before_the_session_began_is_due() -> None:
     assert scheduling.due(node.account_id, 9, token=0) == [node.pk]
 
 
-def test_a_doubt_asks_for_more_only_while_the_node_is_synchronised() -> None:
+def test_invalidating_a_node_requests_a_sync_only_during_a_sync() -> None:
     node = make_node()
     nodes.invalidate_node(node.pk)
     node.refresh_from_db()

@@ -30,8 +30,10 @@ from pubsubcache.syncing.preparing import prepare
 from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.types import Item
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
+from tests.integration.rows import make_node, row
+from tests.selection import how_many
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture(autouse=True)
@@ -41,21 +43,6 @@ def _small_pages() -> Iterator[None]:
         override_settings(PUBSUBCACHE_PAGE_SIZE=10, PUBSUBCACHE_RETRY_DELAY=30.0),
     ):
         yield
-
-
-@in_thread
-def make_node(**fields: Any) -> int:
-    account, _ = Account.objects.get_or_create(jid="alice@example.org")
-    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
-    node = PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **(judgement | fields)
-    )
-    return node.pk
-
-
-@in_thread
-def row(pk: int) -> PubsubNode:
-    return PubsubNode.objects.get(pk=pk)
 
 
 @in_thread
@@ -370,7 +357,7 @@ async def test_of_two_runs_at_once_one_works() -> None:
 
 
 @in_loop
-async def test_a_dead_owners_claim_expires_and_it_loses() -> None:
+async def test_expired_claim_is_taken_over_and_its_owner_cannot_write() -> None:
     service, pk = filled(paging="ids"), await make_node()
     dead = await in_thread(syncing.claim)(pk, "dead")
     assert dead is not None
@@ -405,7 +392,7 @@ async def test_a_claim_is_renewed_by_each_page() -> None:
 
 
 @in_loop
-async def test_whoever_is_stopped_gives_the_claim_back() -> None:
+async def test_cancelled_sync_releases_its_claim() -> None:
     service, pk = filled(paging="ids"), await make_node()
     started = asyncio.Event()
 
@@ -500,7 +487,7 @@ async def test_an_item_retracted_and_published_again_meanwhile_stays() -> None:
 
 @pytest.mark.parametrize("paging", ["none", "opaque"])
 @in_loop
-async def test_what_is_listed_behind_what_was_notified_stays_before_what_comes_later(paging: Any) -> None:
+async def test_items_listed_after_a_notified_one_keep_their_place(paging: Any) -> None:
     service, pk = await synced(paging=paging)
     late: list[Item] = []
 
@@ -518,7 +505,7 @@ async def test_what_is_listed_behind_what_was_notified_stays_before_what_comes_l
 
 
 @in_loop
-async def test_a_purge_meanwhile_stays_a_purge() -> None:
+async def test_purge_during_a_sync_is_kept() -> None:
     for at in (1, 2, 4):
         await in_thread(lambda: Account.objects.all().delete())()
         service, pk = filled(paging="opaque"), await make_node()
@@ -599,7 +586,7 @@ async def test_a_subscription_lost_meanwhile_is_not_taken_for_there() -> None:
 
 
 @in_loop
-async def test_readers_who_ask_meanwhile_bring_about_no_endless_work() -> None:
+async def test_reads_during_a_sync_cause_no_endless_syncs() -> None:
     service, pk = await synced(paging="ids")
 
     async def ask(service: FakeService) -> None:
@@ -692,7 +679,7 @@ async def test_a_publisher_that_is_no_jid_stops_nothing() -> None:
 # Everything at once
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(how_many(12, 100)))
 @in_loop
 async def test_after_any_history_the_cache_is_the_service(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Edits, retractions and news between all requests, some of them notified, late or never."""

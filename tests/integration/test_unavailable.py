@@ -18,7 +18,7 @@ from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
 from tests.fakes import FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
 PEP = NodeAddress("bob@example.net", "urn:example:notes")

@@ -10,7 +10,7 @@ from pubsubcache.store import in_thread, nodes, syncing
 from pubsubcache.syncing.full_sync import sync_node
 from tests.fakes import ADDRESS, FakeService, in_loop
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from tests.oracle.steps import Step, final_forms, histories
 from tests.oracle.world import LEASE, open_world
 from tests.servers.xmpp import XmppServer
 
+pytestmark = pytest.mark.both_databases
+
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "10"))
 SEED = int(os.environ.get("ORACLE_SEED", "1"))
 REPEAT = int(os.environ.get("ORACLE_REPEAT", "1"))  # of a history that does not fail every time

@@ -23,9 +23,9 @@ from tests.adversary.component import HostileService
 from tests.adversary.process import QUICK, QUICK_CONSTANTS, paused
 from tests.oracle.clock import WallClock, wall_clock
 from tests.oracle.payloads import payloads, publish
-from tests.oracle.proxy import Proxy
 from tests.oracle.steps import IDS, Step, written
 from tests.servers.manage import ManagedProcess
+from tests.servers.proxy import Proxy
 from tests.servers.xmpp import XmppServer
 
 #: What the nodes are: (writer, whether it is of the writer's PEP, how many items the service keeps, whether

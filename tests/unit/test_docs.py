@@ -304,7 +304,7 @@ def test_examples_compile(name: str, number: int, code: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "number", "code"), EXAMPLES, ids=[f"{name}-{number}" for name, number, _ in EXAMPLES])
-def test_what_examples_import_is_there(name: str, number: int, code: str) -> None:
+def test_names_imported_by_examples_exist(name: str, number: int, code: str) -> None:
     tree = compile(code, name, "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -371,7 +371,7 @@ def test_every_page_can_be_found_from_the_readme() -> None:
     assert found == set(PAGES)
 
 
-def test_it_is_said_why_each_dependency_is_there() -> None:
+def test_every_dependency_has_a_reason() -> None:
     project = tomllib.loads(page("pyproject.toml"))
     groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
     groups += project["dependency-groups"].values()

@@ -36,6 +36,7 @@ from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
 from pubsubcache.xmpp.forms import DATA, form_values
 from pubsubcache.xmpp.notifications import parse_message
 from tests.examples import EXAMPLES, Example
+from tests.selection import how_many
 
 LIMIT = 30  # times, for a text ten times as long
 FLOOR = 0.01  # seconds that are too few to compare
@@ -181,7 +182,7 @@ def test_effort_is_linear_in_texts_known_to_be_bad(name: str) -> None:
 pieces = st.lists(st.sampled_from([*UNITS, ">", "/>", ";", "x", "\u0327", "!", "?"]), max_size=4).map("".join)
 
 
-@settings(max_examples=5)
+@settings(max_examples=how_many(5, 50))
 @given(start=pieces, unit=pieces.filter(bool), end=pieces)
 def test_effort_is_linear_in_texts_that_repeat_anything(start: str, unit: str, end: str) -> None:
     assert_linear(TEXT_FUNCTIONS, lambda size: start + unit * (size // len(unit)) + end)
@@ -196,12 +197,19 @@ ITEM_FUNCTIONS: dict[str, Callable[[Element], Any]] = {
     "generic": lambda item: json.dumps(parse_any(item, ParseContext("a@b.example", "n"))),
 }
 FIRST = {example.analyser: example for example in reversed(EXAMPLES)}
+#: The examples with which all functions are measured, and not their parsers alone.
+THOROUGH = EXAMPLES[: how_many(1, len(EXAMPLES))]
+
+
+def parser_of(example: Example) -> dict[str, Callable[[Element], Any]]:
+    """Return the parser of an example's analyser, as one of the functions over an item."""
+    parser: Any = next(analyser.parser for analyser in builtin_analysers() if analyser.name == example.analyser)
+    return {example.analyser: lambda item: json.dumps(parser(item, example.context))}
 
 
 def functions_for(example: Example) -> dict[str, Callable[[Element], Any]]:
-    """Return the functions over an item, the parser of its analyser among them."""
-    parser: Any = next(analyser.parser for analyser in builtin_analysers() if analyser.name == example.analyser)
-    return {**ITEM_FUNCTIONS, example.analyser: lambda item: json.dumps(parser(item, example.context))}
+    """Return all functions over an item, the parser of its analyser among them."""
+    return ITEM_FUNCTIONS | parser_of(example)
 
 
 def repeated(example: Example, place: int) -> Shape:
@@ -259,7 +267,7 @@ FILLINGS = [_with_children, _with_depth, _with_attributes, _with_a_long_namespac
 
 @pytest.mark.parametrize("example", FIRST.values(), ids=lambda example: example.analyser)
 def test_effort_is_linear_in_elements(example: Example) -> None:
-    functions = functions_for(example)
+    functions = functions_for(example) if example in THOROUGH else parser_of(example)
     for fill in FILLINGS:
         # A long namespace is refused in the normal form, before words and parsers come to see it.
         bounded = fill is _with_a_long_namespace
@@ -267,7 +275,7 @@ def test_effort_is_linear_in_elements(example: Example) -> None:
     assert_linear(functions, repeated(example, 0))
 
 
-@settings(max_examples=5)
+@settings(max_examples=how_many(5, 50))
 @given(example=st.sampled_from(EXAMPLES), place=st.integers(0, 100), fill=st.sampled_from([None, *FILLINGS[:3]]))
 def test_effort_is_linear_in_elements_anywhere(
     example: Example, place: int, fill: Callable[[Element, int], None] | None
@@ -276,7 +284,7 @@ def test_effort_is_linear_in_elements_anywhere(
     assert_linear(functions_for(example), shape)
 
 
-@settings(max_examples=5)
+@settings(max_examples=how_many(5, 50))
 @given(example=st.sampled_from(EXAMPLES), unit=pieces.filter(bool), place=st.integers(0, 100))
 def test_effort_is_linear_in_the_texts_of_elements(example: Example, unit: str, place: int) -> None:
     def fill(element: Element, size: int) -> None:

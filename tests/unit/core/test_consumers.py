@@ -13,6 +13,7 @@ from pubsubcache.exceptions import PubsubCacheError, ServiceUnreachable
 from pubsubcache.services import consumers, remote
 from pubsubcache.services.consumers import MAX_REQUESTS, MAX_REQUESTS_OF_SERVICE, PubsubConsumer
 from pubsubcache.services.sessions import sessions
+from pubsubcache.types import NodeAddress
 from tests.fakes import FakeService
 
 ALICE = "alice@example.org"
@@ -126,3 +127,9 @@ async def test_request_ends_when_its_caller_gives_up(desk: Desk, settings: Any) 
 async def test_malformed_request_costs_no_other(desk: Desk) -> None:
     await PubsubConsumer().pubsub_request({"type": "pubsub.request"})
     assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]
+
+
+def test_remote_call_over_an_in_memory_layer_names_redis_url() -> None:
+    service = remote.RemoteService("alice@example.org", "worker")
+    with pytest.raises(ServiceUnreachable, match="REDIS_URL"):
+        asyncio.run(service.get_item_ids(NodeAddress("example.org", "node")))

@@ -164,7 +164,7 @@ async def test_items_given_a_few_at_a_time_cost_a_bounded_number_of_requests() -
     assert len(service.requests) == 1
 
 
-async def test_a_list_of_ids_that_lacks_others_than_the_pages_settles_nothing() -> None:
+async def test_ids_that_contradict_the_pages_fail_the_sync() -> None:
     service = filled(paging="ids", empty_after=20)
 
     async def the_later_ones(address: Any) -> list[str]:
@@ -237,7 +237,7 @@ async def test_begins_anew_when_the_item_to_page_from_is_retracted() -> None:
     check_whole(service, listing, found)
 
 
-async def test_a_node_whose_anchors_keep_going_is_not_taken_for_missing() -> None:
+async def test_node_whose_cursors_are_retracted_is_not_taken_for_missing() -> None:
     def hook(service: FakeService, method: str, argument: Any) -> None:
         if method == "get_items" and argument.rsm and argument.rsm.after:
             service.retract(argument.rsm.after)

@@ -191,9 +191,7 @@ async def test_an_unknown_cursor_is_not_found(rsm: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("index", "found"), [(46, 1), (47, 0), (60, 0)])
-async def test_an_index_past_the_end_is_an_empty_page_also_where_the_service_fails_over_it(
-    index: int, found: int
-) -> None:
+async def test_index_past_the_end_is_an_empty_page_even_if_the_service_refuses_it(index: int, found: int) -> None:
     service = filled(paging="opaque", breaks_on={} if found else {1: ServiceError("internal-server-error")})
     page = await read(service, rsm={"max": 5, "index": index})
     assert (len(page.items), page.rsm and page.rsm.count, page.complete) == (found, 47, True)

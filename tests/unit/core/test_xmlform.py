@@ -13,6 +13,7 @@ from pubsubcache.exceptions import ParseError, TooLarge
 from pubsubcache.types import Item
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, to_text
+from tests.elements import same
 
 ATOM = "http://www.w3.org/2005/Atom"
 
@@ -119,15 +120,6 @@ def elements(draw: st.DrawFn, depth: int = 3) -> Element:
         child.tail = draw(texts) or None
         element.append(child)
     return element
-
-
-def same(one: Element, other: Element) -> bool:
-    return (
-        (one.tag, one.attrib, one.text or "", one.tail or "")
-        == (other.tag, other.attrib, other.text or "", other.tail or "")
-        and len(one) == len(other)
-        and all(map(same, one, other))
-    )
 
 
 @given(elements())

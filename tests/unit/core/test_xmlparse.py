@@ -13,6 +13,7 @@ from pubsubcache.exceptions import ParseError, TooLarge
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, from_text, normal_item, split_tag, to_text
 from pubsubcache.utils.xmlparse import MAX_NAMESPACE, UNDECLARED, XML, XMLNS, Refused, StanzaParser, XmlError
+from tests.elements import same
 
 HEADER = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
 LIMIT = 10_000
@@ -27,15 +28,6 @@ def parser(limit: int = LIMIT, max_depth: int = DEPTH) -> StanzaParser:
 
 def kinds(found: Iterator[tuple[str, Element]]) -> list[str]:
     return [kind for kind, _ in found]
-
-
-def same(one: Element, other: Element) -> bool:
-    return (
-        (one.tag, one.attrib, one.text or "", one.tail or "")
-        == (other.tag, other.attrib, other.text or "", other.tail or "")
-        and len(one) == len(other)
-        and all(map(same, one, other))
-    )
 
 
 def test_elements_in_hollow_grandchildren_are_left_out() -> None:

@@ -12,15 +12,17 @@ CHUNK = 65536
 class Proxy:
     """Passes connections on to `host`:`port`; an asynchronous context manager.
 
-    `port` is where it listens. `delay` holds back each piece of the server's answers so many seconds, `piece` cuts
-    them into pieces of so many bytes, `budget` breaks all connections after so many more bytes, in the middle of
-    whatever they were part of; `refusing` takes no new ones; `holding` passes nothing on and keeps all connections
-    open, as a network does that drops packets: what came meanwhile follows when it ends.
+    `port` is where it listens: `listen`, or a free port. `accepted` counts the connections so far. `delay` holds back
+    each piece of the server's answers so many seconds, `piece` cuts them into pieces of so many bytes, `budget` breaks
+    all connections after so many more bytes, in the middle of whatever they were part of; `refusing` takes no new ones;
+    `holding` passes nothing on and keeps all connections open, as a network does that drops packets: what came
+    meanwhile follows when it ends.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen: int = 0) -> None:
         self.target = (host, port)
-        self.port = 0
+        self.port = listen
+        self.accepted = 0
         self.delay = 0.0
         self.piece = CHUNK
         self.budget: int | None = None
@@ -33,7 +35,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -77,6 +79,7 @@ class Proxy:
             self.refusing = False
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         if self.refusing:
             writer.transport.abort()
             return

@@ -17,7 +17,7 @@ from pubsubcache.syncing.preparing import prepare
 from pubsubcache.syncing.revalidation import check_ids
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ async def notify(pk: int, service: FakeService, name: str) -> None:
 
 @pytest.mark.parametrize("error", [ServiceUnreachable("lost"), ServiceError("internal-server-error")])
 @in_loop
-async def test_an_error_on_any_page_loses_and_invents_nothing(error: PubsubCacheError) -> None:
+async def test_error_on_any_page_keeps_the_cached_items(error: PubsubCacheError) -> None:
     pk = await make_node()
     service = FakeService(paging="opaque")
     service.fill(60)
@@ -80,7 +80,7 @@ async def test_an_error_on_any_page_loses_and_invents_nothing(error: PubsubCache
 
 @pytest.mark.parametrize("disco", ["ok", "reversed"])
 @in_loop
-async def test_an_item_published_while_ids_are_compared_does_not_turn_the_order(disco: Any) -> None:
+async def test_item_published_during_an_id_check_keeps_the_order(disco: Any) -> None:
     pk = await make_node()
     service = FakeService(disco=disco)
     service.fill(6)
@@ -99,7 +99,7 @@ async def test_an_item_published_while_ids_are_compared_does_not_turn_the_order(
 
 
 @in_loop
-async def test_an_edit_that_moves_the_oldest_item_meanwhile_does_not_turn_the_order() -> None:
+async def test_edit_that_moves_the_oldest_item_during_a_sync_keeps_the_order() -> None:
     pk = await make_node()
     service = FakeService(moves_edited=True)
     service.fill(6)
@@ -124,7 +124,7 @@ class Alphabetical(FakeService):
 
 @pytest.mark.parametrize("late", [0, 3, 12])
 @in_loop
-async def test_a_list_of_ids_says_nothing_of_the_order_where_pages_do(late: int) -> None:
+async def test_order_comes_from_pages_and_not_from_unordered_ids(late: int) -> None:
     pk = await make_node()
     service = Alphabetical(paging="opaque")
     for name in "zebra", "ant", "owl", "bee":
@@ -145,7 +145,7 @@ async def test_a_list_of_ids_says_nothing_of_the_order_where_pages_do(late: int)
     assert not await in_thread(PubsubNode.objects.filter(probe__isnull=False).exists)()
 
 
-def test_nodes_that_were_checked_together_are_compared_again_in_turns(settings: Any) -> None:
+def test_nodes_checked_together_are_due_again_at_different_times(settings: Any) -> None:
     settings.PUBSUBCACHE_RECONCILE_INTERVAL = 1000.0
     account = Account.objects.create(jid="alice@example.org")
     now = timezone.now()

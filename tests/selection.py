@@ -1,0 +1,69 @@
+"""A pytest plugin that chooses the tests of a run.
+
+| run | what it takes |
+| --- | --- |
+| `pytest` | every test, on SQLite |
+| `pytest --database=postgresql` | the tests marked `both_databases` or `postgresql_only` |
+| with `--long` | also the tests marked `long` and every case of `how_many`; on PostgreSQL every test, marked or not |
+
+A test needs no mark unless its outcome may depend on the database: SQL of our own, search, locks, transactions,
+migrations, or threads and processes that share rows. Mark the module of such tests with
+`pytestmark = pytest.mark.both_databases`, or a single test with `@pytest.mark.both_databases`.
+"""
+
+from collections.abc import Generator
+
+import pytest
+
+MARKERS = {
+    "both_databases": "runs on PostgreSQL as well as on SQLite, for its outcome may depend on the database",
+    "postgresql_only": "runs on PostgreSQL alone: about a database with a clock of its own",
+    "long": "takes long: `make test-long` runs it, `make test` runs a smaller version of it",
+}
+ON_POSTGRESQL = {"both_databases", "postgresql_only"}
+_run = {"long": False}
+
+
+def how_many(usual: int, long: int) -> int:
+    """Return how many cases a test that draws or repeats them goes through: `usual`, or `long` with `--long`."""
+    return long if _run["long"] else usual
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that chooses."""
+    parser.addoption("--long", action="store_true", help="run every test, with all of its cases")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Let `how_many` know, before a module of tests asks."""
+    _run["long"] = early_config.known_args_namespace.long
+    return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks."""
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are not for this run."""
+    on_postgresql = config.getoption("database") == "postgresql"
+    taken: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        (taken if _is_taken(_marks(item), on_postgresql, config.getoption("long")) else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = taken
+
+
+def _marks(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers()}
+
+
+def _is_taken(marks: set[str], on_postgresql: bool, long: bool) -> bool:
+    if not on_postgresql:
+        return "postgresql_only" not in marks and (long or "long" not in marks)
+    return long or (not marks.isdisjoint(ON_POSTGRESQL) and "long" not in marks)

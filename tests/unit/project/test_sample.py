@@ -1,0 +1,30 @@
+"""The sample of `make run`: the same words at every run, in a folder that is safe to give away."""
+
+import os
+import pwd
+from pathlib import Path
+
+from project.sample.process import give
+from project.sample.texts import journal_entry
+
+
+def test_the_words_of_the_journal_are_the_same_at_every_run() -> None:
+    assert journal_entry(7) == journal_entry(7) != journal_entry(8)
+
+
+def test_links_that_the_server_leaves_lead_root_nowhere(tmp_path: Path) -> None:
+    me, other = (
+        pwd.getpwuid(os.geteuid()).pw_name,
+        "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name,
+    )
+    target = tmp_path / "target"
+    target.write_text("root's")
+    folder = tmp_path / "sample"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "soft").symlink_to(target)
+    (folder / "hard").hardlink_to(target)
+    (folder / "loop").symlink_to(folder)
+    (folder / "data" / "file").touch()
+    give(folder, other)
+    assert target.owner() == me
+    assert {path.name: path.owner() for path in folder.rglob("*")} == {"data": other, "file": other}
