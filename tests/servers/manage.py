@@ -71,7 +71,7 @@ class ManagedProcess(PrivateServer):
         self._ready = ready
         self._environment = dict(env or {})
         if constants:
-            self._environment["TEST_CONSTANTS"] = json.dumps(constants)
+            self._environment |= {"TEST_CONSTANTS": json.dumps(constants), "PYTHONPATH": str(MANAGE.parent)}
 
     def command(self) -> list[str]:
         """Return the command line of the process, which stays in the foreground."""
