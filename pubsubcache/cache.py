@@ -65,7 +65,7 @@ def freshness(node: PubsubNode) -> Freshness:
     worker knows that its session is lost is stale. A node whose order is unknown is a miss.
     """
     now = node.as_of or clock.now()
-    if node.sync_state != PubsubNode.SyncState.COMPLETED or "probe" in node.extra:
+    if node.sync_state != PubsubNode.SyncState.COMPLETED or node.is_order_unknown:
         return Freshness.MISS
     if node.is_followed(now):
         return Freshness.FRESH
@@ -270,7 +270,7 @@ class _Call:
         with self._unnoticed():
             if node is None:
                 node = await in_thread(nodes.find_node)(self.account, self.address)
-            if node is None or node.extra.get("registry") != registry.fingerprint():
+            if node is None or node.registry_fingerprint != registry.fingerprint():
                 async with asyncio.timeout(ANALYSIS_TIMEOUT):
                     node = await self._save(*await analyse(service, self.address, page.items))
             elif _is_to_be_checked(node):

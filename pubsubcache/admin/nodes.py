@@ -19,6 +19,7 @@ from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import StateFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store.extra import extra_of
 from pubsubcache.store.reading import left_out
 
 SHOWN = {
@@ -262,4 +263,4 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     @admin.display(description=gettext_lazy("extra"))
     def extra_data(self, node: PubsubNode) -> str:
         """What else is known, as JSON."""
-        return display.preformatted(display.pretty_json(node.extra)) if node.extra else display.EMPTY
+        return display.preformatted(display.pretty_json(extra)) if (extra := extra_of(node)) else display.EMPTY

@@ -13,6 +13,7 @@ from django_jsonfield_backport.models import JSONField
 from pubsubcache.conf import settings
 from pubsubcache.models.account import Account
 from pubsubcache.models.timed import TimedQuerySet, silent
+from pubsubcache.models.traits import TRAITS, NodeTraits
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils import clock
 
@@ -78,7 +79,19 @@ class PubsubNode(models.Model):
     sync_state_updated = models.DateTimeField(_("state since"), default=timezone.now)
     type = models.CharField(_("type"), max_length=100, blank=True, default="", db_index=True)
     subtype = models.CharField(_("subtype"), max_length=100, blank=True, default="")
-    extra = JSONField(_("extra"), default=dict, blank=True)
+    # What the analysers said, and what staff and users made of it; null where nobody said anything.
+    to_sync = models.BooleanField(null=True, default=None, editable=False)
+    by_analyser = models.BooleanField(null=True, default=None, editable=False)
+    by_hand = models.BooleanField(default=False, editable=False)
+    registry_fingerprint = models.TextField(null=True, default=None, editable=False)
+    analysis_reason = models.TextField(null=True, default=None, editable=False)
+    # Whether the service moves edited items to the end; null: unknown.
+    moves = models.BooleanField(null=True, default=None, editable=False)
+    # Not null: the order is unknown. If it has two ids, of an edited item and the next, their order will tell `moves`.
+    probe: list[str] | None = JSONField(null=True, default=None, editable=False)
+    # Up to here, positions are the service's own order.
+    confirmed_position = models.BigIntegerField(default=0, editable=False)
+    extra: dict[str, Any] = JSONField(_("extra"), default=dict, blank=True)
     policy = models.CharField(_("policy"), max_length=10, choices=Policy.choices, default=Policy.AUTO)
     sync_error = models.TextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
@@ -146,6 +159,20 @@ class PubsubNode(models.Model):
     def address(self) -> NodeAddress:
         """Where the node is."""
         return NodeAddress(self.service, self.name)
+
+    @property
+    def traits(self) -> NodeTraits:
+        """How the service handles the node, as kept in `extra`; assign a changed copy to keep it."""
+        return NodeTraits.from_json(self.extra)
+
+    @traits.setter
+    def traits(self, traits: NodeTraits) -> None:
+        self.extra = {key: value for key, value in self.extra.items() if key not in TRAITS} | traits.to_json()
+
+    @property
+    def is_order_unknown(self) -> bool:
+        """Whether the service may have the items in another order than the cache."""
+        return self.probe is not None
 
     def is_followed(self, now: datetime | None = None) -> bool:
         """Whether every change since `checked_at` reached the cache: subscribed, session up without a break."""

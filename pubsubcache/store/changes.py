@@ -91,7 +91,7 @@ def apply_changes(node_pk: int, changes: Sequence[Change]) -> Outcome | None:
         else:
             writer.publish(last.prepared, anew=last.anew)
     writer.write()
-    limit = node.extra.get("limit")
+    limit = node.traits.limit
     if limit and node.item_count + node.evicted_count > limit:
         _forget_oldest(node, node.item_count + node.evicted_count - limit)
     trim(node)
@@ -191,13 +191,13 @@ class _Writer:
 
         A notification that changes nothing may be late, its item having been listed meanwhile.
         """
-        moves = self.node.extra.get("moves")
+        moves = self.node.moves
         if moves is False or (moves and is_edit):
             return bool(moves)
         follower = self._follower(row.position)
         if follower is not None:
             self.outcome.order_unknown = True
-            self.node.extra["probe"] = [row.name, follower] if is_edit else []
+            self.node.probe = [row.name, follower] if is_edit else []
         return False
 
     def _follower(self, position: int) -> str | None:

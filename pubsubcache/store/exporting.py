@@ -9,6 +9,7 @@ from django.db.models.functions import Cast
 from django_jsonfield_backport.models import JSONField
 
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
+from pubsubcache.store.extra import extra_of
 
 CHUNK = 50  # items may be large
 Report = Callable[[int, int | None], None]
@@ -49,7 +50,7 @@ def _in_order(nodes: QuerySet[PubsubNode]) -> Iterator[int]:
 
 def _read_node(node: PubsubNode) -> Iterator[dict[str, Any]]:
     facts = {name: _as_data(getattr(node, name)) for name in NODE_COLUMNS}
-    yield {"kind": "node", "account": node.account.jid, **facts, "extra": node.extra}
+    yield {"kind": "node", "account": node.account.jid, **facts, "extra": extra_of(node)}
     counts = {"item": 0, "evicted": 0}
     highest = node.next_position
     for row in _rows(node):

@@ -38,7 +38,7 @@ def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | N
     count = ids if isinstance(ids, int) else len(ids)
     if node.item_count + node.evicted_count != count:
         return Verdict.DIFFERENT
-    if node.extra.get("listed") != count:
+    if node.traits.listed != count:
         note_count(node, count)
     if isinstance(ids, list):
         return _put_in_order(node, ids, start=0)
@@ -87,7 +87,7 @@ def _anchor(node: PubsubNode) -> int:
     """Return the position of the newest item whose place the service itself gave; if none, the first one after."""
     highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
     walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
-    confirmed: int = max(walked, node.extra.get("confirmed", 0))
+    confirmed = max(walked, node.confirmed_position)
     models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     places = [
         model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
@@ -124,7 +124,7 @@ def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
         ]
         model._default_manager.bulk_update(moved, ["position"], batch_size=500)
     learn_place(node)
-    node.extra["confirmed"] = max(ordered, default=0)
+    node.confirmed_position = max(ordered, default=0)
     node.next_position = max([node.next_position, *ordered[-1:]])
-    node.save(update_fields=["extra", "next_position"])
+    node.save(update_fields=["extra", "moves", "probe", "confirmed_position", "next_position"])
     return Verdict.EQUAL

@@ -11,6 +11,7 @@ from django.utils import timezone
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.choices import locked_choice
+from pubsubcache.store.extra import fields_of
 from pubsubcache.store.nodes import apply_choice, forget_nodes, is_otherwise
 from pubsubcache.utils.texts import shorten_runs
 
@@ -19,7 +20,7 @@ BATCH = 200
 BATCH_SIZE = 4 * 1024 * 1024  # characters of XML
 Report = Callable[[int], None]
 AS_THEY_ARE = (
-    "service", "name", "analyser", "type", "subtype", "policy", "sync_error", "access_model", "partial", "extra",
+    "service", "name", "analyser", "type", "subtype", "policy", "sync_error", "access_model", "partial",
 )  # fmt: skip
 
 
@@ -93,7 +94,10 @@ class _Writer:
         self._make_room(line, account, record)
         own = account.jid == record["account"]
         self.node = PubsubNode(
-            account=account, **{name: record[name] for name in AS_THEY_ARE}, **_state(record, own=own)
+            account=account,
+            **{name: record[name] for name in AS_THEY_ARE},
+            **fields_of(record["extra"]),
+            **_state(record, own=own),
         )
         self.node.save(force_insert=True)
         self.written.add(self.node.pk)

@@ -1,8 +1,8 @@
 """Rows of nodes: found, made, judged by the analysers, steered by staff, removed."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from django.db import models, transaction
 from django.db.models import QuerySet
@@ -29,6 +29,10 @@ Policy = PubsubNode.Policy
 NODE_COLUMNS = [field.attname for field in PubsubNode._meta.concrete_fields]
 # Without the password, which is of no use to readers.
 ACCOUNT_COLUMNS = [field.attname for field in Account._meta.concrete_fields if field.attname != "password"]
+# What the analysers decide.
+JUDGEMENT = (
+    "analyser", "type", "subtype", "to_sync", "by_analyser", "registry_fingerprint", "analysis_reason",
+)  # fmt: skip
 NO_ANALYSER = "No analyser matches."
 
 
@@ -79,7 +83,7 @@ def check_address(address: NodeAddress) -> None:
 def wants_sync(node: PubsubNode) -> bool:
     """Whether the node is to be kept in the cache, by its policy and its analyser."""
     if node.policy == Policy.AUTO:
-        return bool(node.extra.get("to_sync") or node.extra.get("by_hand"))
+        return bool(node.to_sync or node.by_hand)
     return node.policy == Policy.ALWAYS
 
 
@@ -110,7 +114,7 @@ def keep_analysis(pk: int, analysis: Analysis | None, error: str = "") -> Pubsub
         _settle(node)
         node.save()
     else:
-        node.save(update_fields=["analyser", "type", "subtype", "extra"])
+        node.save(update_fields=JUDGEMENT)
     return node
 
 
@@ -122,33 +126,33 @@ def _judge(node: PubsubNode, analysis: Analysis | None, error: str, choice: bool
     node.analyser, node.type, node.subtype = "", "", ""
     if analysis is not None:
         node.analyser, node.type, node.subtype = analysis.name, analysis.type, analysis.subtype
-    node.extra |= {
-        "by_analyser": bool(analysis and analysis.to_sync),
-        "registry": "" if error else registry.fingerprint(),  # analysed again at the next read
-    }
+    node.by_analyser = bool(analysis and analysis.to_sync)
+    node.registry_fingerprint = "" if error else registry.fingerprint()  # "": analysed again at the next read
     _weigh(node, choice)
     if error:
-        node.extra["reason"] = error
+        node.analysis_reason = error
 
 
 def is_otherwise(node: PubsubNode, choice: bool | None) -> bool:
     """Whether a node was judged under another choice for its analyser, so that it came out otherwise."""
-    judged = bool(node.extra.get("to_sync"))
-    return judged != (node.extra.get("by_analyser", judged) if choice is None else choice)
+    judged = bool(node.to_sync)
+    said = judged if node.by_analyser is None else node.by_analyser
+    return judged != (said if choice is None else choice)
 
 
 def _weigh(node: PubsubNode, choice: bool | None) -> None:
     """Set whether a node is to be synchronised as far as analysers go: staff's choice wins over what theirs said."""
-    said = node.extra.setdefault("by_analyser", bool(node.extra.get("to_sync")))
-    node.extra["to_sync"] = said if choice is None else choice
+    if node.by_analyser is None:
+        node.by_analyser = bool(node.to_sync)
+    node.to_sync = node.by_analyser if choice is None else choice
     if not node.analyser:
-        node.extra["reason"] = NO_ANALYSER
-    elif node.extra["to_sync"]:
-        node.extra["reason"] = ""
+        node.analysis_reason = NO_ANALYSER
+    elif node.to_sync:
+        node.analysis_reason = ""
     elif choice is None:
-        node.extra["reason"] = f"The analyser {node.analyser} does not synchronise this node."
+        node.analysis_reason = f"The analyser {node.analyser} does not synchronise this node."
     else:
-        node.extra["reason"] = f"Staff decided: nodes of the analyser {node.analyser} are not synchronised."
+        node.analysis_reason = f"Staff decided: nodes of the analyser {node.analyser} are not synchronised."
 
 
 @transaction.atomic
@@ -191,7 +195,7 @@ def _settle(node: PubsubNode) -> None:
             node.next_attempt = None
     else:
         unfollow(node)
-        reason = "Staff decided: never synchronise." if node.policy == Policy.NEVER else node.extra.get("reason", "")
+        reason = "Staff decided: never synchronise." if node.policy == Policy.NEVER else node.analysis_reason or ""
         set_state(node, SyncState.NO_SYNC, reason)
         node.checked_at = None
 
@@ -207,8 +211,8 @@ def set_state(node: PubsubNode, state: str | None, error: str = "") -> None:
 def _learn_from_neighbours(node: PubsubNode) -> None:
     """Take over what other nodes showed of the service's ways."""
     known = PubsubNode.objects.filter(account_id=node.account_id, service=node.service).exclude(pk=node.pk)
-    for extra in known.filter(extra__has_key="moves").values_list("extra", flat=True)[:1]:
-        node.extra["moves"] = extra["moves"]
+    for moves in known.filter(moves__isnull=False).values_list("moves", flat=True)[:1]:
+        node.moves = moves
 
 
 @fenced
@@ -226,7 +230,7 @@ def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False)
     if created:
         _learn_from_neighbours(node)
     if by_hand:
-        node.extra["by_hand"] = node.pinned = True
+        node.by_hand = node.pinned = True
     if created or by_hand:
         node.save()
     return node
@@ -333,10 +337,10 @@ def set_subscribed(pk: int, subscribed: bool) -> None:
 
 
 @fenced
-def learn(pk: int, **ways: Any) -> None:
-    """Keep what was seen of the service's ways with a node."""
+def learn_publishers(pk: int, named: bool) -> None:
+    """Keep whether the service's answers name the publishers of a node's items."""
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
-        node.extra |= ways
+        node.traits = replace(node.traits, publishers=named)
         node.save(update_fields=["extra"])
 
 

@@ -230,7 +230,7 @@ class _Reader:
         return count
 
     def _names_are_cursors(self) -> bool:
-        return self.order is None and self.node.extra.get("cursors") == "ids"
+        return self.order is None and self.node.traits.cursors == "ids"
 
     def _cursor(self, entry: Entry) -> str:
         is_name = self._names_are_cursors() and not is_short(entry.name)

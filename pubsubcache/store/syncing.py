@@ -8,7 +8,7 @@ then is newer than the page.
 import random
 import uuid
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.db.models import Max, Model, Q
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
-from pubsubcache.models import PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.models import NodeTraits, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
 from pubsubcache.store.evicting import BATCH, empty, evict_items
 from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import hide, is_unavailable, set_state
@@ -307,14 +307,15 @@ def finish(
     claim: Claim,
     *,
     subscribed: bool,
-    extra: dict[str, Any],
-    changes: dict[str, Any],
+    traits: NodeTraits | None = None,
+    access_model: str | None = None,
     reverse: bool,
     order_unknown: bool = False,
 ) -> int:
     """End a complete listing: what it did not have is gone. Return how many items were removed.
 
-    Items that notifications brought meanwhile stay. `reverse`: the service lists newest first, as turned out
+    Items that notifications brought meanwhile stay. `traits` are what it showed of the service; `access_model` is the
+    node's, None where the service does not say. `reverse`: the service lists newest first, as turned out
     only now; `order_unknown`: where edited items stand is not known yet. Raises `ClaimLost`.
     """
     node = _owned(claim)
@@ -326,13 +327,14 @@ def finish(
     node.next_position = max(node.next_position, _highest(node))  # what was listed may stand among what was notified
     node.partial = node.partial and node.evicted.filter(reason="").exists()
     node.tombstones.all().delete()
-    node.extra |= extra
+    if traits is not None:
+        node.traits = node.traits.updated(traits)
+    if access_model is not None:
+        node.access_model = access_model
     learn_place(node)
     notified = Q(position__gte=claim.base + HALF_EPOCH)
     if order_unknown or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
-        node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
-    for name, value in changes.items():
-        setattr(node, name, value)
+        node.probe = []  # notifications came in between: where their items belong is to be seen
     set_state(node, SyncState.COMPLETED)
     node.subscribed = subscribed
     if subscribed:  # taken up again before an earlier subscription was given up
@@ -367,16 +369,15 @@ def _learn_limit(node: PubsubNode, gone: list[tuple[type[Model], int]]) -> None:
     """Take it that the service keeps a limited number of items when for each new one, just an oldest one is gone."""
     kept = [(model, pk) for _, model, pk in _by_age(node)]
     remaining = len(kept) - len(gone)
-    if gone and remaining and remaining == node.extra.get("listed") and set(kept[: len(gone)]) == set(gone):
-        node.extra["limit"] = remaining
+    if gone and remaining and remaining == node.traits.listed and set(kept[: len(gone)]) == set(gone):
+        node.traits = replace(node.traits, limit=remaining)
     note_count(node, remaining)
 
 
 def note_count(node: PubsubNode, count: int) -> None:
     """Keep how many items the service has; more than its limit, and it has none. The caller saves."""
-    node.extra["listed"] = count
-    if count > node.extra.get("limit", count):
-        del node.extra["limit"]
+    limit = node.traits.limit
+    node.traits = replace(node.traits, listed=count, limit=None if limit is None or count > limit else limit)
 
 
 def _by_age(node: PubsubNode) -> list[tuple[int, type[Model], int]]:
@@ -403,13 +404,13 @@ def _reverse(node: PubsubNode) -> None:
 
 def learn_place(node: PubsubNode) -> None:
     """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
-    probe = node.extra.pop("probe", None) or []
+    probe, node.probe = node.probe or [], None
     places: dict[str, int] = {}
     for rows in (node.items, node.evicted) if probe else ():
         places |= dict(rows.filter(name__in=probe).values_list("name", "position"))
     if len(places) == 2:
         edited, follower = probe
-        node.extra["moves"] = places[edited] > places[follower]
+        node.moves = places[edited] > places[follower]
 
 
 @fenced

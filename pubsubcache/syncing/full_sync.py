@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
@@ -25,7 +24,7 @@ from pubsubcache.exceptions import (
     ServiceUnreachable,
     SyncInProgress,
 )
-from pubsubcache.models import PubsubNode
+from pubsubcache.models import NodeTraits, PubsubNode
 from pubsubcache.parsers.text import storable
 from pubsubcache.services.pager import ListedPage, Listing
 from pubsubcache.services.protocol import PubsubService
@@ -185,20 +184,18 @@ class _Run:
         reverse = seen_at_start is Order.UNKNOWN and order is Order.NEWEST_FIRST
         # What seems to be newest first may be an edit that moved the oldest item to the end meanwhile.
         order_unknown = order is not Order.OLDEST_FIRST and len(listing.ids) > 1
-        extra: dict[str, Any] = {
-            "rsm": bool(listing.has_rsm),
-            "cursors": "ids" if _ids_are_cursors(listing) else "opaque",
-        }
-        if self.publishers is not None:
-            extra["publishers"] = self.publishers
         metadata = await self._metadata()
-        if metadata is not None:
-            extra["payload_type"] = metadata.get("pubsub#type", "")
+        traits = NodeTraits(
+            rsm=bool(listing.has_rsm),
+            cursors="ids" if _ids_are_cursors(listing) else "opaque",
+            publishers=self.publishers,
+            payload_type=None if metadata is None else metadata.get("pubsub#type", ""),
+        )
         removed = await in_thread(syncing.finish)(
             self.claim,
             subscribed=subscribed,
-            extra=extra,
-            changes={} if metadata is None else {"access_model": metadata.get("pubsub#access_model", "")[:20]},
+            traits=traits,
+            access_model=None if metadata is None else metadata.get("pubsub#access_model", "")[:20],
             reverse=reverse,
             order_unknown=order_unknown,
         )
@@ -216,7 +213,7 @@ class _Run:
 
     async def _analyse(self) -> None:
         """Find the analyser of a node that was never analysed, or under another registry. Raises `NoLongerKept`."""
-        if self.node.extra.get("registry") == registry.fingerprint():
+        if self.node.registry_fingerprint == registry.fingerprint():
             return
         self.parse_anew = True
         # A service that cannot be asked for a sample ends the synchronisation, and says nothing of the analysers.

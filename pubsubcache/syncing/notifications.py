@@ -379,18 +379,18 @@ class EventApplier:
                 item = arrived.item
                 arrived.has_payload = stored.get(item.id) in (item.xml, item.without_publisher().xml)
         wanted = {arrived.item.id for arrived in arrivals if not arrived.has_payload}
-        if "publishers" not in node.extra and (named := _last_named(work.changes)) is not None:
+        if node.traits.publishers is None and (named := _last_named(work.changes)) is not None:
             wanted.add(named.id)
         return wanted
 
     async def _names_publishers(self, node: PubsubNode, batch: Batch, work: _Work) -> bool:
         """Whether the service names publishers in answers; learn it from what was fetched."""
         named = _last_named(work.changes)
-        if "publishers" not in node.extra and named is not None and named.id in (work.found or {}):
+        if node.traits.publishers is None and named is not None and named.id in (work.found or {}):
             found: Item = (work.found or {})[named.id]
-            node.extra["publishers"] = bool(found.publisher)
-            await self._write(_learn_publishers, node.pk, bool(found.publisher), batch=batch)
-        return bool(node.extra.get("publishers"))
+            node.traits = replace(node.traits, publishers=bool(found.publisher))
+            await self._write(nodes.learn_publishers, node.pk, bool(found.publisher), batch=batch)
+        return bool(node.traits.publishers)
 
     def _fetch_later(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
         if not self._may_ask:
@@ -463,10 +463,6 @@ def _completed(changes: list[Arrival], found: dict[str, Item], *, keep_publisher
         elif change.item.id in found:
             completed.append(_Arrived(found[change.item.id], True))
     return completed
-
-
-def _learn_publishers(node_pk: int, named: bool) -> None:
-    nodes.learn(node_pk, publishers=named)
 
 
 __all__ = ["EventApplier"]

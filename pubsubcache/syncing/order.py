@@ -52,7 +52,7 @@ async def resolve_order(service: PubsubService, node_pk: int, settled: Settled) 
     """See to the order of items that notifications brought during the walk."""
     for _ in range(ATTEMPTS):
         node = await in_thread(nodes.load_node)(node_pk)
-        if node is None or "probe" not in node.extra:
+        if node is None or not node.is_order_unknown:
             return
         if await compare_ids(service, node, settled) in (Verdict.EQUAL, Verdict.REFUSED, Verdict.UNREACHED):
             return
@@ -80,7 +80,7 @@ async def compare_ids(service: PubsubService, node: PubsubNode, settled: Settled
             ids: list[str] | int | None = await _count(service, node)
             if ids is None:
                 ids = await _listed_ids(service, node)
-            elif node.extra.get("probe") or (newest := await _newest_ids(service, node)) is None:
+            elif node.probe or (newest := await _newest_ids(service, node)) is None:
                 ids = await _walked_ids(service, node)
         if ids is None:
             return Verdict.CHANGED
@@ -95,7 +95,7 @@ async def compare_ids(service: PubsubService, node: PubsubNode, settled: Settled
 
 async def _count(service: PubsubService, node: PubsubNode) -> int | None:
     """Return the number of a node's items as a service that pages says it."""
-    if not node.extra.get("rsm"):
+    if not node.traits.rsm:
         return None
     page = await service.get_items(node.address, ItemsRequest(rsm=Rsm(max=0)))
     return None if page.rsm is None else page.rsm.count
@@ -109,9 +109,9 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     limit = NEWEST_PAGES * settings.PAGE_SIZE
     names = await in_thread(id_checks.unplaced)(node.pk, limit + 1)
     if not 0 < len(names) <= limit:
-        return None if "probe" in node.extra or names else []
+        return None if node.is_order_unknown or names else []
     newest = await newest_id(service, node.address)
-    if len(names) <= 2 and newest == names[-1] and "probe" not in node.extra:
+    if len(names) <= 2 and newest == names[-1] and not node.is_order_unknown:
         return names
     newest_page = await fetching.read_whole(service, node.address, ItemsRequest(max_items=len(names)))
     ids = [item.id for item in newest_page.items]

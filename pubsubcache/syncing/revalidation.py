@@ -63,8 +63,8 @@ def _id_check_suffices(node: PubsubNode) -> bool:
         node.sync_state == SyncState.COMPLETED
         and node.sync_requested is None
         and node.is_followed(now)
-        and "probe" not in node.extra
-        and node.extra.get("registry") == registry.fingerprint()
+        and not node.is_order_unknown
+        and node.registry_fingerprint == registry.fingerprint()
         and clock.is_recent(node.compared_at, now, settings.COMPARE_INTERVAL)
     )
 

@@ -139,7 +139,7 @@ class Site:
         """After an edit, wait until it is known where the service puts edited items, so that nothing causes doubt."""
 
         async def known() -> bool:
-            return "moves" in (await self.in_sync(address)).extra
+            return (await self.in_sync(address)).moves is not None
 
         await self.until(known)
 

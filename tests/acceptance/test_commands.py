@@ -281,12 +281,12 @@ async def test_a_sync_waits_for_the_one_under_way(commands: Commands, client: Cl
     address = await prepared(commands, client)
     await commands.data("pubsub_sync", *commands.target(address))
     nodes = PubsubNode.objects.filter(name=address.name)
-    extra = {**(await row(name=address.name)).extra, "to_sync": False, "by_hand": False}
-    await in_thread(nodes.update)(sync_owner="somebody", sync_heartbeat=timezone.now(), extra=extra)
+    unwanted = {"to_sync": False, "by_hand": False}
+    await in_thread(nodes.update)(sync_owner="somebody", sync_heartbeat=timezone.now(), **unwanted)
     patient = {"PUBSUBCACHE_SYNC_CLAIM_TIMEOUT": "600"}
     waiting = asyncio.create_task(commands.data("pubsub_sync", *commands.target(address), env=patient))
     async with asyncio.timeout(TIMEOUT):
-        while not (await row(name=address.name)).extra.get("by_hand"):  # noqa: ASYNC110  (another process sets it)
+        while not (await row(name=address.name)).by_hand:  # noqa: ASYNC110  (another process sets it)
             await asyncio.sleep(0.02)
     assert not waiting.done()
     assert (await row(name=address.name)).sync_owner == "somebody"

@@ -10,6 +10,7 @@ from pubsubcache import cache
 from pubsubcache.exchange.records import EXTRA
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
+from pubsubcache.store.extra import extra_of
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.servers.xmpp import XmppServer
 
@@ -27,7 +28,7 @@ async def test_what_is_imported_converges_to_the_service(
         await site.cached(address)
         node = await site.node(address)
         assert node is not None
-        assert node.extra.keys() <= EXTRA.keys()
+        assert extra_of(node).keys() <= EXTRA.keys()
     exported = await in_thread(manage)("pubsub_export", "-O", form, "-a", site.jid, "-n", address.name)
     assert exported.returncode == 0, exported.stderr
     assert exported.stderr == "1 node with 30 items exported.\n"

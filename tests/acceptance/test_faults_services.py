@@ -30,9 +30,9 @@ def small_pages(settings: Any) -> Any:
 @in_thread
 def make_node() -> int:
     account = Account.objects.create(jid="alice@example.org")
-    extra = {"registry": registry.fingerprint(), "to_sync": True, "moves": True}
+    learned = {"registry_fingerprint": registry.fingerprint(), "to_sync": True, "moves": True}
     node = PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", extra=extra
+        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **learned
     )
     return node.pk
 
@@ -142,7 +142,7 @@ async def test_a_list_of_ids_says_nothing_of_the_order_where_pages_do(late: int)
     await sync_node(service, pk)
     await check_ids(service, pk)
     assert await stored(pk) == list(service.xml().items())
-    assert not await in_thread(PubsubNode.objects.filter(extra__has_key="probe").exists)()
+    assert not await in_thread(PubsubNode.objects.filter(probe__isnull=False).exists)()
 
 
 def test_nodes_that_were_checked_together_are_compared_again_in_turns(settings: Any) -> None:

@@ -37,7 +37,6 @@ pytestmark = pytest.mark.usefixtures("db")
 def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNode:
     """A node in sync, of the analyser "tickets"."""
     account, _ = Account.objects.get_or_create(jid=ALICE)
-    extra = {"to_sync": True, "by_analyser": True, "registry": registry.fingerprint(), "reason": ""}
     defaults: dict[str, Any] = {
         "service": SERVICE,
         "sync_state": "COMPLETED",
@@ -45,7 +44,10 @@ def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNod
         "subscribed": True,
         "checked_at": timezone.now(),
         "item_count": items,
-        "extra": extra,
+        "to_sync": True,
+        "by_analyser": True,
+        "registry_fingerprint": registry.fingerprint(),
+        "analysis_reason": "",
     }
     node = PubsubNode.objects.create(account=account, name=name, **{**defaults, **fields})
     for place in range(items):
@@ -55,8 +57,8 @@ def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNod
 
 def unkept(name: str = "unkept", **fields: Any) -> PubsubNode:
     """A node that its analyser does not synchronise."""
-    extra = {"to_sync": False, "by_analyser": False, "registry": registry.fingerprint(), "reason": "why"}
-    return make_node(name, 0, **{"sync_state": "NO_SYNC", "subscribed": False, "extra": extra, **fields})
+    judgement = {"to_sync": False, "by_analyser": False, "analysis_reason": "why"}
+    return make_node(name, 0, **{"sync_state": "NO_SYNC", "subscribed": False, **judgement, **fields})
 
 
 def state(node: PubsubNode) -> tuple[str | None, int, bool]:
@@ -110,11 +112,11 @@ def test_what_is_in_sync_stays_so() -> None:
     ("fields", "choice", "after"),
     [
         ({"policy": "always"}, False, KEPT),
-        ({"extra": {"to_sync": False, "by_hand": True}}, False, KEPT),
+        ({"to_sync": False, "by_analyser": None, "by_hand": True}, False, KEPT),
         ({"policy": "never", "sync_state": "NO_SYNC", "subscribed": False, "items": 0}, True, EMPTY),
         # Synchronised when staff asked for it once, though the analyser says no.
-        ({"extra": {"to_sync": False}}, False, EMPTY),
-        ({"extra": {"to_sync": False}}, None, KEPT),
+        ({"to_sync": False, "by_analyser": None}, False, EMPTY),
+        ({"to_sync": False, "by_analyser": None}, None, KEPT),
     ],
 )
 def test_what_is_said_of_one_node_wins(fields: dict[str, Any], choice: bool | None, after: Any) -> None:
@@ -260,7 +262,7 @@ async def test_one_node_can_be_synchronised_by_hand_all_the_same(service: FakeSe
         assert result.items == 4
         await in_thread(choose_analyser)("note", False)
         node = await in_thread(PubsubNode.objects.get)()
-        assert (node.sync_state, node.extra["by_hand"]) == ("COMPLETED", True)
+        assert (node.sync_state, node.by_hand) == ("COMPLETED", True)
 
 
 # The command

@@ -39,9 +39,9 @@ def _small() -> Iterator[None]:
 @in_thread
 def make_node(**fields: Any) -> int:
     account, _ = Account.objects.get_or_create(jid=ALICE)
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
+    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
     node = PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **({"extra": extra} | fields)
+        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **(judgement | fields)
     )
     return node.pk
 

@@ -47,7 +47,9 @@ def make_node(account: Account, name: str = NODE, *, titles: tuple[str, ...] = (
         "type": "blog",
         "checked_at": timezone.now(),
         "item_count": len(titles),
-        "extra": {"to_sync": True, "cursors": "ids", "registry": registry.fingerprint()},
+        "to_sync": True,
+        "registry_fingerprint": registry.fingerprint(),
+        "extra": {"cursors": "ids"},
     }
     node = PubsubNode.objects.create(account=account, name=name, **{**defaults, **fields})
     for place, title in enumerate(titles):
@@ -557,7 +559,7 @@ def test_an_unreachable_service_is_told_for_each_node() -> None:
     account = make_account(host="127.0.0.1", port=1)
     make_node(account, "a", titles=("One",))
     make_node(account, "b", checked_at=None)
-    make_node(account, "unwanted", extra={"to_sync": False})
+    make_node(account, "unwanted", to_sync=False)
     out, err = io.StringIO(), io.StringIO()
     with pytest.raises(CommandError) as failed:
         call_command("pubsub_sync", "--all", "-O", "json", stdout=out, stderr=err)

@@ -101,8 +101,8 @@ class World:
 @in_thread
 def _make_node(address: NodeAddress) -> int:
     account, _ = Account.objects.get_or_create(jid=ALICE)
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
-    node = PubsubNode(account=account, service=address.service, name=address.name, analyser="note", extra=extra)
+    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
+    node = PubsubNode(account=account, service=address.service, name=address.name, analyser="note", **judgement)
     node.save()
     return node.pk
 

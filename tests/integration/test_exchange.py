@@ -21,6 +21,7 @@ from pubsubcache.analysers import registry
 from pubsubcache.cache import Freshness
 from pubsubcache.models import Account, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store import choose_analyser, scheduling
+from pubsubcache.store.extra import extra_of, fields_of
 from pubsubcache.types import ItemsRequest, NodeAddress
 from pubsubcache.utils import xmlform
 
@@ -35,7 +36,7 @@ ITEM_FIELDS = [field.name for field in PubsubItem._meta.concrete_fields if field
 EVICTED_FIELDS = ["name", "position", "created", "updated"]
 NODE_FIELDS = [
     "service", "name", "analyser", "type", "subtype", "policy", "sync_state", "sync_state_updated", "sync_error",
-    "access_model", "partial", "reconcile_interval", "extra", "item_count", "evicted_count", "next_position",
+    "access_model", "partial", "reconcile_interval", "item_count", "evicted_count", "next_position",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -67,8 +68,9 @@ def make_node(account: Account, name: str = NODE, *, items: int = 3, evicted: in
         "item_count": items,
         "evicted_count": evicted,
         "next_position": 2**32 + 2**31,
-        "extra": {"to_sync": True, "cursors": "ids", "rsm": True, "registry": registry.fingerprint(), "reason": ""},
     }
+    learned = {"to_sync": True, "cursors": "ids", "rsm": True, "registry": registry.fingerprint(), "reason": ""}
+    fields |= fields_of(fields.pop("extra", learned))
     node = PubsubNode.objects.create(account=account, name=name, **{**defaults, **fields})
     places = [(place, START + timedelta(seconds=place, microseconds=place)) for place in range(items + evicted)]
     PubsubEvicted.objects.bulk_create(
@@ -101,7 +103,7 @@ def contents() -> list[Any]:
     """All that is to be equal after an export and an import, in order."""
     found: list[Any] = []
     for node in PubsubNode.objects.order_by("account__jid", "service", "name"):
-        found.append((node.account.jid, {name: getattr(node, name) for name in NODE_FIELDS}))
+        found.append((node.account.jid, {name: getattr(node, name) for name in NODE_FIELDS}, extra_of(node)))
         found += node.items.in_order().values(*ITEM_FIELDS)
         found += node.evicted.order_by("position").values(*EVICTED_FIELDS)
     return found

@@ -29,8 +29,8 @@ def _account(jid: str = JID) -> Account:
 
 def _node(**fields: Any) -> PubsubNode:
     defaults = {"account": _account(), "service": ADDRESS.service, "name": ADDRESS.name, "analyser": "note"}
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
-    return PubsubNode.objects.create(**(defaults | {"extra": extra} | fields))
+    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
+    return PubsubNode.objects.create(**(defaults | judgement | fields))
 
 
 async def _read(service: FakeService, **options: Any) -> ItemsPage:
@@ -171,7 +171,9 @@ async def test_readers_at_once_get_one_row_and_one_answer() -> None:
 @in_loop
 async def test_what_was_stored_before_the_node_was_analysed_is_parsed_by_the_synchronisation() -> None:
     with registry.temporarily(note_analyser(), replace=True):
-        node = await in_thread(_node)(analyser="", extra={}, sync_state="COMPLETED", item_count=1)
+        node = await in_thread(_node)(
+            analyser="", to_sync=None, registry_fingerprint=None, sync_state="COMPLETED", item_count=1
+        )
         service = FakeService()
         item = service.publish("early")
         await in_thread(PubsubItem.objects.create)(node=node, name=item.id, data=item.xml, position=1)

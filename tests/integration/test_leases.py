@@ -62,7 +62,7 @@ WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any],
     "a page": (a_claim, lambda node, claim: syncing.store_page(claim, [], {}, 0, None)),
     "the end of a sync": (
         a_claim,
-        lambda node, claim: syncing.finish(claim, subscribed=True, extra={}, changes={}, reverse=False),
+        lambda node, claim: syncing.finish(claim, subscribed=True, reverse=False),
     ),
     "a failed sync": (a_claim, lambda node, claim: syncing.fail(claim, "reason")),
     "a comparison": (lambda node: None, lambda node, _: id_checks.check(node.pk, node.revision, 1)),
@@ -73,7 +73,7 @@ WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any],
     "a doubt": (lambda node: None, lambda node, _: nodes.invalidate_node(node.pk)),
     "doubt of all": (lambda node: None, lambda node, _: nodes.invalidate_all(JID)),
     "a subscription": (lambda node: None, lambda node, _: nodes.set_subscribed(node.pk, True)),
-    "a service's ways": (lambda node: None, lambda node, _: nodes.learn(node.pk, publishers=True)),
+    "a service's ways": (lambda node: None, lambda node, _: nodes.learn_publishers(node.pk, True)),
 }
 
 
@@ -287,7 +287,7 @@ def test_clock_that_stepped_back_does_not_make_nodes_due_again_and_again(monkeyp
     monkeypatch.setattr(clock, "now", lambda: earlier)
     with acting_under(lease):
         assert scheduling.due(node.account_id, 9, token=lease.token) == [node.pk]
-        syncing.finish(a_claim(node), subscribed=True, extra={}, changes={}, reverse=False)
+        syncing.finish(a_claim(node), subscribed=True, reverse=False)
         assert scheduling.due(node.account_id, 9, token=lease.token) == []
 
 

@@ -240,7 +240,7 @@ async def test_item_edited_to_odd_and_back(manners: dict[str, Any], by_notificat
         assert ("item-005" in await left_out_rows()) == bool(item.left_out)
         assert ("item-005" in await stored()) == (not item.left_out)
         assert await created_of("item-005") == created
-        if not by_notification and "probe" in (await row()).extra:
+        if not by_notification and (await row()).is_order_unknown:
             assert await check_ids(service, pk)
         await check_equal(service)
 
@@ -354,7 +354,7 @@ async def test_order_is_in_doubt_when_only_an_odd_item_follows_an_edited_one() -
     await apply(service, publish_event(service.publish("item-010", "edited")), unsure=unsure)
     assert unsure == [pk]
     assert await check_ids(service, pk)
-    assert (await row()).extra["moves"] is True
+    assert (await row()).moves is True
     await check_equal(service)
 
 
@@ -421,7 +421,7 @@ async def test_limit_of_the_service_counts_odd_items() -> None:
         await apply(service, publish_event(service.publish(f"item-{number:03}")))
         service.retract(next(iter(service.nodes[ADDRESS].items)))
         await sync_node(service, pk)
-    assert (await row()).extra["limit"] == 12
+    assert (await row()).traits.limit == 12
     assert await left_out_rows() == {}
     await check_equal(service)
 

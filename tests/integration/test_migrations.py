@@ -23,6 +23,7 @@ from pubsubcache.models import (
     PubsubNode,
     PubsubTombstone,
 )
+from pubsubcache.models.traits import TRAITS
 from tests.integration.databases import fresh_database
 
 APP = "pubsubcache"
@@ -142,6 +143,38 @@ def test_nodes_chosen_by_hand_and_own_nodes_are_pinned(fresh: str) -> None:
     migrate(fresh)
     pinned = PubsubNode.objects.using(fresh).filter(pinned=True)
     assert set(pinned.values_list("name", flat=True)) == {"by hand", "own"}
+
+
+def test_what_was_learned_moves_to_columns_and_back(fresh: str) -> None:
+    learned = {
+        "to_sync": True, "by_analyser": False, "by_hand": True, "registry": "f", "reason": "", "rsm": True,
+        "cursors": "ids", "publishers": False, "payload_type": "", "moves": False, "listed": 5, "limit": 5,
+        "confirmed": 2**33, "probe": ["a", "b"], "unknown": [1],
+    }  # fmt: skip
+    odd = {"to_sync": "yes", "by_analyser": 1, "registry": None, "probe": ["a"], "moves": "", "confirmed": -1}
+    before = {"new": {}, "learned": learned, "odd": odd} | {
+        f"n{n}": {"to_sync": False, "probe": []} for n in range(600)
+    }
+    migrate(fresh, "0009_pinned")
+    old = MigrationExecutor(connections[fresh]).loader.project_state((APP, "0009_pinned")).apps
+    account = old.get_model(APP, "Account").objects.using(fresh).create(jid="alice@example.org")
+    model = old.get_model(APP, "PubsubNode")
+    rows = [model(account=account, service="s", name=name, extra=extra) for name, extra in before.items()]
+    model.objects.using(fresh).bulk_create(rows)
+    migrate(fresh)
+    nodes = {node.name: node for node in PubsubNode.objects.using(fresh)}
+    node = nodes["learned"]
+    assert (node.to_sync, node.by_analyser, node.by_hand, node.registry_fingerprint) == (True, False, True, "f")
+    assert (node.analysis_reason, node.moves, node.probe, node.confirmed_position) == ("", False, ["a", "b"], 2**33)
+    assert node.extra == {name: learned[name] for name in (*TRAITS, "unknown")}
+    for node in (nodes["new"], nodes["odd"]):
+        assert (node.to_sync, node.by_analyser, node.by_hand, node.registry_fingerprint) == (None, None, False, None)
+        assert (node.analysis_reason, node.moves, node.probe, node.confirmed_position) == (None, None, None, 0)
+        assert node.extra == before[node.name]
+    moved = PubsubNode.objects.using(fresh).filter(name__startswith="n", to_sync=False, probe__isnull=False, extra={})
+    assert moved.count() == 600
+    migrate(fresh, "0009_pinned")
+    assert dict(model.objects.using(fresh).values_list("name", "extra")) == before
 
 
 def test_sql_of_migrations_can_be_shown(fresh: str) -> None:

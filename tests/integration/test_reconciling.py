@@ -202,7 +202,7 @@ async def test_what_changes_meanwhile_is_compared_again() -> None:
         {"subscribed": False},
         {"checked_at": None},
         {"compared_at": None},
-        {"extra": {"by_hand": True, "registry": "another"}},
+        {"registry_fingerprint": "another"},
         {"sync_state": "IN_PROGRESS"},
     ],
 )

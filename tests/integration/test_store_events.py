@@ -92,7 +92,7 @@ class Site:
         @in_thread
         def confirm() -> None:
             node = PubsubNode.objects.get(pk=self.pk)
-            node.extra["confirmed"] = node.items.in_order().last().position  # type: ignore[union-attr]
+            node.confirmed_position = node.items.in_order().last().position  # type: ignore[union-attr]
             node.save()
 
         await confirm()
@@ -108,8 +108,8 @@ class Site:
 @in_thread
 def _make_node(address: NodeAddress, **fields: Any) -> int:
     account, _ = Account.objects.get_or_create(jid=ALICE)
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
-    values = {"service": address.service, "name": address.name, "analyser": "note", "extra": extra}
+    values = {"service": address.service, "name": address.name, "analyser": "note"}
+    values |= {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
     return PubsubNode.objects.create(**({"account": account} | values | fields)).pk
 
 
@@ -442,7 +442,7 @@ async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
     assert here.unsure == [here.pk]
     assert await check_ids(here.service, here.pk)
     await here.check()
-    assert (await here.row()).extra["moves"] is moves
+    assert (await here.row()).moves is moves
     here.unsure.clear()
     here.service.requests.clear()
     await here.apply(publish_event(here.service.publish("item-000", "edited")))
@@ -451,11 +451,11 @@ async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
     assert here.service.requests == []
     await in_thread(lambda: PubsubNode.objects.filter(pk=here.pk).delete())()
     pk = (await in_thread(nodes.adopt_node)(ALICE, OTHER)).pk
-    assert (await in_thread(PubsubNode.objects.get)(pk=pk)).extra.get("moves") is None  # nobody to learn from
-    pk = await _make_node(ADDRESS, extra={"moves": moves})
+    assert (await in_thread(PubsubNode.objects.get)(pk=pk)).moves is None  # nobody to learn from
+    pk = await _make_node(ADDRESS, moves=moves)
     await in_thread(PubsubNode.objects.filter(name=OTHER.name).delete)()
     learnt = await in_thread(nodes.adopt_node)(ALICE, OTHER)
-    assert learnt.extra["moves"] is moves
+    assert learnt.moves is moves
 
 
 @in_loop
@@ -520,7 +520,7 @@ async def test_a_limit_is_learnt() -> None:
         while not await check_ids(here.service, here.pk):
             pass
         await here.check()
-    assert (await here.row()).extra["limit"] == 5
+    assert (await here.row()).traits.limit == 5
     here.service.requests.clear()
     await publish("next")
     await here.check()
@@ -530,7 +530,7 @@ async def test_a_limit_is_learnt() -> None:
     while not await check_ids(here.service, here.pk):
         pass
     await here.check()
-    assert "limit" not in (await here.row()).extra
+    assert (await here.row()).traits.limit is None
 
 
 @pytest.mark.parametrize("purged", [False, True])

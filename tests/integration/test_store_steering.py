@@ -28,8 +28,8 @@ def _analyser() -> Iterator[None]:
 
 def make_node(name: str = "n", size: int = 5, jid: str = "alice@example.org", **fields: Any) -> PubsubNode:
     account, _ = Account.objects.get_or_create(jid=jid)
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
-    values = {"sync_state": "COMPLETED", "subscribed": True, "extra": extra, "checked_at": NOW}
+    values = {"sync_state": "COMPLETED", "subscribed": True, "checked_at": NOW}
+    values |= {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
     node = PubsubNode.objects.create(account=account, service="s", name=name, item_count=size, **(values | fields))
     for number in range(size):
         day = NOW - timedelta(days=size - number)
@@ -137,7 +137,7 @@ def test_never() -> None:
 
 
 def test_always_and_back() -> None:
-    make_node(sync_state="NO_SYNC", extra={"to_sync": False}, size=0, subscribed=False)
+    make_node(sync_state="NO_SYNC", to_sync=False, size=0, subscribed=False)
     set_policy(PubsubNode.objects.all(), "always")
     node = PubsubNode.objects.get()
     assert (node.sync_state, node.policy) == (None, "always")
@@ -184,7 +184,7 @@ def test_what_failed_is_analysed_again() -> None:
     address = NodeAddress("s", "new")
     Account.objects.create(jid="alice@example.org")
     node = nodes.save_analysis("alice@example.org", address, None, "it failed")
-    assert (node.sync_state, node.sync_error, node.extra["registry"]) == ("NO_SYNC", "it failed", "")
+    assert (node.sync_state, node.sync_error, node.registry_fingerprint) == ("NO_SYNC", "it failed", "")
     node = nodes.save_analysis("alice@example.org", address, analysis(subtype="x"))
     assert (node.sync_state, node.sync_error, node.subtype) == (None, "", "x")
     with pytest.raises(Account.DoesNotExist):

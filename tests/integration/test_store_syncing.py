@@ -46,9 +46,9 @@ def _small_pages() -> Iterator[None]:
 @in_thread
 def make_node(**fields: Any) -> int:
     account, _ = Account.objects.get_or_create(jid="alice@example.org")
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
+    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
     node = PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **({"extra": extra} | fields)
+        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **(judgement | fields)
     )
     return node.pk
 
@@ -383,7 +383,7 @@ async def test_a_dead_owners_claim_expires_and_it_loses() -> None:
     with pytest.raises(syncing.ClaimLost):
         await in_thread(syncing.store_page)(dead, [], {}, 0, None)
     with pytest.raises(syncing.ClaimLost):
-        await in_thread(syncing.finish)(dead, subscribed=True, extra={}, changes={}, reverse=False)
+        await in_thread(syncing.finish)(dead, subscribed=True, reverse=False)
     await in_thread(syncing.fail)(dead, "late")
     await in_thread(syncing.release)(pk, dead.owner)
     assert (await row(pk)).sync_error == ""

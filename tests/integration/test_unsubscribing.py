@@ -36,7 +36,7 @@ def test_a_node_taken_up_again_is_not(node: PubsubNode) -> None:
     assert nodes.pending_unsubscriptions(node.account_id) == []
     claim = syncing.claim(node.pk, "me")
     assert claim is not None
-    syncing.finish(claim, subscribed=True, extra={}, changes={}, reverse=False)
+    syncing.finish(claim, subscribed=True, reverse=False)
     assert not PendingUnsubscription.objects.exists()
 
 

@@ -1,20 +1,46 @@
 """What exports carry, without a database."""
 
-import re
-from pathlib import Path
-
-import pubsubcache
 from pubsubcache.exchange.records import EXTRA, FIELDS, FOLLOWERS
+from pubsubcache.models import NodeTraits, PubsubNode
+from pubsubcache.models.traits import TRAITS
+from pubsubcache.store.extra import COLUMNS, extra_of, fields_of
 
-APP = Path(pubsubcache.__file__).parent
+LEARNED = {
+    "to_sync": True,
+    "by_analyser": False,
+    "by_hand": True,
+    "registry": "a fingerprint",
+    "reason": "why",
+    "rsm": True,
+    "cursors": "ids",
+    "publishers": False,
+    "payload_type": "",
+    "moves": False,
+    "listed": 5,
+    "limit": 5,
+    "confirmed": 2**33,
+    "probe": [],
+}
 
 
-def test_all_that_is_learned_of_a_node_is_carried() -> None:
-    source = "".join(path.read_text() for path in APP.rglob("*.py") if "parsers" not in path.parts)
-    pattern = r"""\bextra(?:\[|\.get\(|\.pop\()"(\w+)"|"(\w+)" (?:not )?in \w+(?:\.\w+)*\.extra\b"""
-    used = {name for found in re.findall(pattern, source) for name in found if name}
-    assert {"moves", "probe", "registry", "limit", "publishers"} <= used
-    assert used <= set(EXTRA)
+def test_everything_learned_about_a_node_is_carried() -> None:
+    assert EXTRA.keys() == {*COLUMNS, *TRAITS} == LEARNED.keys()
+
+
+def test_what_was_learned_keeps_its_keys() -> None:
+    for extra in (LEARNED, {}, {"to_sync": False, "registry": "", "reason": ""}, LEARNED | {"unknown": [1]}):
+        node = PubsubNode(**fields_of(extra))
+        assert extra_of(node) == extra
+        assert node.extra.keys() <= {*TRAITS, "unknown"}
+
+
+def test_traits_are_kept_beside_what_else_is_there() -> None:
+    node = PubsubNode(extra={"unknown": 1, "limit": 5, "publishers": False})
+    assert node.traits == NodeTraits(limit=5, publishers=False)
+    node.traits = node.traits.updated(NodeTraits(publishers=True, payload_type=""))
+    assert node.extra == {"unknown": 1, "limit": 5, "publishers": True, "payload_type": ""}
+    node.traits = NodeTraits()
+    assert node.extra == {"unknown": 1}
 
 
 def test_every_record_has_its_place() -> None:

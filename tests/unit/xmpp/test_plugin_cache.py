@@ -35,9 +35,9 @@ def _notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @in_thread
 def _make_node() -> int:
     account, _ = Account.objects.get_or_create(jid=JID)
-    extra = {"registry": registry.fingerprint(), "to_sync": True}
+    judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
     return PubsubNode.objects.create(
-        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", extra=extra
+        account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", **judgement
     ).pk
 
 
