@@ -12,7 +12,7 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.services import fetching, remote
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.services.sessions import sessions
-from pubsubcache.signals import announce, items_published, items_retracted
+from pubsubcache.signals import announce_items, items_published, items_retracted
 from pubsubcache.store import in_thread, nodes, uninterrupted
 from pubsubcache.store.changes import Change, Outcome, Removal
 from pubsubcache.store.written import apply_at
@@ -113,10 +113,8 @@ class CacheOfAccount:
     async def _announce(self, outcome: Outcome) -> None:
         if outcome.grown or outcome.order_unknown:
             self._check_ids_soon(outcome.node_pk)
-        if outcome.published:
-            await announce(items_published, node_pk=outcome.node_pk, names=outcome.published)
-        if outcome.retracted:
-            await announce(items_retracted, node_pk=outcome.node_pk, names=outcome.retracted)
+        await announce_items(items_published, outcome.node_pk, outcome.published)
+        await announce_items(items_retracted, outcome.node_pk, outcome.retracted)
 
     async def _invalidate(self, address: NodeAddress) -> None:
         """Invalidate a node and request its revalidation."""

@@ -2,11 +2,13 @@
 
 All signals have `node_pk`, the primary key of the node, and these arguments:
 
-- `items_published`: `names`, the ids of items that notifications added or changed.
-- `items_retracted`: `names`, the ids of items that were removed.
+- `items_published`: `item_ids`, the ids of items that notifications added or changed.
+- `items_retracted`: `item_ids`, the ids of items that were removed.
 - `node_purged`: none; the service removed all items of the node.
 - `node_deleted`: `account` and `address`; the service deleted the node, and the cache deleted its row.
 - `node_synced`: `result`, a `pubsubcache.syncing.full_sync.SyncResult`.
+
+`item_ids` is also sent under its old name `names`.
 """
 
 from typing import Any
@@ -23,6 +25,12 @@ items_retracted = Signal()
 node_purged = Signal()
 node_deleted = Signal()
 node_synced = Signal()
+
+
+async def announce_items(signal: Signal, node_pk: int, item_ids: list[str]) -> None:
+    """Send `items_published` or `items_retracted`, unless there are no items."""
+    if item_ids:
+        await announce(signal, node_pk=node_pk, item_ids=item_ids, names=item_ids)
 
 
 async def announce(signal: Signal, **named: Any) -> None:

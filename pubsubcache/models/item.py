@@ -162,6 +162,11 @@ class PubsubItem(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def item_id(self) -> str:
+        """The id of the item, which the column `name` holds."""
+        return self.name
+
     def as_item(self) -> Item:
         """Return the item as readers get it."""
         return Item(

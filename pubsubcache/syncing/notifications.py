@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError
 from pubsubcache.exceptions import InvalidRequest, LeaseLost, PubsubCacheError, ServiceUnreachable
 from pubsubcache.models import PubsubNode
 from pubsubcache.services.protocol import PubsubService
-from pubsubcache.signals import announce, items_published, items_retracted, node_deleted, node_purged
+from pubsubcache.signals import announce, announce_items, items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
@@ -378,10 +378,8 @@ class EventApplier:
             self.on_id_check(outcome.node_pk)
         if outcome.purged:
             await announce(node_purged, node_pk=outcome.node_pk)
-        if outcome.published:
-            await announce(items_published, node_pk=outcome.node_pk, names=outcome.published)
-        if outcome.retracted:
-            await announce(items_retracted, node_pk=outcome.node_pk, names=outcome.retracted)
+        await announce_items(items_published, outcome.node_pk, outcome.published)
+        await announce_items(items_retracted, outcome.node_pk, outcome.retracted)
 
     # What the service must be asked for
 

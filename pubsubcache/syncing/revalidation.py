@@ -10,7 +10,7 @@ from pubsubcache.exceptions import ServiceError, ServiceUnreachable, SyncFailed,
 from pubsubcache.models import PubsubNode
 from pubsubcache.services import fetching
 from pubsubcache.services.protocol import PubsubService
-from pubsubcache.signals import announce, items_retracted
+from pubsubcache.signals import announce_items, items_retracted
 from pubsubcache.store import id_checks, in_thread, nodes
 from pubsubcache.store.changes import Removal
 from pubsubcache.store.id_checks import Verdict
@@ -112,5 +112,5 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
     if outcome is None:
         return None
     logger.info("%s: %d items are gone that nobody told of.", node, len(gone))
-    await announce(items_retracted, node_pk=pk, names=outcome.retracted)
+    await announce_items(items_retracted, pk, outcome.retracted)
     return True

@@ -132,8 +132,9 @@ async def heard() -> AsyncIterator[list[tuple[str, Any]]]:
     receivers: list[Callable[..., None]] = []
     for name, signal in (signals | {"deleted": node_deleted}).items():
 
-        def receive(name: str = name, names: Any = None, **rest: Any) -> None:
-            told.append((name, names))
+        def receive(name: str = name, item_ids: Any = None, names: Any = None, **rest: Any) -> None:
+            assert item_ids == names, "receivers written for an earlier version get the same"
+            told.append((name, item_ids))
 
         receivers.append(receive)
         signal.connect(receive)
@@ -141,6 +142,14 @@ async def heard() -> AsyncIterator[list[tuple[str, Any]]]:
     for signal in (*signals.values(), node_deleted):
         for receive in receivers:
             signal.disconnect(receive)
+
+
+@in_loop
+async def test_item_id_is_the_name_of_the_row() -> None:
+    here = await site()
+    item = await in_thread(lambda: PubsubItem.objects.filter(node_id=here.pk).in_order().first())()
+    assert item is not None
+    assert item.item_id == item.name == here.service.ids()[0]
 
 
 @in_loop
