@@ -1,6 +1,6 @@
-"""The one entry for reads: `get_items`, answered from the cache or by the service.
+"""Reads items of a node, from the cache or from the service: `get_items` is the public entry point.
 
-The rules are those of the page it returns: the same request gets the same answer, whoever gives it.
+The same request gets the same answer from both.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Freshness(Enum):
 
 @dataclass(slots=True)
 class Lookup:
-    """What the cache has for a request: the node's row, the page unless only the service can tell, its worth."""
+    """What the cache has for a request: the row of the node, the page or None if only the service knows it."""
 
     node: PubsubNode | None
     page: CachedPage | None
@@ -62,8 +62,8 @@ class Lookup:
 def freshness(node: PubsubNode) -> Freshness:
     """Return how fresh the copy of a node is now.
 
-    It is fresh while the node is followed; when nobody follows it, for `MAX_AGE` after it was checked. A node whose
-    worker knows that its session is lost is stale. A node whose order is unknown is a miss.
+    A copy is fresh while the node is followed. If nobody follows it, the copy is fresh for `MAX_AGE` after the last
+    check. If the worker has lost its session, the copy is stale. A node whose order is unknown is a miss.
     """
     now = node.as_of or clock.now()
     if node.sync_state != PubsubNode.SyncState.COMPLETED or node.is_order_unknown:
@@ -80,7 +80,7 @@ def freshness(node: PubsubNode) -> Freshness:
 
 
 def look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
-    """Read what the cache has for a request, in two queries, and keep that the node was read."""
+    """Read what the cache has for a request, in two queries, and record that the node was read."""
     found = _look_up(account_jid, address, request)
     if found.node is not None:
         ageing.note_read(found.node)
@@ -110,16 +110,33 @@ async def get_items(
     use_cache: bool = True,
     cache_only: bool = False,
 ) -> ItemsPage:
-    """Return items of a node, from the cache if it vouches for the node, else from the service.
+    """Return items of a node (XEP-0060, 6.5), oldest first: from the cache if its copy is fresh, else from the service.
 
-    `account`: the login (or its bare JID) whose rights count. `service`: the JID of the service, None for the
-    account's own (PEP). What is asked, all items by default: `item_ids` in that order, unknown ones left out;
-    `max_items` the newest so many; `rsm` a page (XEP-0059). `order_by` as in XEP-0413. `use_cache=False` asks the
-    service; `cache_only=True` never does. Items come oldest first; those that cannot be kept are named in `left_out`.
+    Without `item_ids`, `max_items` and `rsm`, all items are returned.
 
-    Raises `InvalidRequest`; `ServiceError` (`ItemNotFound`, `Forbidden`...) as the service says; `ServiceUnreachable`
-    when it cannot be asked, or not within `READ_TIMEOUT`, and the cache has no answer, `NotInCache` likewise with
-    `cache_only`; `TooLarge` when the service has more than a reader gets at once.
+    Args:
+        account: The account, or its bare JID, whose permissions apply.
+        service: JID of the service; None for the account's own (PEP).
+        node: Name of the node.
+        item_ids: Return these items, in this order. Unknown ids are skipped.
+        max_items: Return this many of the newest items.
+        rsm: Return this page (XEP-0059).
+        order_by: "creation" or "modification" (XEP-0413); None for the service's own order.
+        use_cache: False asks the service in any case.
+        cache_only: True never asks the service.
+
+    Returns:
+        The items. Its `left_out` names those that the cache cannot store.
+
+    Raises:
+        InvalidRequest: The arguments contradict each other, or there is no such account.
+        ItemNotFound: There is no such node, or no such item to page from.
+        Forbidden: The account may not read the node.
+        ServiceError: The service refused for another reason.
+        ServiceUnreachable: The service cannot be asked, or did not answer within `READ_TIMEOUT`, and the cache has no
+            answer.
+        NotInCache: The cache has no answer, and `cache_only` is set.
+        TooLarge: The service has more than one read may return.
     """
     request = ItemsRequest.of(item_ids=item_ids, max_items=max_items, rsm=rsm, order_by=order_by)
     call = _Call.of(account, service, node, request)
@@ -139,7 +156,7 @@ def get_items_sync(
     use_cache: bool = True,
     cache_only: bool = False,
 ) -> ItemsPage:
-    """Return items of a node: `get_items` for code that is not asynchronous."""
+    """Return items of a node: `get_items` for synchronous code."""
     request = ItemsRequest.of(item_ids=item_ids, max_items=max_items, rsm=rsm, order_by=order_by)
     call = _Call.of(account, service, node, request)
     if not use_cache:
@@ -151,12 +168,12 @@ def get_items_sync(
 
 
 async def read(account_jid: str, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-    """Answer a request as `get_items` does, and raise what it raises.
+    """Answer a request as `get_items` does, with the same errors.
 
     Args:
-        account_jid: The bare JID of the account, prepared.
-        address: The node; its service's JID is prepared.
-        request: What to read of it.
+        account_jid: The normalised bare JID of the account.
+        address: The node, with the normalised JID of its service.
+        request: Which items to read.
     """
     return await _Call(account_jid, address, request).run()
 
@@ -178,23 +195,21 @@ class _Call:
         return cls(login, NodeAddress(jid.normalise(service) if service else login, node), request)
 
     async def run(self, *, cache_only: bool = False) -> ItemsPage:
-        """Look the node up, and return the answer."""
         found = await in_thread(look_up)(self.account, self.address, self.request)
         return await self.answer(found, cache_only=cache_only)
 
     def hit(self, found: Lookup) -> ItemsPage | None:
-        """Return the answer if the cache has it whole."""
+        """Return the answer if the cache has all of it."""
         if found.page is None or found.page.evicted or not self._is_for_cache(found):
             return None
         return _cached(found, stale=found.freshness is not Freshness.FRESH)
 
     def _is_for_cache(self, found: Lookup) -> bool:
-        """Whether the cache is to answer: it vouches, or this goes on with a page that only it can follow."""
+        """Whether the cache should answer: it has a usable copy, or the request continues a page of the cache."""
         rsm = self.request.rsm or Rsm()
         return found.freshness is not Freshness.MISS or is_ours(rsm.after) or is_ours(rsm.before)
 
     async def answer(self, found: Lookup, *, cache_only: bool) -> ItemsPage:
-        """Return the answer, by whoever can give it."""
         if (page := self.hit(found)) is not None:
             return page
         whole = found.page is not None and not found.page.evicted
@@ -212,7 +227,7 @@ class _Call:
             raise
 
     async def _completed_by_service(self, found: Lookup, page: CachedPage, node: PubsubNode) -> ItemsPage:
-        """Answer a page of which the cache has given up some items: those are asked of the service."""
+        """Answer a page of which some items are evicted: fetch these from the service."""
         service = await find_service(self.account)
         try:
             fetched = {item.id: item for item in await fetching.read_ids(service, self.address, page.evicted)}
@@ -222,7 +237,7 @@ class _Call:
         except ItemNotFound:
             await in_thread(nodes.remove_node)(node.pk)
             raise
-        if len(fetched) < len(page.evicted):  # retracted, and nobody told
+        if len(fetched) < len(page.evicted):  # retracted without a notification
             await in_thread(nodes.invalidate_node)(node.pk)
             await remote.awake()
         if odd := {item.id: item.left_out for item in fetched.values() if item.left_out}:
@@ -236,11 +251,11 @@ class _Call:
         return answer
 
     async def past_cache(self) -> ItemsPage:
-        """Ask the service as if there were no cache; what it refuses, the cache stops to show."""
+        """Ask the service as if there were no cache. If it refuses, the cache hides the node."""
         return await self.from_service(await in_thread(nodes.find_node)(self.account, self.address), follow_up=False)
 
     async def from_service(self, node: PubsubNode | None, *, follow_up: bool = True) -> ItemsPage:
-        """Ask the service, and with `follow_up` have the cache learn of the node."""
+        """Ask the service; with `follow_up`, also let the cache learn about the node."""
         service = await find_service(self.account)
         try:
             page = await fetching.read(service, self.address, self.request)
@@ -262,20 +277,20 @@ class _Call:
         return page
 
     async def _missing(self, node: PubsubNode) -> None:
-        """Remove a node that the service does not have; what was not found may also be an item asked for."""
+        """Remove a node that the service does not have, unless only a requested item was not found."""
         rsm = self.request.rsm
         if self.request.item_ids is None and not (rsm and (rsm.after or rsm.before or rsm.index)):
             await in_thread(nodes.remove_node)(node.pk)
 
     async def _follow_up(self, node: PubsubNode | None, page: ItemsPage, service: PubsubService) -> PubsubNode | None:
-        """Analyse or revalidate the node that `page` is of, if it is due; return its row as it is now."""
+        """Analyse or revalidate the node of `page` if that is due; return its current row."""
         with self._unnoticed():
             if node is None:
                 node = await in_thread(nodes.find_node)(self.account, self.address)
             if node is None or node.registry_fingerprint != registry.fingerprint():
                 async with asyncio.timeout(ANALYSIS_TIMEOUT):
                     node = await self._save(*await analyse(service, self.address, page.items))
-            elif _is_to_be_checked(node):
+            elif _needs_revalidation(node):
                 await in_thread(nodes.request_revalidation)(node.pk)
             else:
                 return node
@@ -283,17 +298,17 @@ class _Call:
         return node
 
     async def _note_refusal(self, error: Forbidden) -> None:
-        """Keep why the service refuses a node that the cache does not know."""
+        """Store why the service refuses a node that the cache does not know."""
         with self._unnoticed():
             await self._save(None, str(error))
 
     @contextmanager
     def _unnoticed(self) -> Iterator[None]:
-        """Log what fails meanwhile: the reader has an answer without it."""
+        """Log errors of the block: the reader has an answer without it."""
         try:
             yield
         except Exception:
-            logger.exception("The node %s could not be taken into the cache.", self.address.uri)
+            logger.exception("The node %s could not be added to the cache.", self.address.uri)
 
     async def _save(self, analysis: Analysis | None, error: str) -> PubsubNode | None:
         with suppress(Account.DoesNotExist):
@@ -301,7 +316,7 @@ class _Call:
         return None
 
     async def _parse(self, node: PubsubNode | None, items: list[Item]) -> None:
-        """Give items from the service what their analyser's parser makes of them."""
+        """Parse items from the service with the analyser of their node."""
         if node is not None:
             analyser = registry.get(node.analyser)
         else:
@@ -314,8 +329,8 @@ class _Call:
                 item.parsed = await matching.parse(analyser, item, self.address)
 
 
-def _is_to_be_checked(node: PubsubNode) -> bool:
-    """Whether a node that the service just answered for is to be synchronised: aged, or failed until now."""
+def _needs_revalidation(node: PubsubNode) -> bool:
+    """Whether a node that the service just answered for should be synchronised: it is old, or failed before."""
     if node.sync_state == PubsubNode.SyncState.ERROR:
         answers_again = node.unavailable_count > 0
         return (node.next_attempt is None or answers_again) and nodes.wants_sync(node)
@@ -339,9 +354,11 @@ def _cached(found: Lookup, *, stale: bool) -> ItemsPage:
 
 
 async def find_service(account_jid: str) -> PubsubService:
-    """Return who can ask services for an account: a session of this process, or the worker that has one.
+    """Return a session of this process for an account, or a client of the worker that has one.
 
-    Raises `ServiceUnreachable` when nobody has.
+    Raises:
+        InvalidRequest: There is no such account.
+        ServiceUnreachable: No worker holds a session.
     """
     if (service := sessions.get(account_jid)) is not None:
         return service

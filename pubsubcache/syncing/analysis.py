@@ -1,4 +1,4 @@
-"""The analysers asked about a node, with an item of it where they need one."""
+"""Analyses a node: asks the analysers, and gives them a sample item if they need one."""
 
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
@@ -10,7 +10,7 @@ from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
-SAMPLES = 20  # newest items looked at where the newest one is left out
+SAMPLES = 20  # newest items to look at if the newest one is left out
 
 
 async def analyse(
@@ -20,9 +20,16 @@ async def analyse(
     *,
     passing: tuple[type[Exception], ...] = (),
 ) -> tuple[Analysis | None, str]:
-    """Return what the first matching analyser says of a node, None when none matches, and why they could not say.
+    """Analyse a node with the first matching analyser.
 
-    The sample is the last of `items`, or asked of the service. Exceptions in `passing` are raised.
+    Args:
+        service: Asked for a sample item if `items` is empty.
+        address: The node.
+        items: Known items; the last one is the sample.
+        passing: Exceptions to raise. All others are logged and returned as the reason.
+
+    Returns:
+        The analysis, or None if no analyser matches or the analysis failed, and the reason of a failure or "".
     """
 
     async def sample() -> Element | None:

@@ -1,7 +1,7 @@
-"""Synchronisation of a node: everything the service has, and nothing else.
+"""Full synchronisation of a node: afterwards the cache has exactly the items of the service.
 
-Subscribe first, then list, so that nothing falls between; what notifications bring meanwhile is newer than
-any page. The same walk makes a first copy, repairs one, and compares one: rows that are right are not written.
+It subscribes first and lists then, so that nothing is lost in between; notifications that arrive meanwhile are newer
+than any page. The same walk makes a first copy, repairs a copy and compares a copy: it does not write equal rows.
 """
 
 import asyncio
@@ -32,19 +32,27 @@ from pubsubcache.signals import announce, node_deleted, node_synced
 from pubsubcache.store import in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.syncing import ClaimLost
 from pubsubcache.syncing.analysis import analyse
-from pubsubcache.syncing.order import Order, Settled, at_once, in_time, order_of, resolve_order
+from pubsubcache.syncing.order import Drain, Order, nothing_to_drain, order_of, resolve_order, sync_deadline
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
 Progress = Callable[[int, int | None], None]
-MAX_METADATA = 255  # characters of a value that a service says of a node
+MAX_METADATA = 255  # characters of one value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncResult:
-    """What a synchronisation did: items now in the node, and how many were added, updated, removed."""
+    """What a synchronisation did.
+
+    Attributes:
+        items: Items of the node now, including evicted ones.
+        added: Items added.
+        updated: Items changed.
+        removed: Items removed.
+        seconds: How long it took.
+    """
 
     items: int
     added: int
@@ -54,7 +62,6 @@ class SyncResult:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """What was added, updated and removed."""
         return self.added, self.updated, self.removed
 
 
@@ -64,23 +71,29 @@ async def sync_node(
     *,
     fetch_evicted: bool = False,
     progress: Progress | None = None,
-    settled: Settled = at_once,
+    drain: Drain = nothing_to_drain,
 ) -> SyncResult:
-    """Synchronise a node.
+    """Synchronise a node. If that fails, the row of the node says why.
 
-    `fetch_evicted`: bring back what was purged from the cache. `progress` is called with the items read so far, and
-    with their number as far as the service says it; `settled` waits until the notifications
-    of a node that came so far are stored. Raises `SyncInProgress` when another process
-    does it, `SyncFailed` or what `PubsubService` raises when it fails or takes longer than `SYNC_TIMEOUT`; the node's
-    row then says why.
+    Args:
+        service: Answers the requests.
+        node_pk: Primary key of the node.
+        fetch_evicted: Fetch evicted items again.
+        progress: Called with the number of items read so far, and the total or None if the service does not report it.
+        drain: Waits until the notifications received so far for a node are stored.
+
+    Raises:
+        SyncInProgress: Another process is synchronising the node.
+        SyncFailed: The listing was inconsistent, or took longer than `SYNC_TIMEOUT`.
+        PubsubCacheError: The service refused or could not be asked; see `PubsubService`.
     """
     began = time.monotonic()
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None:
         raise ItemNotFound(text="the node is no longer in the cache")
-    async with _claimed(node, fetch_evicted=fetch_evicted) as claim, in_time():
-        removed, count = await _Run(service, node, claim, progress, settled).run()
-    await resolve_order(service, node_pk, settled)
+    async with _claimed(node, fetch_evicted=fetch_evicted) as claim, sync_deadline():
+        removed, count = await _Run(service, node, claim, progress, drain).run()
+    await resolve_order(service, node_pk, drain)
     result = SyncResult(
         items=count, added=claim.added, updated=claim.updated, removed=removed, seconds=time.monotonic() - began
     )
@@ -91,10 +104,10 @@ async def sync_node(
 
 @asynccontextmanager
 async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[syncing.Claim]:
-    """Hold the claim of a node meanwhile; however this ends, nothing of the claim is left.
+    """Hold the claim of a node during the block, and release it however the block ends.
 
     Raises:
-        SyncInProgress: Another process that is alive has the claim.
+        SyncInProgress: Another live process has the claim.
     """
     owner = syncing.new_owner()
     try:
@@ -110,12 +123,12 @@ async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[sy
         await uninterrupted(in_thread(syncing.release)(node.pk, owner))
         raise
     except BaseException as error:
-        await uninterrupted(_give_up(node, claim, error))
+        await uninterrupted(_record_failure(node, claim, error))
         raise
 
 
-async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException) -> None:
-    """Keep in the node's row why a synchronisation did not end well."""
+async def _record_failure(node: PubsubNode, claim: syncing.Claim, error: BaseException) -> None:
+    """Store in the row of the node why a synchronisation failed."""
     if isinstance(error, ClaimLost):
         await in_thread(nodes.schedule_unsubscription)(node.account_id, node.address)
     elif isinstance(error, ItemNotFound):
@@ -129,15 +142,15 @@ async def _give_up(node: PubsubNode, claim: syncing.Claim, error: BaseException)
         condition = error.condition if isinstance(error, ServiceError) else ""
         await in_thread(syncing.fail)(claim, str(error), condition=condition)
     elif isinstance(error, OperationalError | InterfaceError):
-        logger.warning("Synchronising %s failed, as the database did not take it: %s", node.address.uri, error)
-        await in_thread(syncing.fail)(claim, f"The database did not take it: {error}"[:1000])
+        logger.warning("Synchronising %s failed: the database refused the write: %s", node.address.uri, error)
+        await in_thread(syncing.fail)(claim, f"The database refused the write: {error}"[:1000])
     else:
         logger.error("Synchronising %s failed.", node.address.uri, exc_info=error)
         await in_thread(syncing.fail)(claim, f"{type(error).__name__}: {error}"[:1000])
 
 
 class _Run:
-    """One synchronisation under way."""
+    """One running synchronisation."""
 
     def __init__(
         self,
@@ -145,44 +158,41 @@ class _Run:
         node: PubsubNode,
         claim: syncing.Claim,
         progress: Progress | None,
-        settled: Settled,
+        drain: Drain,
     ) -> None:
         self.service = service
         self.node = node
         self.address = node.address
         self.claim = claim
         self.progress = progress
-        self.settled = settled
+        self.drain = drain
         self.revision = claim.revision
         self.publishers: bool | None = None
-        self.parse_anew = False  # what is stored was parsed by another analyser, or by none
+        self.parse_anew = False  # stored items were parsed by another analyser, or by none
 
     async def run(self) -> tuple[int, int]:
-        """Do it; return how many items were removed, and how many the node has now."""
-        # First: what a subscription brings at once is parsed as well.
+        """Synchronise; return the number of removed items, and of all items now."""
+        # First, because a subscription may bring items at once, which are parsed.
         await self._analyse()
         subscribed = await self._subscribe()
         listing = Listing(self.service, self.address, mark=lambda: self.revision)
         done, walk, order = 0, -1, Order.UNKNOWN
         async for page in listing.pages():
             if walk != listing.restarts:
-                done, walk, order = (
-                    0,
-                    listing.restarts,
-                    await order_of(self.service, self.address, [item.id for item in page.items]),
-                )
+                done, walk = 0, listing.restarts
+                order = await order_of(self.service, self.address, [item.id for item in page.items])
                 self.claim.seen.clear()
                 self.claim.begin_walk(newest_first=order is Order.NEWEST_FIRST)
             await self._store(page)
             done += len(page.items)
             self._report(done, page.total)
-        # An item that was listed before the walk began anew may be gone since.
-        self.claim.seen = {name: None for name in self.claim.seen if name in listing.ids}
+        # Items listed before the walk restarted may be gone since.
+        self.claim.seen = {item_id: None for item_id in self.claim.seen if item_id in listing.ids}
         seen_at_start = order
         if order is Order.UNKNOWN:
             order = await order_of(self.service, self.address, list(listing.ids))
         reverse = seen_at_start is Order.UNKNOWN and order is Order.NEWEST_FIRST
-        # What seems to be newest first may be an edit that moved the oldest item to the end meanwhile.
+        # An order that looks like newest first may result from an edit that moved the oldest item to the end.
         order_unknown = order is not Order.OLDEST_FIRST and len(listing.ids) > 1
         metadata = await self._metadata()
         traits = NodeTraits(
@@ -212,11 +222,11 @@ class _Run:
         return subscription.state == "subscribed"
 
     async def _analyse(self) -> None:
-        """Find the analyser of a node that was never analysed, or under another registry. Raises `NoLongerKept`."""
+        """Analyse the node unless that was done with the current registry. Raises `NoLongerKept`."""
         if self.node.registry_fingerprint == registry.fingerprint():
             return
         self.parse_anew = True
-        # A service that cannot be asked for a sample ends the synchronisation, and says nothing of the analysers.
+        # If the service cannot be asked for a sample, the synchronisation fails; the analysis is left as it is.
         analysis, error = await analyse(self.service, self.address, passing=(PubsubCacheError,))
         self.node = await in_thread(nodes.keep_analysis)(self.node.pk, analysis, error) or self.node
         if self.node.sync_state == PubsubNode.SyncState.NO_SYNC:
@@ -231,8 +241,8 @@ class _Run:
             self.address,
             [item for item in page.items if self.parse_anew or stored.get(item.id) != item.xml],
         )
-        # What the service said before this page must not be written after it.
-        await self.settled(self.address)
+        # Notifications sent before this page must not be written after it.
+        await self.drain(self.address)
         self.revision = await in_thread(syncing.store_page)(self.claim, page.items, prepared, page.revision, page.total)
 
     def _report(self, done: int, total: int | None) -> None:
@@ -240,7 +250,7 @@ class _Run:
             self.progress(done, total)
 
     async def _metadata(self) -> dict[str, str] | None:
-        """Return the first value of each field of the node's metadata, None when the service has none to give."""
+        """Return the first value of each field of the metadata, or None if the service provides none."""
         try:
             metadata = await self.service.get_node_metadata(self.address)
         except (ServiceError, ServiceUnreachable):

@@ -16,17 +16,17 @@ from pubsubcache.store.id_checks import Verdict
 from pubsubcache.types import ItemsRequest, NodeAddress, Rsm
 from pubsubcache.utils.bounds import deadline
 
-Settled = Callable[[NodeAddress], Awaitable[None]]
+Drain = Callable[[NodeAddress], Awaitable[None]]
 ATTEMPTS = 20  # to compare a node that changes meanwhile
 NEWEST_PAGES = 5  # of newest items are read to see their order, rather than all
 LIST_ATTEMPTS = 3  # to list the ids of a node that changes meanwhile
 
 
-async def at_once(address: NodeAddress) -> None:
+async def nothing_to_drain(address: NodeAddress) -> None:
     """Wait for nothing: where no notifications are received."""
 
 
-def in_time() -> AbstractAsyncContextManager[None]:
+def sync_deadline() -> AbstractAsyncContextManager[None]:
     """Bound the block by `SYNC_TIMEOUT`, past which it raises `SyncFailed`."""
     seconds = settings.SYNC_TIMEOUT
     return deadline(seconds, SyncFailed(f"The service did not give the whole node within {seconds:g} seconds."))
@@ -48,35 +48,35 @@ async def order_of(service: PubsubService, address: NodeAddress, item_ids: list[
     return {item_ids[0]: Order.NEWEST_FIRST, item_ids[-1]: Order.OLDEST_FIRST}.get(newest, Order.UNKNOWN)
 
 
-async def resolve_order(service: PubsubService, node_pk: int, settled: Settled) -> None:
+async def resolve_order(service: PubsubService, node_pk: int, drain: Drain) -> None:
     """See to the order of items that notifications brought during the walk."""
     for _ in range(ATTEMPTS):
         node = await in_thread(nodes.load_node)(node_pk)
         if node is None or not node.is_order_unknown:
             return
-        if await compare_ids(service, node, settled) in (Verdict.EQUAL, Verdict.REFUSED, Verdict.UNREACHED):
+        if await compare_ids(service, node, drain) in (Verdict.EQUAL, Verdict.REFUSED, Verdict.UNREACHED):
             return
         await asyncio.sleep(0.1)
 
 
-async def has_same_order(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
+async def has_same_order(service: PubsubService, node_pk: int, drain: Drain = nothing_to_drain) -> bool:
     """Whether a node has as many items as the service and its order, which is put right if only that differs."""
     for _ in range(ATTEMPTS):
         node = await in_thread(nodes.load_node)(node_pk)
         if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
             return False
-        verdict = await compare_ids(service, node, settled)
+        verdict = await compare_ids(service, node, drain)
         if verdict is not Verdict.CHANGED:
             return verdict is Verdict.EQUAL
         await asyncio.sleep(0.1)
     return False
 
 
-async def compare_ids(service: PubsubService, node: PubsubNode, settled: Settled) -> Verdict:
+async def compare_ids(service: PubsubService, node: PubsubNode, drain: Drain) -> Verdict:
     """Compare a node's item ids and their order with the service's list, and put the order right."""
     newest: list[str] | None = None
     try:
-        async with in_time():
+        async with sync_deadline():
             ids: list[str] | int | None = await _count(service, node)
             if ids is None:
                 ids = await _listed_ids(service, node)
@@ -89,7 +89,7 @@ async def compare_ids(service: PubsubService, node: PubsubNode, settled: Settled
             return Verdict.UNREACHED
         await in_thread(nodes.invalidate_node)(node.pk)
         return Verdict.REFUSED
-    await settled(node.address)
+    await drain(node.address)
     return await in_thread(id_checks.check)(node.pk, node.revision, ids, newest=newest)
 
 

@@ -1,4 +1,4 @@
-"""Items made ready for the store: parsed by the node's analyser, with the text that full text search finds."""
+"""Prepares items for the store: parses them with the node's analyser, and extracts the text for full text search."""
 
 from pubsubcache.analysers import matching, registry
 from pubsubcache.exceptions import ParseError
@@ -9,7 +9,7 @@ from pubsubcache.utils.slices import Work
 
 
 async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -> dict[str, syncing.PreparedItem]:
-    """Parse items for the store, by id; one that cannot be parsed carries the reason instead."""
+    """Return prepared items by id. An item that cannot be parsed carries the reason instead of data."""
     analyser = registry.get(analyser_name)
     prepared: dict[str, syncing.PreparedItem] = {}
     work = Work(address.service)

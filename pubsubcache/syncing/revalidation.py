@@ -1,7 +1,7 @@
-"""The scheduled comparison of a followed node with its service, which costs little when nothing changed.
+"""Revalidates nodes: by an id check if that suffices, else by a full sync.
 
-Notifications told what was published and edited; some services tell nothing of what they dropped, purged or lost. That
-shows in the list of ids. What it does not show is seen when contents are compared, less often.
+Notifications report published and edited items, but some services do not report what they dropped, purged or lost. The
+list of ids reveals that at little cost. Contents are compared less often.
 """
 
 from pubsubcache.analysers import registry
@@ -16,7 +16,7 @@ from pubsubcache.store.changes import Removal
 from pubsubcache.store.id_checks import Verdict
 from pubsubcache.store.written import apply_at
 from pubsubcache.syncing.full_sync import sync_node
-from pubsubcache.syncing.order import Settled, at_once, compare_ids, has_same_order, in_time
+from pubsubcache.syncing.order import Drain, compare_ids, has_same_order, nothing_to_drain, sync_deadline
 from pubsubcache.types import is_short
 from pubsubcache.utils import clock
 from pubsubcache.utils.cleaning import get_logger
@@ -27,37 +27,53 @@ ATTEMPTS = 5  # to compare a node that changes meanwhile
 SyncState = PubsubNode.SyncState
 
 
-async def revalidate(service: PubsubService, node_pk: int, settled: Settled = at_once) -> None:
-    """Bring a node that is due in line with the service: by its ids where they tell enough, else by all its items.
+async def revalidate(service: PubsubService, node_pk: int, drain: Drain = nothing_to_drain) -> None:
+    """Make a node equal to the service: by its ids if they suffice, else by a full sync.
 
-    `settled` waits until the notifications of a node that came so far are stored. Raises what `sync_node` raises.
+    Args:
+        service: Answers the requests.
+        node_pk: Primary key of the node.
+        drain: Waits until the notifications received so far for a node are stored.
+
+    Raises:
+        PubsubCacheError: As `sync_node`.
     """
     node = await in_thread(nodes.load_node)(node_pk)
-    if node is None or not (_id_check_suffices(node) and await _ids_agree(service, node, settled)):
-        await sync_node(service, node_pk, settled=settled)
+    if node is None or not (_id_check_suffices(node) and await _ids_agree(service, node, drain)):
+        await sync_node(service, node_pk, drain=drain)
 
 
-async def check_ids(service: PubsubService, node_pk: int, settled: Settled = at_once) -> bool:
-    """Compare which items a node has, and their order, with the service's list of ids.
+async def check_ids(service: PubsubService, node_pk: int, drain: Drain = nothing_to_drain) -> bool:
+    """Compare the item ids of a node, and their order, with the service's list; repair the node if they differ.
 
-    For what notifications don't tell: items that the service drops silently to make room, the place of edited ones.
-    `settled` waits until what came before for the node is stored. Returns False when something changed meanwhile,
-    so that it is to be done again. A node that differs is put in order, or synchronised. Raises `ServiceUnreachable`
-    when the service cannot be asked now: a stream that is resumed has nothing else compared.
+    This finds what notifications do not report: items that the service dropped to make room, and the position of edited
+    items.
+
+    Args:
+        service: Answers the requests.
+        node_pk: Primary key of the node.
+        drain: Waits until the notifications received so far for a node are stored.
+
+    Returns:
+        False if the node changed meanwhile, so that the check must be repeated.
+
+    Raises:
+        ServiceUnreachable: The service cannot be asked now. The caller must try again, because nothing else checks the
+            node after a stream was resumed.
     """
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
         return True
-    verdict = await compare_ids(service, node, settled)
+    verdict = await compare_ids(service, node, drain)
     if verdict is Verdict.UNREACHED:
-        raise ServiceUnreachable(f"{node.service} could not be asked which items there are.")
+        raise ServiceUnreachable(f"{node.service} could not be asked for its item ids.")
     if verdict is Verdict.DIFFERENT:
-        await sync_node(service, node_pk, settled=settled)
+        await sync_node(service, node_pk, drain=drain)
     return verdict is not Verdict.CHANGED
 
 
 def _id_check_suffices(node: PubsubNode) -> bool:
-    """Whether notifications told of every edit since the contents of a node were compared."""
+    """Whether notifications reported every edit since the contents of a node were last compared."""
     now = node.as_of or clock.now()
     return (
         node.sync_state == SyncState.COMPLETED
@@ -69,18 +85,18 @@ def _id_check_suffices(node: PubsubNode) -> bool:
     )
 
 
-async def _ids_agree(service: PubsubService, node: PubsubNode, settled: Settled) -> bool:
-    """Compare the ids of a node, and remove what is gone; return False when its items are to be read as well."""
+async def _ids_agree(service: PubsubService, node: PubsubNode, drain: Drain) -> bool:
+    """Compare the ids of a node and remove missing items; return False if a full sync is needed."""
     started = await in_thread(clock.now)()
     try:
-        async with in_time():
+        async with sync_deadline():
             subscription = await service.subscribe(node.address)
             if subscription.state != "subscribed":
                 return False
             for _ in range(ATTEMPTS):
-                if (same := await _has_same_ids(service, node.pk, settled)) is not None:
+                if (same := await _has_same_ids(service, node.pk, drain)) is not None:
                     break
-            if not same or not await has_same_order(service, node.pk, settled):
+            if not same or not await has_same_order(service, node.pk, drain):
                 return False
     except (ServiceError, ServiceUnreachable, SyncFailed, TooLarge) as error:
         logger.debug("The ids of %s could not be compared: %s", node, error)
@@ -89,13 +105,13 @@ async def _ids_agree(service: PubsubService, node: PubsubNode, settled: Settled)
     return True
 
 
-async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bool | None:
-    """Whether a node has the service's items, once those that are gone were removed; None when it changes meanwhile."""
+async def _has_same_ids(service: PubsubService, pk: int, drain: Drain) -> bool | None:
+    """Whether a node has the service's items, after removing missing ones; None if the node changed meanwhile."""
     node = await in_thread(nodes.load_node)(pk)
     if node is None:
         return False
     ids = await service.get_item_ids(node.address)
-    await settled(node.address)
+    await drain(node.address)
     if (difference := await in_thread(id_checks.difference)(pk, node.revision, ids)) is None:
         return None
     gone, missing = difference
@@ -103,14 +119,14 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
         return False
     if not gone:
         return True
-    # A list may be cut short: only what the service does not give when asked for it is gone. It cannot be asked for an
-    # item of which only the short form of its id is known.
+    # A list may be incomplete: an item is gone only if the service does not return it on request. Items of which only
+    # the short form of the id is known cannot be requested.
     if not ids or any(map(is_short, gone)) or await fetching.read_ids(service, node.address, gone):
         return False
-    await settled(node.address)
+    await drain(node.address)
     outcome = await in_thread(apply_at)(node, [Removal(name) for name in gone])
     if outcome is None:
         return None
-    logger.info("%s: %d items are gone that nobody told of.", node, len(gone))
+    logger.info("%s: %d items are gone, without a notification.", node, len(gone))
     await announce_items(items_retracted, pk, outcome.retracted)
     return True
