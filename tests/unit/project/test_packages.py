@@ -57,7 +57,14 @@ class Machine:
         self.script = shutil.copy(SCRIPT, folder / "packages of 'mine'.sh")
         for name in TOOLS:
             (self.stubs / name).symlink_to(shutil.which(name) or name)
-        for name, body in {"id": "echo 0", "apt-get": APT_GET, "apt-cache": "", "dpkg": "", "systemctl": "", "postgres": ""}.items():
+        for name, body in {
+            "id": "echo 0",
+            "apt-get": APT_GET,
+            "apt-cache": "",
+            "dpkg": "",
+            "systemctl": "",
+            "postgres": "",
+        }.items():
             self._program(self.stubs / name, body)
         self.started, self.proceed = folder / "started", folder / "proceed"
         os.mkfifo(self.started)
