@@ -276,7 +276,7 @@ def test_deleting_an_account_with_subscriptions_gives_those_up_first() -> None:
     made = account()
     node(made, items=3, subscribed=True)
     page = client.post(url("account", "delete", made.pk), {"post": "yes"}, follow=True).content.decode()
-    assert "given up its subscriptions" in page
+    assert "ended its subscriptions" in page
     assert "being removed" in page
     assert not PubsubNode.objects.exists()
     assert made.pending_unsubscriptions.count() == 1

@@ -64,7 +64,7 @@ def test_everything_else_is_refused_with_the_same_words(folder: Path, name: str)
 def test_without_a_folder_no_ca_file_is_set_and_the_form_says_so(certificates: Certificates) -> None:
     response = add(ca_file=str(certificates.ca_file))
     assert list(response.context["adminform"].form.errors) == ["ca_file"]
-    assert "can only be set by commands" in response.content.decode()
+    assert "only commands can set it" in response.content.decode()
 
 
 def test_ca_file_set_by_a_command_stays_and_can_be_taken_away(certificates: Certificates) -> None:

@@ -329,7 +329,7 @@ def test_the_list_makes_no_query_per_node(django_assert_max_num_queries: Callabl
 
 def test_an_empty_list_says_what_to_do() -> None:
     client = superuser()
-    assert "because there is no account" in text_of(client.get(url("pubsubnode", "changelist")))
+    assert "because there are no accounts" in text_of(client.get(url("pubsubnode", "changelist")))
     account()
     assert "manage.py pubsub_get" in text_of(client.get(url("pubsubnode", "changelist")))
 

@@ -189,7 +189,7 @@ def test_long_queries_are_answered(query: str) -> None:
 
 @pytest.mark.parametrize("query", ["x" * 10_000, "a b " * 2_500, "(a (b OR " * 30 + "c"])
 def test_queries_that_are_too_long_are_refused_in_a_sentence(query: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"^The search has .* more than \d+ .*\.$|^The search has more than .*\.$"):
+    with pytest.raises(InvalidRequest, match=r"^The query has .* more than \d+ .*\.$|^The query has more than .*\.$"):
         PubsubItem.objects.full_text(query)
 
 
