@@ -194,7 +194,7 @@ def decode_request(argument: str) -> ItemsRequest:
     try:
         return msgspec.json.decode(argument, type=ItemsRequest)
     except UNDECODABLE as error:
-        raise InvalidRequest(f"The request cannot be read: {error!s:.200}.") from error
+        raise InvalidRequest(f"The request cannot be read: {str(error).rstrip('.'):.200}.") from error
 
 
 def decode_subid(argument: str) -> str:
