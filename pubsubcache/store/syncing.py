@@ -111,6 +111,9 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
     node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).get(pk=pk)
     base = (max(_highest(node), node.next_position) // EPOCH + 1) * EPOCH
     node.next_position = base + HALF_EPOCH
+    node.confirmed_position = 0  # until the walk has ended
+    if node.is_order_unknown:
+        node.probe = []  # edits before it will be listed in their place, those noted meanwhile may not
     fetch_evicted, node.bring_back = fetch_evicted or node.bring_back, False
     if node.sync_state != SyncState.COMPLETED:
         set_state(node, SyncState.IN_PROGRESS)
@@ -330,10 +333,12 @@ def finish(
         node.traits = node.traits.updated(traits)
     if access_model is not None:
         node.access_model = access_model
-    learn_place(node)
+    node.confirmed_position = claim.base + HALF_EPOCH - 1
     notified = Q(position__gte=claim.base + HALF_EPOCH)
     if order_unknown or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
-        node.probe = []  # notifications came in between: where their items belong is to be seen
+        node.probe = node.probe or []  # notifications arrived meanwhile: the position of their items is not known
+    elif not node.probe:
+        node.probe = None
     set_state(node, SyncState.COMPLETED)
     node.subscribed = subscribed
     if subscribed:  # taken up again before an earlier subscription was given up
@@ -399,17 +404,6 @@ def _reverse(node: PubsubNode) -> None:
             if kept_in is model
         ]
         model._default_manager.bulk_update(mirrored, ["position"], batch_size=500)
-
-
-def learn_place(node: PubsubNode) -> None:
-    """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
-    probe, node.probe = node.probe or [], None
-    places: dict[str, int] = {}
-    for rows in (node.items, node.evicted) if probe else ():
-        places |= dict(rows.filter(name__in=probe).values_list("name", "position"))
-    if len(places) == 2:
-        edited, follower = probe
-        node.moves = places[edited] > places[follower]
 
 
 @fenced

@@ -80,7 +80,7 @@ async def compare_ids(service: PubsubService, node: PubsubNode, drain: Drain) ->
             ids: list[str] | int | None = await _count(service, node)
             if ids is None:
                 ids = await _listed_ids(service, node)
-            elif node.probe or (newest := await _newest_ids(service, node)) is None:
+            elif len(set(node.probe or ())) == 1 or (newest := await _newest_ids(service, node)) is None:
                 ids = await _walked_ids(service, node)
         if ids is None:
             return Verdict.CHANGED
@@ -111,7 +111,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     if not 0 < len(names) <= limit:
         return None if node.is_order_unknown or names else []
     newest = await newest_id(service, node.address)
-    if len(names) <= 2 and newest == names[-1] and not node.is_order_unknown:
+    if len(names) == 1 and newest == names[0] and not node.is_order_unknown:
         return names
     newest_page = await fetching.read_whole(service, node.address, ItemsRequest(max_items=len(names)))
     ids = [item.id for item in newest_page.items]
