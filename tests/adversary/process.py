@@ -15,7 +15,11 @@ QUICK = {
     "PUBSUBCACHE_RETRY_DELAY": "0.2",
     "PUBSUBCACHE_RECONNECT_MAX_DELAY": "0.5",
 }
-QUICK_CONSTANTS = {"pubsubcache.worker.keeper.POLL_INTERVAL": 0.3, "pubsubcache.models.node.CLAIM_LEASES": 2}
+QUICK_CONSTANTS = {
+    "pubsubcache.worker.keeper.POLL_INTERVAL": 0.3,
+    "pubsubcache.worker.worker.HEARTBEATS": 7,
+    "pubsubcache.models.node.CLAIM_LEASES": 2,
+}
 
 
 def pause(process: PrivateServer) -> None:
