@@ -1,6 +1,7 @@
 """The installation of packages, in a root of its own with programs that install nothing: no service starts meanwhile,
 and none is forbidden after, however the installation ends."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -140,9 +141,12 @@ def _heed_signals() -> None:
 
 
 def kill(process: subprocess.Popen[bytes], number: int) -> int:
-    """Send a signal to the script and its child processes, as Ctrl-C does."""
+    """Send a signal to the script and its child processes, as Ctrl-C does, and wait until all of them are gone."""
     os.killpg(process.pid, number)
-    return process.wait(TIMEOUT)
+    code = process.wait(TIMEOUT)
+    with open(process.args[1]) as script:  # type: ignore[index]
+        fcntl.flock(script, fcntl.LOCK_EX)  # the script and apt-get hold it
+    return code
 
 
 @pytest.mark.parametrize("own_policy", [None, 0, 104])
