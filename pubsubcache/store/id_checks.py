@@ -1,4 +1,4 @@
-"""Comparisons of a node with what its service lists: which items, and in what order."""
+"""Compares the items of a node and their order with those that the service lists."""
 
 from datetime import datetime
 from enum import Enum
@@ -8,27 +8,34 @@ from django.db.models import Max, Model
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.leases import fenced
-from pubsubcache.store.syncing import EPOCH, HALF_EPOCH, learn_place, note_count
+from pubsubcache.store.syncing import EPOCH, HALF_EPOCH, evaluate_probe, record_count
 
 SyncState = PubsubNode.SyncState
 
 
 class Verdict(Enum):
-    """What a comparison of a node with the service's list of ids found."""
+    """The result of an id check."""
 
     EQUAL = "equal"
-    CHANGED = "changed"  # a notification came in between
+    CHANGED = "changed"  # a notification arrived meanwhile
     DIFFERENT = "different"
-    REFUSED = "refused"  # the service did not say: the node is to be compared whole
+    REFUSED = "refused"  # the service did not answer with ids, so only a full sync can tell
     UNREACHED = "unreached"
 
 
 @fenced
 def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
-    """Compare a node, as it was at `revision`, with the service's ids in order, or only their number.
+    """Compare the items of a node with those at the service, and correct their order if only that differs.
 
-    With the number, `newest` may be the ids in order of as many newest items as `unplaced` named. When just the
-    order differs it is put right.
+    Args:
+        pk: The primary key of the node.
+        revision: The revision of the node when the service was asked.
+        ids: All item ids in the order of the service, or only their number.
+        newest: With a number, the ids of the newest items in the order of the service, as many as `unconfirmed_ids`
+            returned.
+
+    Returns:
+        EQUAL, CHANGED or DIFFERENT. EQUAL also if the node is not synchronised.
     """
     node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
     if node is None or node.sync_state != SyncState.COMPLETED:
@@ -39,7 +46,7 @@ def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | N
     if node.item_count + node.evicted_count != count:
         return Verdict.DIFFERENT
     if node.traits.listed != count:
-        note_count(node, count)
+        record_count(node, count)
     if isinstance(ids, list):
         return _put_in_order(node, ids, start=0)
     if newest is not None:
@@ -50,80 +57,94 @@ def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | N
 
 @transaction.atomic
 def difference(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] | None:
-    """Return which items of a node, as it was at `revision`, are not among `ids`, and how many of `ids` it lacks.
+    """Compare the item ids of a node with `ids`, those at the service.
 
-    None when it changed meanwhile.
+    Args:
+        pk: The primary key of the node.
+        revision: The revision of the node when the service was asked.
+        ids: The item ids at the service.
+
+    Returns:
+        The item ids that only the cache has, and the number of those that only the service has. None if the node
+        changed meanwhile.
     """
     node = PubsubNode.objects.filter(pk=pk, revision=revision, sync_owner="").first()
     if node is None:
         return None
     models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     known = {
-        name
+        item_id
         for model in models
-        for name in model._default_manager.filter(node=node).values_list("name", flat=True).iterator()
+        for item_id in model._default_manager.filter(node=node).values_list("name", flat=True).iterator()
     }
     return sorted(known.difference(ids)), len(set(ids) - known)
 
 
 @fenced
 def mark_checked(pk: int, as_of: datetime) -> None:
-    """Keep that a node was found equal to the service at `as_of`, unless it was invalidated meanwhile."""
+    """Record that a node was fresh at `as_of`, unless it was invalidated meanwhile."""
     equal = PubsubNode.objects.filter(pk=pk, sync_state=SyncState.COMPLETED, sync_owner="", sync_requested=None)
     equal.filter(checked_at__isnull=False).update(checked_at=as_of)
 
 
-def unplaced(pk: int, limit: int) -> list[str]:
-    """Return the ids of the newest items, at most `limit`, whose order is only that of their notifications.
+def unconfirmed_ids(pk: int, limit: int) -> list[str]:
+    """Return the ids of the newest items whose order is known only from notifications, oldest first.
 
-    Before them the item that precedes them, if there is one: where it still does, no older one has moved.
+    The first id is that of the preceding item, if there is one. If the service still lists it there, no older item has
+    moved.
+
+    Args:
+        pk: The primary key of the node.
+        limit: The maximum number of ids.
     """
     node = PubsubNode.objects.get(pk=pk)
-    places = sorted((position, name) for name, (position, _, _) in _places(node, _anchor(node), limit).items())
-    return [name for _, name in places][:limit]
+    rows = _rows_from(node, _anchor(node), limit)
+    ordered = sorted((position, item_id) for item_id, (position, _, _) in rows.items())
+    return [item_id for _, item_id in ordered][:limit]
 
 
 def _anchor(node: PubsubNode) -> int:
-    """Return the position of the newest item whose place the service itself gave; if none, the first one after."""
+    """Return the position of the newest item whose position a listing confirmed; if none, the position after those."""
     highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
-    walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
-    confirmed = max(walked, node.confirmed_position)
+    listed = highest // EPOCH * EPOCH + HALF_EPOCH - 1
+    confirmed = max(listed, node.confirmed_position)
     models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
-    places = [
-        model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
+    positions = [
+        model._default_manager.filter(node=node, position__lte=confirmed).aggregate(newest=Max("position"))["newest"]
         for model in models
     ]
-    return max((place for place in places if place is not None), default=confirmed + 1)
+    return max((position for position in positions if position is not None), default=confirmed + 1)
 
 
-def _places(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Model], int]]:
-    """Return {id: (position, model, primary key)} of the items that are known of, from position `start` on."""
+def _rows_from(node: PubsubNode, start: int, limit: int | None = None) -> dict[str, tuple[int, type[Model], int]]:
+    """Return {item id: (position, model, primary key)} of stored and evicted items from position `start` on."""
     models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
     return {
-        name: (position, model, pk)
+        item_id: (position, model, pk)
         for model in models
-        for pk, name, position in model._default_manager.filter(node=node, position__gte=start)
+        for pk, item_id, position in model._default_manager.filter(node=node, position__gte=start)
         .order_by("position")
         .values_list("pk", "name", "position")[:limit]
     }
 
 
 def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
-    """Give the items from position `start` on the order of `ids`, if they are those."""
-    places = _places(node, start)
-    if places.keys() != set(ids):
+    """Sort the items from position `start` on in the order of `ids`, if `ids` are the ids of these items."""
+    rows = _rows_from(node, start)
+    if rows.keys() != set(ids):
         return Verdict.DIFFERENT
-    ordered = sorted(place for place, _, _ in places.values())
-    for number in range(1, len(ordered)):  # where what was listed stands among what was notified, two may share a place
-        ordered[number] = max(ordered[number], ordered[number - 1] + 1)
-    for model in {model for _, model, _ in places.values()}:
+    ordered = sorted(position for position, _, _ in rows.values())
+    # An item of a listing and one of a notification may have the same position.
+    for index in range(1, len(ordered)):
+        ordered[index] = max(ordered[index], ordered[index - 1] + 1)
+    for model in {model for _, model, _ in rows.values()}:
         moved = [
-            model(pk=places[name][2], position=place)
-            for name, place in zip(ids, ordered, strict=True)
-            if places[name][1] is model and places[name][0] != place
+            model(pk=rows[item_id][2], position=position)
+            for item_id, position in zip(ids, ordered, strict=True)
+            if rows[item_id][1] is model and rows[item_id][0] != position
         ]
         model._default_manager.bulk_update(moved, ["position"], batch_size=500)
-    learn_place(node)
+    evaluate_probe(node)
     node.confirmed_position = max(ordered, default=0)
     node.next_position = max([node.next_position, *ordered[-1:]])
     node.save(update_fields=["extra", "moves", "probe", "confirmed_position", "next_position"])

@@ -107,7 +107,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     None when there are too many of them, or the order cannot be told.
     """
     limit = NEWEST_PAGES * settings.PAGE_SIZE
-    names = await in_thread(id_checks.unplaced)(node.pk, limit + 1)
+    names = await in_thread(id_checks.unconfirmed_ids)(node.pk, limit + 1)
     if not 0 < len(names) <= limit:
         return None if node.is_order_unknown or names else []
     newest = await newest_id(service, node.address)

@@ -12,9 +12,9 @@ from pubsubcache.services import fetching
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, items_retracted
 from pubsubcache.store import id_checks, in_thread, nodes
-from pubsubcache.store.changes import Removal
+from pubsubcache.store.changes import Retraction
 from pubsubcache.store.id_checks import Verdict
-from pubsubcache.store.written import apply_at
+from pubsubcache.store.written import apply_answer
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.order import Settled, at_once, compare_ids, has_same_order, in_time
 from pubsubcache.types import is_short
@@ -108,7 +108,7 @@ async def _has_same_ids(service: PubsubService, pk: int, settled: Settled) -> bo
     if not ids or any(map(is_short, gone)) or await fetching.read_ids(service, node.address, gone):
         return False
     await settled(node.address)
-    outcome = await in_thread(apply_at)(node, [Removal(name) for name in gone])
+    outcome = await in_thread(apply_answer)(node, [Retraction(name) for name in gone])
     if outcome is None:
         return None
     logger.info("%s: %d items are gone that nobody told of.", node, len(gone))

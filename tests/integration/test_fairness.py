@@ -39,8 +39,8 @@ def test_barred_services_hide_no_other() -> None:
     silent = add_nodes(account, SILENT, 60, sync_requested=timezone.now())
     (good,) = add_nodes(account, GOOD)
     assert next_due(account) == (silent[0], SILENT)
-    assert next_due(account, barred={SILENT}) == (good, GOOD)
-    assert next_due(account, barred={SILENT, GOOD}) is None
+    assert next_due(account, excluded={SILENT}) == (good, GOOD)
+    assert next_due(account, excluded={SILENT, GOOD}) is None
 
 
 def test_services_that_were_served_come_last() -> None:
@@ -56,9 +56,9 @@ def test_users_of_one_server_are_one_service() -> None:
     account = make_account()
     for number in range(5):
         add_nodes(account, f"user{number}@{SILENT}")
-    assert next_due(account, barred={SILENT}) is None
+    assert next_due(account, excluded={SILENT}) is None
     (own,) = add_nodes(account, account.jid)
-    assert next_due(account, barred={SILENT}) == (own, "example.org")
+    assert next_due(account, excluded={SILENT}) == (own, "example.org")
     pks = set(PubsubNode.objects.values_list("pk", flat=True))
     assert Counter(nodes.domains_of(pks).values()) == {SILENT: 5, "example.org": 1}
 
