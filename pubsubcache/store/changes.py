@@ -172,7 +172,7 @@ class _Writer:
         if known and not was_retracted and row.data == item.xml:
             # The notification is late and a full sync has already stored the item, or it is a duplicate, or the item
             # was republished unchanged.
-            self._is_moved(row, is_edit=False)
+            self._moves_to_end(row, is_edit=False)
             row.revision = self.node.revision
             self.rows.append(row)
             return
@@ -181,7 +181,7 @@ class _Writer:
             row.created = self.now
             self.outcome.grown = True
             self.outcome.order_unknown = self.outcome.order_unknown or bool(self.node.sync_owner)
-        elif self._is_moved(row, is_edit=True):
+        elif self._moves_to_end(row, is_edit=True):
             row.position = self._next_position()
         row.updated = self.now if known else row.created
         row.data, row.publisher, row.text = item.xml, prepared.publisher, prepared.text
@@ -203,7 +203,7 @@ class _Writer:
             self.outcome.order_unknown = self.outcome.order_unknown or bool(self.node.sync_owner)
         else:
             row.created, row.position = before.created, before.position
-            if self._is_moved(row, is_edit=True):
+            if self._moves_to_end(row, is_edit=True):
                 row.position = self._next_position()
         self.left_out.append(row)
 
@@ -211,7 +211,7 @@ class _Writer:
         self.node.next_position += 1
         return self.node.next_position
 
-    def _is_moved(self, row: PubsubItem | PubsubEvicted, is_edit: bool) -> bool:
+    def _moves_to_end(self, row: PubsubItem | PubsubEvicted, is_edit: bool) -> bool:
         """Whether a known item moves to the end. If unknown for this service, set a probe to find out.
 
         A notification without a change (not `is_edit`) may be late, so it does not move the item.
@@ -219,13 +219,13 @@ class _Writer:
         moves = self.node.moves
         if moves is False or (moves and is_edit):
             return bool(moves)
-        follower = self._follower(row.position)
-        if follower is not None:
+        next_id = self._id_after(row.position)
+        if next_id is not None:
             self.outcome.order_unknown = True
-            self.node.probe = [row.name, follower] if is_edit else []
+            self.node.probe = [row.name, next_id] if is_edit else []
         return False
 
-    def _follower(self, position: int) -> str | None:
+    def _id_after(self, position: int) -> str | None:
         """Return the id of the first item after a position, or None if there is none."""
         managers: list[Any] = [self.node.items, self.node.evicted] if self.node.evicted_count else [self.node.items]
         found = [

@@ -13,24 +13,24 @@ from pubsubcache.store.syncing import EPOCH, HALF_EPOCH, evaluate_probe, record_
 SyncState = PubsubNode.SyncState
 
 
-class Verdict(Enum):
+class CheckResult(Enum):
     """The result of an id check."""
 
     EQUAL = "equal"
     CHANGED = "changed"  # a notification arrived meanwhile
     DIFFERENT = "different"
     REFUSED = "refused"  # the service did not answer with ids, so only a full sync can tell
-    UNREACHED = "unreached"
+    UNREACHABLE = "unreachable"
 
 
 @fenced
-def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | None = None) -> Verdict:
+def check(pk: int, revision: int, item_ids: list[str] | int, *, newest: list[str] | None = None) -> CheckResult:
     """Compare the items of a node with those at the service, and correct their order if only that differs.
 
     Args:
         pk: The primary key of the node.
         revision: The revision of the node when the service was asked.
-        ids: All item ids in the order of the service, or only their number.
+        item_ids: All item ids in the order of the service, or only their number.
         newest: With a number, the ids of the newest items in the order of the service, as many as `unconfirmed_ids`
             returned.
 
@@ -39,30 +39,30 @@ def check(pk: int, revision: int, ids: list[str] | int, *, newest: list[str] | N
     """
     node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
     if node is None or node.sync_state != SyncState.COMPLETED:
-        return Verdict.EQUAL
+        return CheckResult.EQUAL
     if node.revision != revision or node.sync_owner:
-        return Verdict.CHANGED
-    count = ids if isinstance(ids, int) else len(ids)
+        return CheckResult.CHANGED
+    count = item_ids if isinstance(item_ids, int) else len(item_ids)
     if node.item_count + node.evicted_count != count:
-        return Verdict.DIFFERENT
+        return CheckResult.DIFFERENT
     if node.traits.listed != count:
         record_count(node, count)
-    if isinstance(ids, list):
-        return _put_in_order(node, ids, start=0)
+    if isinstance(item_ids, list):
+        return _reorder(node, item_ids, start=0)
     if newest is not None:
-        return _put_in_order(node, newest, start=_anchor(node))
+        return _reorder(node, newest, start=_anchor(node))
     node.save(update_fields=["extra"])
-    return Verdict.EQUAL
+    return CheckResult.EQUAL
 
 
 @transaction.atomic
-def difference(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] | None:
-    """Compare the item ids of a node with `ids`, those at the service.
+def difference(pk: int, revision: int, item_ids: list[str]) -> tuple[list[str], int] | None:
+    """Compare the item ids of a node with those at the service.
 
     Args:
         pk: The primary key of the node.
         revision: The revision of the node when the service was asked.
-        ids: The item ids at the service.
+        item_ids: The item ids at the service.
 
     Returns:
         The item ids that only the cache has, and the number of those that only the service has. None if the node
@@ -77,14 +77,14 @@ def difference(pk: int, revision: int, ids: list[str]) -> tuple[list[str], int] 
         for model in models
         for item_id in model._default_manager.filter(node=node).values_list("name", flat=True).iterator()
     }
-    return sorted(known.difference(ids)), len(set(ids) - known)
+    return sorted(known.difference(item_ids)), len(set(item_ids) - known)
 
 
 @fenced
 def mark_checked(pk: int, as_of: datetime) -> None:
     """Record that a node was fresh at `as_of`, unless it was invalidated meanwhile."""
-    equal = PubsubNode.objects.filter(pk=pk, sync_state=SyncState.COMPLETED, sync_owner="", sync_requested=None)
-    equal.filter(checked_at__isnull=False).update(checked_at=as_of)
+    fresh = PubsubNode.objects.filter(pk=pk, sync_state=SyncState.COMPLETED, sync_owner="", sync_requested=None)
+    fresh.filter(checked_at__isnull=False).update(checked_at=as_of)
 
 
 def unconfirmed_ids(pk: int, limit: int) -> list[str]:
@@ -128,11 +128,11 @@ def _rows_from(node: PubsubNode, start: int, limit: int | None = None) -> dict[s
     }
 
 
-def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
-    """Sort the items from position `start` on in the order of `ids`, if `ids` are the ids of these items."""
+def _reorder(node: PubsubNode, item_ids: list[str], *, start: int) -> CheckResult:
+    """Sort the items from position `start` on like `item_ids`, if these are exactly their ids."""
     rows = _rows_from(node, start)
-    if rows.keys() != set(ids):
-        return Verdict.DIFFERENT
+    if rows.keys() != set(item_ids):
+        return CheckResult.DIFFERENT
     ordered = sorted(position for position, _, _ in rows.values())
     # An item of a listing and one of a notification may have the same position.
     for index in range(1, len(ordered)):
@@ -140,7 +140,7 @@ def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
     for model in {model for _, model, _ in rows.values()}:
         moved = [
             model(pk=rows[item_id][2], position=position)
-            for item_id, position in zip(ids, ordered, strict=True)
+            for item_id, position in zip(item_ids, ordered, strict=True)
             if rows[item_id][1] is model and rows[item_id][0] != position
         ]
         model._default_manager.bulk_update(moved, ["position"], batch_size=500)
@@ -148,4 +148,4 @@ def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
     node.confirmed_position = max(ordered, default=0)
     node.next_position = max([node.next_position, *ordered[-1:]])
     node.save(update_fields=["extra", "moves", "probe", "confirmed_position", "next_position"])
-    return Verdict.EQUAL
+    return CheckResult.EQUAL

@@ -321,7 +321,7 @@ def _upsert(rows: list[PubsubItem]) -> None:
 def trim(node: PubsubNode) -> None:
     """Evict the oldest items in excess of `MAX_NODE_ITEMS`. The caller saves the node.
 
-    The number of evicted items is limited too, because a node that is never listed to its end could grow for ever.
+    Evicted items are limited too, because a node that is never listed to its end would otherwise grow for ever.
 
     Raises:
         NodeTooLarge: The node has more evicted items than a listing may contain.
@@ -369,9 +369,8 @@ def finish(
         _reverse(node)
     node.item_count = node.items.count()
     node.evicted_count = node.evicted.count()
-    node.next_position = max(
-        node.next_position, _highest(node)
-    )  # listed items may have kept positions of notifications
+    # Listed items may have kept the positions that notifications gave them.
+    node.next_position = max(node.next_position, _highest(node))
     node.partial = node.partial and node.evicted.filter(reason="").exists()
     node.tombstones.all().delete()
     if traits is not None:
@@ -459,8 +458,8 @@ def evaluate_probe(node: PubsubNode) -> None:
     for rows in (node.items, node.evicted) if probe else ():
         positions |= dict(rows.filter(name__in=probe).values_list("name", "position"))
     if len(positions) == 2:
-        edited, follower = probe
-        node.moves = positions[edited] > positions[follower]
+        edited, next_id = probe
+        node.moves = positions[edited] > positions[next_id]
 
 
 @fenced

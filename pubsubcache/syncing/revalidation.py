@@ -13,7 +13,7 @@ from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, items_retracted
 from pubsubcache.store import id_checks, in_thread, nodes
 from pubsubcache.store.changes import Retraction
-from pubsubcache.store.id_checks import Verdict
+from pubsubcache.store.id_checks import CheckResult
 from pubsubcache.store.written import apply_answer
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.order import Settled, at_once, compare_ids, has_same_order, in_time
@@ -48,12 +48,12 @@ async def check_ids(service: PubsubService, node_pk: int, settled: Settled = at_
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
         return True
-    verdict = await compare_ids(service, node, settled)
-    if verdict is Verdict.UNREACHED:
+    result = await compare_ids(service, node, settled)
+    if result is CheckResult.UNREACHABLE:
         raise ServiceUnreachable(f"{node.service} could not be asked which items there are.")
-    if verdict is Verdict.DIFFERENT:
+    if result is CheckResult.DIFFERENT:
         await sync_node(service, node_pk, settled=settled)
-    return verdict is not Verdict.CHANGED
+    return result is not CheckResult.CHANGED
 
 
 def _id_check_suffices(node: PubsubNode) -> bool:
