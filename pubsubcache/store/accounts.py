@@ -131,6 +131,6 @@ def release_accounts(worker: str, pks: list[int] | None = None) -> None:
     ours = Account.objects.filter(worker=worker)
     if pks is not None:
         ours = ours.filter(pk__in=pks)
-    kept = ours.filter(status__in=[Status.AUTH_FAILED, Status.ERROR])
-    kept.update(worker="", heartbeat=None, session_started=None)
+    failed = ours.filter(status__in=[Status.AUTH_FAILED, Status.ERROR])
+    failed.update(worker="", heartbeat=None, session_started=None)
     ours.update(worker="", heartbeat=None, status=Status.OFFLINE, status_detail="", session_started=None)

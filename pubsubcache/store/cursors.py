@@ -41,13 +41,13 @@ def decode(cursor: str, node_pk: int, order: str | None) -> Key | None:
     if body == cursor or len(body) > MAX_LENGTH:
         return None
     try:
-        pk, name, position, at = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        if [type(part) for part in (pk, name, position, at)] != [int, str, int, str]:
+        pk, order_name, position, at = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        if [type(part) for part in (pk, order_name, position, at)] != [int, str, int, str]:
             return None
         moment = datetime.fromisoformat(at) if at else None
         if moment is not None:
             moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (binascii.Error, UnicodeError, ValueError, TypeError, OverflowError, RecursionError):
         return None
-    is_ours = (pk, name) == (node_pk, order or "") and bool(order) == bool(at) and 0 <= position < 2**63
-    return Key(position, moment) if is_ours else None
+    is_valid = (pk, order_name) == (node_pk, order or "") and bool(order) == bool(at) and 0 <= position < 2**63
+    return Key(position, moment) if is_valid else None

@@ -120,7 +120,7 @@ class _Reader:
         self.column = TIME_COLUMNS.get(order or "")
         self.count = node.item_count + node.evicted_count
         self.state = {name: getattr(node, name) for name in STATE}
-        self.of_node = {"node_id": node.pk} | {f"node__{name}": value for name, value in self.state.items()}
+        self.node_filter = {"node_id": node.pk} | {f"node__{name}": value for name, value in self.state.items()}
 
     def is_current(self) -> bool:
         """Whether the row of the node is still up to date."""
@@ -148,7 +148,7 @@ class _Reader:
             return []
         where = where or Q()
         if not (where or offset or self.node.evicted_count):
-            rows = _end_statement(PubsubItem.objects.db, self.column, newest, limit).rows(*self.of_node.values())
+            rows = _end_statement(PubsubItem.objects.db, self.column, newest, limit).rows(*self.node_filter.values())
             entries = [self._entry(dict(zip(ITEM_COLUMNS, row, strict=True))) for row in rows]
         elif not self.node.evicted_count:
             entries = [self._entry(row) for row in self._rows(PubsubItem, where, newest, limit, offset)]
@@ -208,7 +208,7 @@ class _Reader:
     ) -> QuerySet[Any, dict[str, Any]]:
         columns = ITEM_COLUMNS if model is PubsubItem else EVICTED_COLUMNS
         ordering = _ordering(self.column, newest)
-        rows = model._default_manager.filter(where, **self.of_node).order_by(*ordering).values(*columns)
+        rows = model._default_manager.filter(where, **self.node_filter).order_by(*ordering).values(*columns)
         return rows[offset : None if limit is None else offset + limit]
 
     def _entry(self, row: dict[str, Any]) -> Entry:

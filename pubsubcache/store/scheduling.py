@@ -65,13 +65,13 @@ def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
     """Return the nodes of an account that are due.
 
     A node is due if a sync was requested, was interrupted or never happened, if it is time to retry a failed sync, if
-    the node is invalidated or was checked under another fencing token, and if a scheduled revalidation is due. Times
+    the node is invalidated or was checked under another fencing token, or if a scheduled revalidation is due. Times
     that are too far in the future to be plausible do not delay a node.
     """
     now = clock.now()
     free = PubsubNode.objects.unclaimed(now).filter(account_id=account_pk)
     longest_wait = timedelta(seconds=2 * max(settings.RETRY_MAX_DELAY, settings.COMPARE_INTERVAL))
-    waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
+    attempt_due = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
     unchecked = (
         Q(checked_at__isnull=True)
         | ~Q(checked_token=token)
@@ -84,7 +84,7 @@ def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
         | Q(sync_state=SyncState.ERROR, next_attempt__isnull=False)
         | Q(sync_state=SyncState.COMPLETED) & unchecked
     )
-    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
+    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & attempt_due)
 
 
 def _revalidation_due(now: datetime) -> Q:
@@ -93,8 +93,8 @@ def _revalidation_due(now: datetime) -> Q:
     The turns spread nodes that were checked at the same time, such as at the start of a session.
     """
     interval = F("reconcile_interval")
-    moment = ExpressionWrapper(Value(now, DateTimeField()) - interval, DateTimeField())
-    due = Q(reconcile_interval__isnull=False, checked_at__lt=moment)
+    threshold = ExpressionWrapper(Value(now, DateTimeField()) - interval, DateTimeField())
+    due = Q(reconcile_interval__isnull=False, checked_at__lt=threshold)
     for turn in range(TURNS):
         seconds = settings.RECONCILE_INTERVAL * (1 - JITTER * turn / TURNS)
         due |= Q(reconcile_interval__isnull=True, turn=turn, checked_at__lt=now - timedelta(seconds=seconds))

@@ -34,7 +34,7 @@ def next_due(account: Account, **options: Any) -> tuple[int, str] | None:
     return scheduling.next_due(account.pk, token=0, **options)
 
 
-def test_barred_services_hide_no_other() -> None:
+def test_excluded_services_hide_no_other() -> None:
     account = make_account()
     silent = add_nodes(account, SILENT, 60, sync_requested=timezone.now())
     (good,) = add_nodes(account, GOOD)
@@ -63,7 +63,7 @@ def test_users_of_one_server_are_one_service() -> None:
     assert Counter(nodes.domains_of(pks).values()) == {SILENT: 5, "example.org": 1}
 
 
-def test_unsubscriptions_of_barred_services_hide_no_other() -> None:
+def test_unsubscriptions_of_excluded_services_hide_no_other() -> None:
     account = make_account()
     for number in range(150):
         PendingUnsubscription.objects.create(account=account, service=f"u{number}@{SILENT}", name="n")
