@@ -14,8 +14,8 @@ from pubsubcache.services.protocol import PubsubService
 from pubsubcache.services.sessions import sessions
 from pubsubcache.signals import announce_items, items_published, items_retracted
 from pubsubcache.store import in_thread, nodes, uninterrupted
-from pubsubcache.store.changes import Change, Outcome, Removal
-from pubsubcache.store.written import apply_at
+from pubsubcache.store.changes import Change, Outcome, Retraction
+from pubsubcache.store.written import apply_answer
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.syncing.revalidation import check_ids
 from pubsubcache.types import ItemsPage, ItemsRequest, NodeAddress, known_id
@@ -103,8 +103,8 @@ class CacheOfAccount:
             found = {item.id: item for item in await fetching.read_ids(self._service, address, item_ids)}
             prepared = await prepare(node.analyser, address, list(found.values()))
             known_ids = [known_id(item_id) for item_id in item_ids]
-            changes: list[Change] = [prepared[known] if known in prepared else Removal(known) for known in known_ids]
-            outcome = await in_thread(apply_at)(node, changes)
+            changes: list[Change] = [prepared[known] if known in prepared else Retraction(known) for known in known_ids]
+            outcome = await in_thread(apply_answer)(node, changes)
             if outcome is not None:
                 await self._announce(outcome)
                 return

@@ -83,7 +83,7 @@ def look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lo
     """Read what the cache has for a request, in two queries, and record that the node was read."""
     found = _look_up(account_jid, address, request)
     if found.node is not None:
-        ageing.note_read(found.node)
+        ageing.record_read(found.node)
     return found
 
 
@@ -241,9 +241,9 @@ class _Call:
             await in_thread(nodes.invalidate_node)(node.pk)
             await remote.awake()
         if odd := {item.id: item.left_out for item in fetched.values() if item.left_out}:
-            await in_thread(evicting.leave_out)(node.pk, odd)
+            await in_thread(evicting.mark_left_out)(node.pk, odd)
         for entry in page.entries:
-            if (item := fetched.get(entry.name)) is not None:
+            if (item := fetched.get(entry.item_id)) is not None:
                 entry.item, entry.reason = (None, item.left_out) if item.left_out else (item, "")
         await self._parse(node, [item for item in fetched.values() if not item.left_out])
         answer = _cached(found, stale=found.freshness is not Freshness.FRESH)

@@ -30,7 +30,7 @@ class WorkerFilter(admin.SimpleListFilter):
         return [("yes", _("held by a worker")), ("no", _("no worker"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        free = Account.objects.free_or_of("").values("pk")
+        free = Account.objects.available_to("").values("pk")
         if self.value() == "no":
             return queryset.filter(pk__in=free)
         return queryset.exclude(pk__in=free) if self.value() == "yes" else queryset

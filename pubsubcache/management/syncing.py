@@ -36,12 +36,12 @@ async def sync_address(service: PubsubService, account: Account, address: NodeAd
     known = await in_thread(nodes.find_node)(account.jid, address)
     node = known
     if node is None or not nodes.wants_sync(node):
-        node = await in_thread(nodes.adopt_node)(account.jid, address, by_hand=True)
+        node = await in_thread(nodes.get_or_create_node)(account.jid, address, by_hand=True)
     try:
         try:
             return await _sync(service, node.pk, report)
         except NoLongerKept:
-            await in_thread(nodes.adopt_node)(account.jid, address, by_hand=True)
+            await in_thread(nodes.get_or_create_node)(account.jid, address, by_hand=True)
             return await _sync(service, node.pk, report)
     except PubsubCacheError:
         if known is None:

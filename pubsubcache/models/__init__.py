@@ -1,4 +1,4 @@
-"""The schema of the cache: accounts, their nodes, the nodes' items."""
+"""The schema of the cache: accounts, nodes and items."""
 
 from pubsubcache.models.account import Account, AccountQuerySet, PendingUnsubscription, validate_account_jid
 from pubsubcache.models.item import PubsubEvicted, PubsubItem, PubsubItemQuerySet, PubsubTombstone

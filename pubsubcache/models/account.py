@@ -1,4 +1,4 @@
-"""Accounts: XMPP logins, with the state of their sessions."""
+"""Accounts: XMPP logins and the state of their sessions."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -12,25 +12,31 @@ from django.utils.translation import gettext_lazy as _
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models.fields import EncryptedTextField
-from pubsubcache.models.timed import TimedQuerySet, silent
+from pubsubcache.models.timed import TimedQuerySet, heartbeat_expired
 from pubsubcache.utils import clock, jid
 
 MAX_PORT = 65535
 
 
 class AccountQuerySet(TimedQuerySet["Account"]):
-    """Accounts."""
+    """Queries for accounts."""
 
     def enabled(self) -> Self:
-        """Accounts of which workers keep a session."""
+        """Return the accounts for which workers keep a session."""
         return self.filter(enabled=True)
 
-    def free_or_of(self, worker: str, now: datetime | None = None) -> Self:
-        """Accounts held by `worker`, or by nobody who is alive."""
-        return self.filter(models.Q(worker__in=["", worker]) | silent("heartbeat", settings.LEASE_TIMEOUT, now))
+    def available_to(self, worker: str, now: datetime | None = None) -> Self:
+        """Return the accounts that `worker` holds and those without a live worker."""
+        return self.filter(
+            models.Q(worker__in=["", worker]) | heartbeat_expired("heartbeat", settings.LEASE_TIMEOUT, now)
+        )
 
     def with_progress(self) -> Self:
-        """Accounts with `as_of`, `number_of_nodes`, and `number_waiting` of them for a first or a new comparison."""
+        """Annotate the accounts with their progress.
+
+        `as_of` is the current time, `number_of_nodes` the number of nodes, and `number_waiting` the number of those
+        that wait for their first full sync or for a revalidation.
+        """
         nodes = models.Count("nodes")
         unchecked = models.Q(nodes__checked_at__isnull=True) | ~models.Q(nodes__checked_token=models.F("fencing_token"))
         waiting = models.Q(nodes__sync_state__isnull=True) | models.Q(nodes__sync_state="IN_PROGRESS")
@@ -39,7 +45,7 @@ class AccountQuerySet(TimedQuerySet["Account"]):
 
 
 def validate_account_jid(value: str) -> None:
-    """Raise `ValidationError` when `value` is not the bare JID of an account."""
+    """Raise `ValidationError` unless `value` is the bare JID of an account."""
     try:
         jid.account(value)
     except InvalidRequest as error:
@@ -53,21 +59,21 @@ else:
 
 
 class AccountJIDField(_CharField):
-    """The bare JID of an account. To migrations it is a `CharField`: they need no validators of ours."""
+    """The bare JID of an account. Migrations see a `CharField`, so they do not depend on our validators."""
 
     default_validators = [validate_account_jid]
 
     def deconstruct(self) -> Any:
-        """Return the field as migrations see it."""
+        """Describe the field to migrations as a `CharField`."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.CharField", args, kwargs
 
 
 class Account(models.Model):
-    """An XMPP login, with the state of its session."""
+    """An XMPP login and the state of its session."""
 
     class Status(models.TextChoices):
-        """What became of the account's session."""
+        """The state of the account's session."""
 
         OFFLINE = "offline", _("offline")
         CONNECTING = "connecting", _("connecting")
@@ -109,11 +115,11 @@ class Account(models.Model):
     heartbeat = models.DateTimeField(_("heartbeat"), null=True, editable=False)
     worker = models.CharField(_("worker"), max_length=100, blank=True, default="", editable=False)
     leaving = models.BooleanField(_("being removed"), default=False, editable=False)
-    # Grows whenever a worker takes the account over, and whenever a session begins that has missed something.
+    # Incremented when a worker takes over the account, and when a session starts that may have missed something.
     fencing_token = models.BigIntegerField(_("fencing token"), default=0, editable=False)
 
     objects = AccountQuerySet.as_manager()
-    #: When the row was read, by the database's clock, where the query asked for that.
+    #: When the row was read, by the database's clock; set by queries that ask for it.
     as_of: datetime | None = None
 
     class Meta:
@@ -125,7 +131,11 @@ class Account(models.Model):
         return self.jid
 
     def clean(self) -> None:
-        """Normalise the JID. Raises `ValidationError` unless host and port name a place to connect to."""
+        """Normalise the JID and validate host and port.
+
+        Raises:
+            ValidationError: The host or port is invalid, or there is a port without a host.
+        """
         with suppress(InvalidRequest):  # the field's validator reports it
             self.jid = jid.account(self.jid)
         errors: dict[str, ValidationError] = {}
@@ -133,7 +143,7 @@ class Account(models.Model):
             errors["host"] = ValidationError(
                 _("%(host)s is neither a host name nor an IP address."), params={"host": repr(self.host[:100])}
             )
-        if isinstance(self.port, int):  # another value is reported by the field
+        if isinstance(self.port, int):  # the field reports other values
             if not 1 <= self.port <= MAX_PORT:
                 text = _("A port is a number from 1 to %(most)d.")
                 errors["port"] = ValidationError(text, params={"most": MAX_PORT})
@@ -143,17 +153,21 @@ class Account(models.Model):
             raise ValidationError(errors)
 
     def is_held(self, now: datetime | None = None) -> bool:
-        """Whether a worker that is alive holds this account at `now`, by the database's clock (`as_of`, or now)."""
+        """Whether a live worker holds this account.
+
+        Args:
+            now: The time by the database's clock. The default is `as_of`, or else the current time.
+        """
         now = now or self.as_of or clock.now()
         return bool(self.worker) and clock.is_recent(self.heartbeat, now, settings.LEASE_TIMEOUT)
 
     def is_online(self, now: datetime | None = None) -> bool:
-        """Whether a worker that is alive has a session of this account."""
+        """Whether a live worker has an open session for this account; see `is_held` for `now`."""
         return self.status == self.Status.ONLINE and self.is_held(now)
 
 
 class PendingUnsubscription(models.Model):
-    """A subscription that is to be given up at the service as soon as a worker can."""
+    """A subscription that a worker will end at the service as soon as it can."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="pending_unsubscriptions")
     service = models.CharField(max_length=2047)

@@ -1,4 +1,4 @@
-"""Fields: text that is encrypted at rest, and JSON."""
+"""Model fields: text encrypted at rest, and JSON."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,18 @@ else:
 
 
 class JSONField(_JSONField):
-    """The field of django-jsonfield-backport, without its notice to every host that Django has such a field too."""
+    """The field of django-jsonfield-backport without its system check, which recommends Django's own field."""
 
     system_check_deprecated_details = None
 
     def deconstruct(self) -> Any:
-        """Return the field as migrations see it."""
+        """Describe the field to migrations as the field of django-jsonfield-backport."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django_jsonfield_backport.models.JSONField", args, kwargs
 
 
 class Undecryptable(str):
-    """An empty text that stands for one whose key is not known; saved again, it is left as it is."""
+    """Stands for text that no known key decrypts. It reads as empty; saving it keeps the encrypted text."""
 
     def __new__(cls, token: str) -> "Undecryptable":
         self = super().__new__(cls, "")
@@ -45,9 +45,10 @@ def _cipher(secrets: tuple[str, ...]) -> MultiFernet:
 
 
 def cipher() -> MultiFernet:
-    """Return the cipher: encrypts with the first key, decrypts with any of the keys in use.
+    """Return a cipher that encrypts with the first key and decrypts with any key in use.
 
-    Raises `ImproperlyConfigured` when the encryption key of the settings is too short.
+    Raises:
+        ImproperlyConfigured: The setting `ENCRYPTION_KEY` is too short.
     """
     if is_too_short(settings.ENCRYPTION_KEY):
         raise ImproperlyConfigured(SHORT_KEY)
@@ -57,13 +58,13 @@ def cipher() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
-    """Text that is encrypted in the database (Fernet) and plain in Python; it cannot be searched.
+    """Text that is plain in Python and encrypted in the database (Fernet). It cannot be searched.
 
-    To migrations it is a `TextField`, which holds the encrypted text.
+    Migrations see a `TextField` that contains the encrypted text.
     """
 
     def deconstruct(self) -> Any:
-        """Return the field as migrations see it, which need no keys."""
+        """Describe the field to migrations as a `TextField`, so that they need no keys."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.TextField", args, kwargs
 

@@ -1,4 +1,4 @@
-"""Items of nodes: those that are kept, and what is known of those that are not."""
+"""Items of nodes: cached items, and the ids and positions of items that are not cached."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -21,13 +21,13 @@ from pubsubcache.types import Item
 
 
 class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
-    """Items."""
+    """Queries for items."""
 
-    _sought: tuple[Node, ...] = ()  # by `full_text`
+    _queries: tuple[Node, ...] = ()  # of `full_text`, for snippets
 
     def _clone(self) -> Self:
         clone: Self = super()._clone()  # type: ignore[misc]
-        clone._sought = self._sought
+        clone._queries = self._queries
         return clone
 
     def matching(
@@ -40,7 +40,10 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
         subtypes: Iterable[str] = (),
         names: Iterable[str] = (),
     ) -> Self:
-        """Items that fulfil every filter given; a filter is fulfilled by any one of its values."""
+        """Return the items that match all filters; an item matches a filter if it has any of its values.
+
+        Empty filters are ignored.
+        """
         filters = {
             "node__account__jid__in": list(accounts),
             "node__service__in": list(services),
@@ -52,39 +55,54 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
         return self.filter(**{lookup: values for lookup, values in filters.items() if values})
 
     def where_parsed(self, path: str | Sequence[str | int], operator: str, value: Any = True) -> Self:
-        """Items of which a field of the parsed data fulfils an operator; see `parsed_matches`, for use within `Q` too.
+        """Return the items whose parsed data match a condition.
 
-        Raises `InvalidRequest`.
+        Args:
+            path: The key in the parsed data; see `parsed_matches`, which also works within `Q`.
+            operator: The name of the operator.
+            value: The operand.
+
+        Raises:
+            InvalidRequest: The path, operator or value is invalid.
         """
         return self.filter(parsed_matches(path, operator, value))
 
     def order_by_parsed(self, path: str | Sequence[str | int], *, descending: bool = False) -> Self:
-        """Items by a field of the parsed data: numbers, then texts by code point; those with neither come last.
+        """Sort the items by a key of the parsed data.
 
-        Raises `InvalidRequest`.
+        Numbers come first, then strings by code point, then items with neither.
+
+        Raises:
+            InvalidRequest: The path is invalid.
         """
         return self.order_by(*order_of_parsed(path, descending=descending), "pk")
 
     def in_order(self) -> Self:
-        """Items oldest first, as the service lists them."""
+        """Sort the items oldest first, in the order of the service."""
         return self.order_by("position", "pk")
 
     def tagged(self, *tags: str) -> Self:
-        """Items whose `parsed["tags"]` has all these tags, exactly as given; by an index."""
+        """Return the items whose `parsed["tags"]` contains all these tags, compared exactly. Uses an index."""
         return self.filter(*(HasTag(tag) for tag in tags))
 
     def containing(self, value: Any) -> Self:
-        """Items whose `parsed` contains `value`, in the sense of PostgreSQL's `@>` (`lookups.conditions.containment`).
+        """Return the items whose `parsed` contains `value`, as PostgreSQL's `@>` defines it.
 
-        Raises `InvalidRequest` when `value` is not JSON, or too large.
+        `lookups.conditions.containment` describes the rules.
+
+        Raises:
+            InvalidRequest: `value` is not JSON or is too large.
         """
         return self.filter(Contains(checked(value)))
 
     def full_text(self, query: str) -> Self:
-        """Items whose words are what `query` asks for, with `rank` (a float, larger is better); by an index.
+        """Return the items whose text matches `query`, annotated with `rank` (a float, larger is better).
 
-        `lookups.fulltext.query` says what a query is. White space finds everything; a query without a word, nothing.
-        Raises `InvalidRequest` for a query that is too long or too deep.
+        `lookups.fulltext.query` describes the syntax. A blank query matches everything; any other query without a word
+        matches nothing. Uses an index.
+
+        Raises:
+            InvalidRequest: The query is too long or nested too deeply.
         """
         if not query.strip():
             return self.annotate(rank=models.Value(0.0, models.FloatField()))
@@ -98,33 +116,33 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
             found = found.filter(sqlite.IsFound(alias)).annotate(
                 rank=sqlite.FoundColumn(alias, "rank", models.FloatField())
             )
-        found._sought = (*self._sought, tree)
+        found._queries = (*self._queries, tree)
         return found.with_snippets() if "snippet" in found.query.annotations else found
 
     def with_snippets(self) -> Self:
-        """Items with `snippet`: a part of their words, what `full_text` looked for being marked in it.
+        """Annotate the items with `snippet`: a part of their text in which the matches of `full_text` are marked.
 
-        `lookups.snippets` says how; without `full_text` before, it is how the text begins.
+        Without a call of `full_text` before, it is the beginning of the text. `lookups.snippets` describes the format.
         """
         stems = connections[self.db].vendor == "postgresql" and settings.SEARCH_LANGUAGE != "simple"
-        return self.annotate(snippet=Snippet("text", chain.from_iterable(map(terms, self._sought)), stems=stems))
+        return self.annotate(snippet=Snippet("text", chain.from_iterable(map(terms, self._queries)), stems=stems))
 
 
 _ItemManager = models.Manager.from_queryset(PubsubItemQuerySet)
 
 
 class PubsubItemManager(_ItemManager["PubsubItem"]):
-    """Leaves the columns with hot keys in the database unless they are asked for: `parsed` has it all."""
+    """Defers the columns of hot keys, because `parsed` contains their values."""
 
     def get_queryset(self) -> PubsubItemQuerySet:
-        """Return all items."""
+        """Return all items, with the columns of hot keys deferred."""
         return PubsubItemQuerySet(self.model, using=self._db).defer(*COLUMNS)
 
 
 class PubsubItem(models.Model):
-    """An item of a node: its raw XML in normal form, and what the analyser's parser made of it."""
+    """An item of a node: its XML in normal form, and the data that the analyser's parser extracted from it."""
 
-    # Without an index of its own: those below begin with it, and PostgreSQL would at times take the lesser one.
+    # No index on this column alone: the indexes below start with it, and PostgreSQL sometimes chose the worse one.
     node = models.ForeignKey(
         PubsubNode, on_delete=models.CASCADE, related_name="items", verbose_name=_("node"), db_index=False
     )
@@ -138,7 +156,7 @@ class PubsubItem(models.Model):
     parse_error = models.TextField(_("parse error"), blank=True, default="")
     text = models.TextField(_("text"), blank=True, default="")
     revision = models.BigIntegerField(_("revision"), default=0)
-    # Kept by the database itself, see `lookups.hotkeys`.
+    # Generated columns; see `lookups.hotkeys`.
     parsed_title = hot_key("title", _("title"))
     parsed_author = hot_key("author", _("author"))
     parsed_author_jid = hot_key("author_jid", _("author's JID"))
@@ -168,7 +186,7 @@ class PubsubItem(models.Model):
         return self.name
 
     def as_item(self) -> Item:
-        """Return the item as readers get it."""
+        """Return the item in the form that readers receive."""
         return Item(
             id=self.name,
             xml=self.data,
@@ -180,10 +198,10 @@ class PubsubItem(models.Model):
 
 
 class PubsubEvicted(models.Model):
-    """An item that the service has and the cache does not: its id and place are known, so that pages stay exact.
+    """An item that the service has but the cache does not. Its id and position keep pages exact.
 
-    Without a `reason` it was purged or is over a limit, and reads ask the service for it. With a `reason` the item
-    is left out: it cannot be kept, and no read asks for it.
+    Without a `reason` the item was evicted, and reads fetch it from the service. With a `reason` the item is left out:
+    it cannot be stored, and reads do not ask for it.
     """
 
     node = models.ForeignKey(PubsubNode, on_delete=models.CASCADE, related_name="evicted")
@@ -208,7 +226,7 @@ class PubsubEvicted(models.Model):
 
 
 class PubsubTombstone(models.Model):
-    """An item retracted while its node was being synchronised: a page asked for before must not bring it back."""
+    """An item retracted during a full sync. A page requested before the retraction must not restore it."""
 
     node = models.ForeignKey(PubsubNode, on_delete=models.CASCADE, related_name="tombstones")
     name = models.TextField()

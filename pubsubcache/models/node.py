@@ -1,4 +1,4 @@
-"""Nodes: each one of a service, as one account sees it."""
+"""Nodes: a row is one node of a service as one account sees it."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -12,21 +12,21 @@ from django.utils.translation import gettext_lazy as _
 from pubsubcache.conf import settings
 from pubsubcache.models.account import Account
 from pubsubcache.models.fields import JSONField
-from pubsubcache.models.timed import TimedQuerySet, silent
+from pubsubcache.models.timed import TimedQuerySet, heartbeat_expired
 from pubsubcache.models.traits import TRAITS, NodeTraits
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils import clock
 
-CLAIM_LEASES = 5  # a claim outlives this many leases: a large page takes long to fetch and to store
+CLAIM_LEASES = 5  # a claim lasts this many leases, because fetching and storing a large page takes long
 
 
 def claim_timeout() -> float:
-    """Return how many seconds after its last heartbeat another process may take over a synchronisation."""
+    """Return the number of seconds after its last heartbeat at which a claim expires."""
     return float(CLAIM_LEASES * settings.LEASE_TIMEOUT)
 
 
 class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
-    """Nodes."""
+    """Queries for nodes."""
 
     def matching(
         self,
@@ -37,7 +37,10 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
         types: Iterable[str] = (),
         subtypes: Iterable[str] = (),
     ) -> Self:
-        """Nodes that fulfil every filter given; a filter is fulfilled by any one of its values."""
+        """Return the nodes that match all filters; a node matches a filter if it has any of its values.
+
+        Empty filters are ignored.
+        """
         filters: dict[str, Any] = {
             "account__jid__in": list(accounts),
             "service__in": list(services),
@@ -48,11 +51,11 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
         return self.filter(**{lookup: values for lookup, values in filters.items() if values})
 
     def unclaimed(self, now: datetime | None = None) -> Self:
-        """Nodes that nobody who is alive synchronises."""
-        return self.filter(models.Q(sync_owner="") | silent("sync_heartbeat", claim_timeout(), now))
+        """Return the nodes without a valid claim."""
+        return self.filter(models.Q(sync_owner="") | heartbeat_expired("sync_heartbeat", claim_timeout(), now))
 
     def invalidate(self) -> int:
-        """Stop vouching for the nodes; those that are just being synchronised are to be once more."""
+        """Invalidate the nodes, and request another sync of those that a process has claimed; return their number."""
         again = models.Case(models.When(sync_owner="", then="sync_requested"), default=clock.now())
         return self.update(checked_at=None, sync_requested=again)
 
@@ -61,7 +64,7 @@ class PubsubNode(models.Model):
     """A node of a service, as one account sees it."""
 
     class SyncState(models.TextChoices):
-        """How far the cache and the service agree; null: not yet synchronised."""
+        """The progress of synchronisation; null means not yet synchronised."""
 
         IN_PROGRESS = "IN_PROGRESS", _("in progress")
         COMPLETED = "COMPLETED", _("completed")
@@ -69,7 +72,7 @@ class PubsubNode(models.Model):
         NO_SYNC = "NO_SYNC", _("not synchronised")
 
     class Policy(models.TextChoices):
-        """What staff want of a node."""
+        """The decision of staff on a node."""
 
         AUTO = "auto", _("as the analysers decide")
         ALWAYS = "always", _("always synchronise")
@@ -86,17 +89,18 @@ class PubsubNode(models.Model):
     sync_state_updated = models.DateTimeField(_("state since"), default=timezone.now)
     type = models.CharField(_("type"), max_length=100, blank=True, default="", db_index=True)
     subtype = models.CharField(_("subtype"), max_length=100, blank=True, default="")
-    # What the analysers said, and what staff and users made of it; null where nobody said anything.
+    # The decisions of the analysers, staff and users; null means no decision.
     to_sync = models.BooleanField(null=True, default=None, editable=False)
     by_analyser = models.BooleanField(null=True, default=None, editable=False)
     by_hand = models.BooleanField(default=False, editable=False)
     registry_fingerprint = models.TextField(null=True, default=None, editable=False)
     analysis_reason = models.TextField(null=True, default=None, editable=False)
-    # Whether the service moves edited items to the end; null: unknown.
+    # Whether the service moves edited items to the end; null means unknown.
     moves = models.BooleanField(null=True, default=None, editable=False)
-    # Not null: the order is unknown. If it has two ids, of an edited item and the next, their order will tell `moves`.
+    # Not null means the order is unknown. Two ids are those of an edited item and its successor: the order in which the
+    # service lists them next determines `moves`.
     probe: "models.JSONField[list[str] | None, list[str] | None]" = JSONField(null=True, default=None, editable=False)
-    # Up to here, positions are the service's own order.
+    # Positions up to this one follow the order of the service.
     confirmed_position = models.BigIntegerField(default=0, editable=False)
     extra: "models.JSONField[dict[str, Any], dict[str, Any]]" = JSONField(_("extra"), default=dict, blank=True)
     policy = models.CharField(_("policy"), max_length=10, choices=Policy.choices, default=Policy.AUTO)
@@ -112,7 +116,7 @@ class PubsubNode(models.Model):
     sync_done = models.PositiveIntegerField(_("items read so far"), default=0)
     sync_total = models.PositiveIntegerField(_("items to read"), null=True, blank=True)
     checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
-    # The account's fencing token when the check began: the session that has brought every change since.
+    # The account's fencing token when the check started. It identifies the session that reports changes since then.
     checked_token = models.BigIntegerField(default=0, editable=False)
     compared_at = models.DateTimeField(_("contents compared"), null=True, blank=True)
     reconcile_interval = models.DurationField(
@@ -131,13 +135,13 @@ class PubsubNode(models.Model):
     partial = models.BooleanField(_("partial"), default=False)
     evicted_count = models.PositiveIntegerField(_("items purged from the cache"), default=0)
     next_position = models.BigIntegerField(_("next position"), default=1)
-    # Counts what notifications changed; items and tombstones carry it, so that a page asked for before
-    # a change does not undo it.
+    # Incremented by each batch of notifications. Items and tombstones record it, so that a page requested before a
+    # change does not undo the change.
     revision = models.BigIntegerField(_("revision"), default=0)
     purged_revision = models.BigIntegerField(_("revision of the last purge"), default=0)
 
     objects = PubsubNodeQuerySet.as_manager()
-    #: As for accounts.
+    #: When the row was read, by the database's clock; set by queries that ask for it.
     as_of: datetime | None = None
 
     class Meta:
@@ -164,12 +168,12 @@ class PubsubNode(models.Model):
 
     @property
     def address(self) -> NodeAddress:
-        """Where the node is."""
+        """The service and name of the node."""
         return NodeAddress(self.service, self.name)
 
     @property
     def traits(self) -> NodeTraits:
-        """How the service handles the node, as kept in `extra`; assign a changed copy to keep it."""
+        """How the service handles the node, stored in `extra`. To change a trait, assign a changed copy."""
         return NodeTraits.from_json(self.extra)
 
     @traits.setter
@@ -178,11 +182,14 @@ class PubsubNode(models.Model):
 
     @property
     def is_order_unknown(self) -> bool:
-        """Whether the service may have the items in another order than the cache."""
+        """Whether the order of the items at the service may differ from that in the cache."""
         return self.probe is not None
 
     def is_followed(self, now: datetime | None = None) -> bool:
-        """Whether every change since `checked_at` reached the cache: subscribed, session up without a break."""
+        """Whether notifications have reported every change since `checked_at`.
+
+        This requires a subscription, and one unbroken session since then.
+        """
         return (
             self.subscribed
             and self.checked_at is not None
@@ -192,7 +199,7 @@ class PubsubNode(models.Model):
 
 
 class AnalyserChoice(models.Model):
-    """What staff want of the nodes of one analyser, whatever the analyser says."""
+    """The decision of staff on the nodes of one analyser, which overrides the analyser's own."""
 
     analyser = models.CharField(_("analyser"), max_length=100, unique=True)
     to_sync = models.BooleanField(

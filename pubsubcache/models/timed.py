@@ -1,4 +1,4 @@
-"""Rows that know when they were read, and conditions on heartbeats."""
+"""Query sets that record the time of reading, and conditions on heartbeats."""
 
 from datetime import datetime, timedelta
 from typing import Self, TypeVar
@@ -11,13 +11,13 @@ from pubsubcache.utils import clock
 M = TypeVar("M", bound=models.Model)
 
 
-def silent(column: str, seconds: float, now: datetime | None = None) -> models.Q:
-    """Return the condition that nothing was heard of the owner of a row for `seconds`: its heartbeat proves nothing.
+def heartbeat_expired(column: str, seconds: float, now: datetime | None = None) -> models.Q:
+    """Return the condition that the heartbeat of a row's owner is missing, too old, or in the future.
 
     Args:
-        column: The column with the heartbeat.
-        seconds: How long a heartbeat counts.
-        now: The time by the database's clock.
+        column: The column that contains the heartbeat.
+        seconds: How long a heartbeat is valid.
+        now: The time by the database's clock. The default is the current time.
     """
     now = now or clock.now()
     return (
@@ -28,8 +28,8 @@ def silent(column: str, seconds: float, now: datetime | None = None) -> models.Q
 
 
 class TimedQuerySet(models.QuerySet[M]):
-    """Rows that can tell when they were read."""
+    """A query set whose rows can record when they were read."""
 
     def with_time(self) -> Self:
-        """Rows with `as_of`: when they are read, by the database's clock."""
+        """Annotate the rows with `as_of`, the time of reading by the database's clock."""
         return self.annotate(as_of=Now())

@@ -1,4 +1,4 @@
-"""What the cache learned about a service's behaviour, kept as JSON in `PubsubNode.extra`."""
+"""Observed behaviour of a service, stored as JSON in `PubsubNode.extra`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -9,15 +9,15 @@ Cursors = Literal["ids", "opaque"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTraits:
-    """How a service handles a node, as far as it showed; None where it is unknown.
+    """How a service handles a node; None means unknown.
 
     Attributes:
-        rsm: It pages (XEP-0059).
-        cursors: Its cursors are item ids, or texts of its own.
-        publishers: Its answers name publishers.
-        payload_type: What it says that the node is for (`pubsub#type`), "" if it doesn't say.
-        listed: The number of items it had when they were last listed.
-        limit: The number of items it keeps: for each new one, it drops the oldest.
+        rsm: Whether the service supports paging (XEP-0059).
+        cursors: Whether cursors are item ids or opaque strings.
+        publishers: Whether answers name the publishers of items.
+        payload_type: The value of `pubsub#type`, "" if the service does not state it.
+        listed: The number of items when the service last listed them.
+        limit: The number of items that the service keeps. It removes the oldest for each new one above that number.
     """
 
     rsm: bool | None = None
@@ -29,16 +29,16 @@ class NodeTraits:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "NodeTraits":
-        """Return the traits among `data`, whose other keys are passed over."""
+        """Create the traits from `data`, ignoring unknown keys."""
         return cls(**{name: data[name] for name in TRAITS if name in data})
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is known."""
+        """Return the known traits as JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def updated(self, news: "NodeTraits") -> "NodeTraits":
-        """Return these traits with what is known in `news` instead."""
-        return replace(self, **news.to_json())
+    def updated(self, newer: "NodeTraits") -> "NodeTraits":
+        """Return a copy in which the known values of `newer` replace those of this object."""
+        return replace(self, **newer.to_json())
 
 
 TRAITS = tuple(field.name for field in fields(NodeTraits))

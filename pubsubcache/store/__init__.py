@@ -1,7 +1,7 @@
-"""Reads and writes of the database: small plain functions, each one transaction.
+"""Reads and writes the database in small synchronous functions, each a single transaction.
 
-`in_thread(function)` makes a coroutine function of one, for asynchronous code. What acquires something is awaited by
-`uninterrupted`.
+Asynchronous code calls `in_thread(function)`, which returns a coroutine function. It awaits calls that acquire a lease
+or claim with `uninterrupted`.
 """
 
 from pubsubcache.store.accounts import remove_accounts

@@ -1,4 +1,4 @@
-"""Rows of accounts: leases of the workers, and the state of the sessions."""
+"""Reads and writes accounts: the leases of workers and the state of sessions."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -18,17 +18,18 @@ Status = Account.Status
 
 @transaction.atomic
 def claim_accounts(worker: str) -> list[Account]:
-    """Renew the leases of `worker`, take those of enabled accounts that nobody alive holds, and return its accounts.
+    """Renew the leases of `worker`, take over enabled accounts without a live worker, and return all its accounts.
 
-    The claims of the worker that held an account before end with its lease.
+    A takeover also releases the claims of the previous worker. Accounts that are being removed and have no more
+    subscriptions are deleted.
     """
     now = clock.now()
     _renew(worker, now)
-    # An account whose old worker was suspended within a transaction is left until that transaction ends.
-    free = Account.objects.enabled().free_or_of("", now).exclude(worker=worker)
+    # Skip an account that is locked by a transaction of its previous worker, which may be suspended.
+    free = Account.objects.enabled().available_to("", now).exclude(worker=worker)
     for account in free.select_for_update(skip_locked=True, no_key=True):
         if account.worker:
-            _end_claims(account)
+            _release_claims(account)
         Account.objects.filter(pk=account.pk).update(
             worker=worker,
             heartbeat=now,
@@ -43,7 +44,7 @@ def claim_accounts(worker: str) -> list[Account]:
 
 @transaction.atomic
 def renew_leases(worker: str) -> None:
-    """Renew the leases that `worker` has, and take no others."""
+    """Renew the leases that `worker` holds."""
     _renew(worker, clock.now())
 
 
@@ -51,18 +52,22 @@ def _renew(worker: str, now: datetime) -> None:
     Account.objects.filter(worker=worker, enabled=True).update(heartbeat=now)
 
 
-def _end_claims(account: Account) -> None:
+def _release_claims(account: Account) -> None:
     owned = PubsubNode.objects.filter(account=account, sync_owner__startswith=f"{account.worker}/")
     owned.update(sync_owner="", sync_heartbeat=None)
 
 
 @transaction.atomic
 def remove_accounts(accounts: QuerySet[Account]) -> tuple[int, int]:
-    """Remove accounts with their nodes: return how many are gone, and how many go once a worker unsubscribed them.
+    """Remove accounts and their nodes.
 
-    Those stay that can log in and have subscriptions to give up, without their nodes; removed again, they go at once.
+    An account that has subscriptions and can log in loses its nodes at once. A worker then ends the subscriptions, and
+    the account is deleted after that. Removing it a second time deletes it immediately.
+
+    Returns:
+        The number of deleted accounts and the number of accounts that wait for a worker.
     """
-    gone = leaving = 0
+    deleted = leaving = 0
     for account in accounts.select_for_update(of=("self",)):
         followed = account.nodes.filter(Q(subscribed=True) | ~Q(sync_owner=""))
         has_subscriptions = followed.exists() or account.pending_unsubscriptions.exists()
@@ -73,18 +78,25 @@ def remove_accounts(accounts: QuerySet[Account]) -> tuple[int, int]:
             leaving += 1
         else:
             account.delete()
-            gone += 1
-    return gone, leaving
+            deleted += 1
+    return deleted, leaving
 
 
 @transaction.atomic
 def begin_session(lease: Lease, started: datetime | None) -> Lease:
-    """Record that a session began which did not resume its stream; return the lease under which it acts.
+    """Record the start of a session that did not resume a stream.
 
-    What earlier sessions brought and has not been written yet is void.
+    The fencing token is incremented, so pending writes of earlier sessions fail.
+
+    Args:
+        lease: The current lease.
+        started: When the session started.
+
+    Returns:
+        The lease with the new fencing token.
 
     Raises:
-        LeaseLost: Another worker has taken the account over.
+        LeaseLost: Another worker has taken over the account.
     """
     changed = _leased(lease).update(
         fencing_token=F("fencing_token") + 1,
@@ -94,19 +106,19 @@ def begin_session(lease: Lease, started: datetime | None) -> Lease:
         heartbeat=clock.now(),
     )
     if not changed:
-        raise LeaseLost("Another worker has taken the account over.")
+        raise LeaseLost("Another worker has taken over the account.")
     return replace(lease, token=lease.token + 1)
 
 
 @transaction.atomic
 def save_status(lease: Lease, status: str, detail: str = "") -> None:
-    """Record the state of a session that did not begin anew.
+    """Record the state of the current session.
 
     Raises:
-        LeaseLost: Another worker has taken the account over.
+        LeaseLost: Another worker has taken over the account.
     """
     if not _leased(lease).update(status=status, status_detail=one_line(detail), heartbeat=clock.now()):
-        raise LeaseLost("Another worker has taken the account over.")
+        raise LeaseLost("Another worker has taken over the account.")
 
 
 def _leased(lease: Lease) -> QuerySet[Account]:
@@ -115,10 +127,10 @@ def _leased(lease: Lease) -> QuerySet[Account]:
 
 @transaction.atomic
 def release_accounts(worker: str, pks: list[int] | None = None) -> None:
-    """Give leases back: those of `pks`, or all of the worker's."""
+    """Release the leases of `worker` on the accounts `pks`, or all its leases if `pks` is None."""
     ours = Account.objects.filter(worker=worker)
     if pks is not None:
         ours = ours.filter(pk__in=pks)
-    kept = ours.filter(status__in=[Status.AUTH_FAILED, Status.ERROR])
-    kept.update(worker="", heartbeat=None, session_started=None)
+    failed = ours.filter(status__in=[Status.AUTH_FAILED, Status.ERROR])
+    failed.update(worker="", heartbeat=None, session_started=None)
     ours.update(worker="", heartbeat=None, status=Status.OFFLINE, status_detail="", session_started=None)

@@ -1,4 +1,4 @@
-"""Nodes that are in the cache only because somebody read them: noted when they are read, forgotten when nobody does."""
+"""Records reads of nodes, and removes unpinned nodes that nobody reads any more."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,51 +14,54 @@ from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
-NOTED_EVERY = timedelta(hours=1)
-BATCH = 100  # nodes forgotten in one transaction
-BATCH_ITEMS = 1000  # and their items, unless a single node has more
-PATIENCE = 50  # milliseconds that a reader waits for SQLite's lock
+RECORD_INTERVAL = timedelta(hours=1)
+BATCH = 100  # nodes removed in one transaction
+BATCH_ITEMS = 1000  # items removed in one transaction, unless a single node has more
+LOCK_TIMEOUT = 50  # milliseconds that a read waits for SQLite's lock
 
 
-def note_read(node: PubsubNode) -> None:
-    """Keep that `node` was read, at most once an hour.
+def record_read(node: PubsubNode) -> None:
+    """Record that `node` was read, at most once per `RECORD_INTERVAL`.
 
-    A database that does not take it at once is no reason to keep the reader waiting: the next read tries again.
+    If the database is locked, nothing is recorded, so that the read does not wait. The next read tries again.
     """
     now = node.as_of or clock.now()
-    if abs(now - node.last_read) < NOTED_EVERY:
+    if abs(now - node.last_read) < RECORD_INTERVAL:
         return
     unchanged = PubsubNode.objects.filter(pk=node.pk, last_read=node.last_read)
     try:
-        with _impatient(unchanged.db), transaction.atomic(using=unchanged.db):
+        with _short_lock_timeout(unchanged.db), transaction.atomic(using=unchanged.db):
             if unchanged.select_for_update(skip_locked=True).exists():
                 unchanged.update(last_read=now)
     except DatabaseError as error:
-        logger.debug("It could not be kept that %s was read: %s", node, error)
+        logger.debug("Cannot record that %s was read: %s", node, error)
 
 
 @contextmanager
-def _impatient(alias: str) -> Iterator[None]:
-    """Wait only shortly for the lock of a SQLite database."""
+def _short_lock_timeout(alias: str) -> Iterator[None]:
+    """Shorten the lock timeout of a SQLite database to `LOCK_TIMEOUT`."""
     connection = connections[alias]
     if connection.vendor != "sqlite":
         yield
         return
     with connection.cursor() as cursor:
-        patience = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
-        cursor.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+        timeout = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        cursor.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT}")
         try:
             yield
         finally:
-            cursor.execute(f"PRAGMA busy_timeout = {patience}")
+            cursor.execute(f"PRAGMA busy_timeout = {timeout}")
 
 
 @transaction.atomic
 def forget_unread(account_pk: int) -> int:
-    """Forget a batch of unpinned nodes of an account, least recently read first; return how many, 0 at the end.
+    """Remove a batch of unpinned nodes of an account, least recently read first.
 
-    Those go that nobody read for `UNREAD_NODE_AGE`, and those over `MAX_UNPINNED_NODES`. Workers end their
-    subscriptions. Nodes with a policy other than auto stay, and so do nodes that are being synchronised.
+    Removes nodes that nobody has read for `UNREAD_NODE_AGE`, and nodes in excess of `MAX_UNPINNED_NODES`. Workers end
+    their subscriptions. Keeps nodes whose policy is not auto and nodes that are being synchronised.
+
+    Returns:
+        The number of removed nodes; 0 if there are no more.
     """
     unpinned = PubsubNode.objects.filter(account_id=account_pk, pinned=False, policy="auto")
     surplus = unpinned.count() - settings.MAX_UNPINNED_NODES

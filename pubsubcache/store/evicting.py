@@ -1,4 +1,4 @@
-"""Items given up by the cache while the service keeps them: purged or over a limit, not retracted."""
+"""Removes items from the cache that the service still has."""
 
 from datetime import datetime
 
@@ -12,7 +12,10 @@ SyncState = PubsubNode.SyncState
 
 
 def drop_items(node: PubsubNode) -> int:
-    """Remove all that is known of the items of `node`; return how many were kept. The caller saves."""
+    """Remove all rows of items of `node`, including evicted ones; return the number of stored items.
+
+    The caller saves the node.
+    """
     count, _ = PubsubItem.objects.filter(node=node).delete()
     PubsubEvicted.objects.filter(node=node).delete()
     PubsubTombstone.objects.filter(node=node).delete()
@@ -20,8 +23,8 @@ def drop_items(node: PubsubNode) -> int:
     return count
 
 
-def empty(pk: int) -> None:
-    """Remove all that is known of the items of a node that is not in sync, in small transactions."""
+def empty_node(pk: int) -> None:
+    """Remove all rows of items of a node in the state ERROR, in small transactions."""
     for model in (PubsubItem, PubsubEvicted, PubsubTombstone):
         while _drop_batch(model, pk):
             pass
@@ -38,7 +41,7 @@ def _drop_batch(model: type[Model], pk: int) -> int:
 
 
 def evict_items(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
-    """Remove `items` of `node`, remembering their ids and places; return their number. The caller saves."""
+    """Evict `items` of `node`, recording their ids and positions; return their number. The caller saves the node."""
     total = 0
     columns = ("name", "position", "created", "updated", "revision")
     while batch := list(items.filter(node=node).only(*columns)[:BATCH]):
@@ -54,8 +57,13 @@ def evict_items(node: PubsubNode, items: QuerySet[PubsubItem]) -> int:
 
 
 @transaction.atomic
-def leave_out(pk: int, reasons: dict[str, str]) -> None:
-    """Keep why purged items of a node turned out to be ones that cannot be kept, by id."""
+def mark_left_out(pk: int, reasons: dict[str, str]) -> None:
+    """Mark evicted items of a node as left out, because they cannot be stored.
+
+    Args:
+        pk: The primary key of the node.
+        reasons: The reason for each item id.
+    """
     for row in PubsubEvicted.objects.filter(node_id=pk, name__in=reasons, reason=""):
         row.reason = reasons[row.name]
         row.save(update_fields=["reason"])
@@ -67,9 +75,14 @@ def evict(
     created_before: datetime | None = None,
     updated_before: datetime | None = None,
 ) -> int:
-    """Remove items of `nodes` from the cache, those before the given times if any; return their number.
+    """Evict items of `nodes`; return their number.
 
-    The nodes stay in sync: reads that reach what was removed go to the service.
+    The nodes stay synchronised. Reads that need evicted items ask the service.
+
+    Args:
+        nodes: The nodes.
+        created_before: Evict only items created before this time.
+        updated_before: Evict only items updated before this time.
     """
     total = 0
     for pk in nodes.values_list("pk", flat=True):
@@ -80,7 +93,7 @@ def evict(
 def evictable(
     nodes: QuerySet[PubsubNode], created_before: datetime | None = None, updated_before: datetime | None = None
 ) -> QuerySet[PubsubItem]:
-    """Return the items that `purge` would remove."""
+    """Return the items that `evict` would remove."""
     items = PubsubItem.objects.filter(node__in=nodes)
     if created_before is not None:
         items = items.filter(created__lt=created_before)

@@ -1,4 +1,4 @@
-"""Nodes read for an export: one after the other, their items a few at a time."""
+"""Reads nodes for an export: one after the other, in chunks of items."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,17 +22,21 @@ NODE_COLUMNS = (
 
 
 def read_nodes(nodes: QuerySet[PubsubNode], report: Report) -> Iterator[dict[str, Any]]:
-    """Yield the records of `nodes`: each node, what it has in the service's order, its end.
+    """Yield the records of `nodes`: for each node its start, its items in the order of the service, and its end.
 
-    By account, and each account's own service (PEP) first. The items of a node are as they were at one moment;
-    `report` is told how many were read, and of how many.
+    Nodes are sorted by account; the account's own service (PEP) comes first. The items of a node are a consistent
+    snapshot.
+
+    Args:
+        nodes: The nodes.
+        report: Called with the number of items read so far and the total.
     """
     sums = nodes.order_by().aggregate(items=Sum("item_count"), evicted=Sum("evicted_count"))
     total = (sums["items"] or 0) + (sums["evicted"] or 0)
     done = 0
-    for pk in _in_order(nodes):
+    for pk in _sorted_pks(nodes):
         node = PubsubNode.objects.select_related("account").defer("account__password").filter(pk=pk).first()
-        if node is None:  # forgotten meanwhile
+        if node is None:  # removed meanwhile
             continue
         for record in _read_node(node):
             yield record
@@ -41,7 +45,7 @@ def read_nodes(nodes: QuerySet[PubsubNode], report: Report) -> Iterator[dict[str
                 report(done, max(done, total))
 
 
-def _in_order(nodes: QuerySet[PubsubNode]) -> Iterator[int]:
+def _sorted_pks(nodes: QuerySet[PubsubNode]) -> Iterator[int]:
     accounts = Account.objects.filter(pk__in=nodes.order_by().values("account")).values_list("pk", "jid")
     for pk, jid in sorted(accounts, key=lambda account: account[1].partition("@")[::-1]):
         own = Case(When(service=jid, then=0), default=1)
@@ -49,12 +53,12 @@ def _in_order(nodes: QuerySet[PubsubNode]) -> Iterator[int]:
 
 
 def _read_node(node: PubsubNode) -> Iterator[dict[str, Any]]:
-    facts = {name: _as_data(getattr(node, name)) for name in NODE_COLUMNS}
-    yield {"kind": "node", "account": node.account.jid, **facts, "extra": extra_of(node)}
+    values = {name: _as_json(getattr(node, name)) for name in NODE_COLUMNS}
+    yield {"kind": "node", "account": node.account.jid, **values, "extra": extra_of(node)}
     counts = {"item": 0, "evicted": 0}
     highest = node.next_position
     for row in _rows(node):
-        record = dict(zip(("kind", *ITEM_COLUMNS), map(_as_data, row), strict=True))
+        record = dict(zip(("kind", *ITEM_COLUMNS), map(_as_json, row), strict=True))
         if record["kind"] == "evicted":
             reason = record["text"]
             record = {name: record[name] for name in ("kind", *EVICTED_COLUMNS)} | (
@@ -67,16 +71,16 @@ def _read_node(node: PubsubNode) -> Iterator[dict[str, Any]]:
 
 
 def _rows(node: PubsubNode) -> Iterator[tuple[Any, ...]]:
-    """Yield items and what was purged in one query, so that nothing falls between two of them."""
+    """Yield stored and evicted items in one query, so that none is missed when it is evicted in between."""
     items = PubsubItem.objects.filter(node=node).order_by()
     evicted = PubsubEvicted.objects.filter(node=node).order_by()
-    nothing = {name: Value("") for name in ("publisher", "parse_error", "data")}
+    blanks = {name: Value("") for name in ("publisher", "parse_error", "data")}
     both = (
         items.annotate(kind=Value("item"))
         .values_list("kind", *ITEM_COLUMNS)
         .union(
             evicted.annotate(
-                kind=Value("evicted"), parsed=Cast(Value(None), JSONField()), text=F("reason"), **nothing
+                kind=Value("evicted"), parsed=Cast(Value(None), JSONField()), text=F("reason"), **blanks
             ).values_list("kind", *ITEM_COLUMNS),
             all=True,
         )
@@ -84,7 +88,7 @@ def _rows(node: PubsubNode) -> Iterator[tuple[Any, ...]]:
     return both.order_by("position").iterator(chunk_size=CHUNK)
 
 
-def _as_data(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,6 +1,7 @@
-"""All that was learned about a node, under the keys that staff and exports know: `extra`.
+"""Presents the columns with observations and decisions about a node as one dictionary, `extra`.
 
-Columns hold what decides, such as whether the node is synchronised; `PubsubNode.traits` holds the rest.
+The admin and exports use these keys. Values that affect decisions have columns of their own; `PubsubNode.traits` reads
+the others.
 """
 
 from collections.abc import Mapping
@@ -22,13 +23,13 @@ COLUMNS: dict[str, tuple[str, object]] = {
 
 
 def extra_of(node: PubsubNode) -> dict[str, Any]:
-    """Return what was learned about a node, by key."""
+    """Return the observations and decisions about a node, by key. Keys without a value are omitted."""
     values = {key: (getattr(node, column), missing) for key, (column, missing) in COLUMNS.items()}
     return node.extra | {key: value for key, (value, missing) in values.items() if value != missing}
 
 
 def fields_of(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a node's fields that hold `extra`, which `extra_of` returned."""
+    """Return the fields of a node for a dictionary that `extra_of` returned."""
     return {
         **{column: extra.get(key, missing) for key, (column, missing) in COLUMNS.items()},
         "extra": {key: value for key, value in extra.items() if key not in COLUMNS},

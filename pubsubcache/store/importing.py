@@ -1,4 +1,4 @@
-"""Nodes of an export written into the cache: all of them, or none."""
+"""Writes the nodes of an export to the cache, all or none of them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.extra import fields_of
-from pubsubcache.store.nodes import apply_choice, forget_nodes, is_otherwise
+from pubsubcache.store.nodes import apply_choice, conflicts_with_choice, forget_nodes
 from pubsubcache.utils.texts import shorten_runs
 
 SyncState = PubsubNode.SyncState
 BATCH = 200
 BATCH_SIZE = 4 * 1024 * 1024  # characters of XML
 Report = Callable[[int], None]
-AS_THEY_ARE = (
+COPIED_COLUMNS = (
     "service", "name", "analyser", "type", "subtype", "policy", "sync_error", "access_model", "partial",
 )  # fmt: skip
 
 
 @dataclass(slots=True)
 class Imported:
-    """What was imported; `replaced` counts the nodes that were in the cache before."""
+    """The number of imported nodes, items and ids of evicted items, and the number of replaced nodes."""
 
     nodes: int = 0
     items: int = 0
@@ -42,24 +42,33 @@ def import_records(
     replace: bool = False,
     report: Report = lambda stored: None,
 ) -> Imported:
-    """Take in the records of an export, which are known to be right, each with its line.
+    """Import the records of an export. The imported nodes are stale until they have been revalidated.
 
-    `account`: the nodes are to be of this one, whatever the file says; `replace`: instead of those of the same
-    address in the cache. What is imported is not vouched for until it was compared with the service. Raises
-    `InvalidRequest` when an account is missing, or a node is in the cache already; then nothing is imported.
+    Args:
+        records: Validated records with their line numbers.
+        account: The account that receives the nodes, instead of those named in the file.
+        replace: Whether imported nodes replace those with the same address in the cache.
+        report: Called with the number of rows stored so far.
+
+    Returns:
+        What was imported.
+
+    Raises:
+        InvalidRequest: An account does not exist, or a node is already in the cache or twice in the file. Nothing is
+            imported.
     """
     writer = _Writer(account, replace, report)
     try:
         for line, record in records:
-            writer.take(line, record)
+            writer.write(line, record)
     except IntegrityError as error:
-        raise InvalidRequest("A node of the file came into the cache meanwhile. Nothing was imported.") from error
+        raise InvalidRequest("A node of the file was added to the cache meanwhile. Nothing was imported.") from error
     return writer.imported
 
 
 @dataclass(slots=True)
 class _Writer:
-    """Writes record after record."""
+    """Writes one record after the other."""
 
     account: Account | None
     replace: bool
@@ -73,13 +82,13 @@ class _Writer:
     choices: dict[str, bool | None] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
 
-    def take(self, line: int, record: dict[str, Any]) -> None:
-        """Write a record."""
+    def write(self, line: int, record: dict[str, Any]) -> None:
+        """Write a record, or collect it for a bulk write."""
         match record["kind"]:
             case "node":
                 self._begin_node(line, record)
             case "item":
-                record["text"] = shorten_runs(record["text"])  # the database normalises it to index its words
+                record["text"] = shorten_runs(record["text"])  # the database normalises the text for its index
                 self._add(PubsubItem, record, "publisher", "parsed", "parse_error", "text", "data")
                 self.node.item_count += 1
             case "evicted":
@@ -91,11 +100,11 @@ class _Writer:
 
     def _begin_node(self, line: int, record: dict[str, Any]) -> None:
         account = self.account or self._account(line, record["account"])
-        self._make_room(line, account, record)
+        self._check_existing(line, account, record)
         own = account.jid == record["account"]
         self.node = PubsubNode(
             account=account,
-            **{name: record[name] for name in AS_THEY_ARE},
+            **{name: record[name] for name in COPIED_COLUMNS},
             **fields_of(record["extra"]),
             **_state(record, own=own),
         )
@@ -108,8 +117,8 @@ class _Writer:
         if name := self.node.analyser:
             if name not in self.choices:
                 self.choices[name] = locked_choice(name).to_sync
-            if is_otherwise(self.node, self.choices[name]):
-                apply_choice(self.node, self.choices[name])  # of the staff here, who may not keep such nodes
+            if conflicts_with_choice(self.node, self.choices[name]):
+                apply_choice(self.node, self.choices[name])  # the decision of staff at this site
         self.node.save()
         self.imported.items += self.node.item_count
         self.imported.evicted += self.node.evicted_count
@@ -118,23 +127,25 @@ class _Writer:
         if jid not in self.accounts:
             self.accounts[jid] = Account.objects.defer("password").filter(jid=jid, leaving=False).first()
         if (account := self.accounts[jid]) is None:
-            raise InvalidRequest(f"Line {line}: there is no account {jid} here; add it, or name another by --account.")
+            raise InvalidRequest(
+                f"Line {line}: there is no account {jid} here; add it, or choose another with --account."
+            )
         return account
 
-    def _make_room(self, line: int, account: Account, record: dict[str, Any]) -> None:
-        present = PubsubNode.objects.filter(account=account, service=record["service"], name=record["name"])
-        what = f"Line {line}: the node {record['name']!r:.100} of {record['service']}"
-        if present.filter(pk__in=self.written).exists():
-            raise InvalidRequest(f"{what} would stand twice in {account.jid}.")
-        if not present.exists():
+    def _check_existing(self, line: int, account: Account, record: dict[str, Any]) -> None:
+        existing = PubsubNode.objects.filter(account=account, service=record["service"], name=record["name"])
+        prefix = f"Line {line}: the node {record['name']!r:.100} of {record['service']}"
+        if existing.filter(pk__in=self.written).exists():
+            raise InvalidRequest(f"{prefix} would be imported twice into {account.jid}.")
+        if not existing.exists():
             return
         if not self.replace:
-            raise InvalidRequest(f"{what} is in the cache of {account.jid} already; --replace replaces it.")
-        # A new row: cursors, synchronisations and notifications under way are of the old one.
-        self.imported.replaced += forget_nodes(present, unsubscribe=True)
+            raise InvalidRequest(f"{prefix} is already in the cache of {account.jid}; --replace replaces it.")
+        # Create a new row, so that cursors and running syncs and notifications of the old one do not apply to it.
+        self.imported.replaced += forget_nodes(existing, unsubscribe=True)
 
-    def _add(self, model: type[PubsubItem | PubsubEvicted], record: dict[str, Any], *more: str) -> None:
-        values = {name: record[name] for name in ("name", "position", *more)}
+    def _add(self, model: type[PubsubItem | PubsubEvicted], record: dict[str, Any], *columns: str) -> None:
+        values = {name: record[name] for name in ("name", "position", *columns)}
         times = {name: datetime.fromisoformat(record[name]) for name in ("created", "updated")}
         self.rows.append(model(node=self.node, **values, **times))
         self.size += len(record.get("data", ""))
@@ -151,9 +162,9 @@ class _Writer:
 
 
 def _state(record: dict[str, Any], *, own: bool) -> dict[str, Any]:
-    """Return the state that a node has after its import: nothing is vouched for, and a worker sees to it at once.
+    """Return the state of an imported node, which makes a worker revalidate it at once.
 
-    Another account may not be shown what the one of the file could read until the service gave it leave.
+    An account other than the one in the file sees no items until the service has granted it access.
     """
     state = record["sync_state"]
     if state == SyncState.IN_PROGRESS or (state != SyncState.NO_SYNC and not own):

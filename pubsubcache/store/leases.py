@@ -1,7 +1,7 @@
-"""Leases: the right of one worker to write for an account, checked in the transaction that writes.
+"""Leases: the right of one worker to write for an account, checked in each transaction that writes.
 
-A worker that was suspended may go on after another one has taken its accounts over. Each lease carries a token that
-grows with every takeover and every new session, so that what such a worker still writes is refused.
+A suspended worker may continue after another worker has taken over its accounts. Each lease contains a fencing token
+that is incremented by every takeover and every new session, so writes under an older token fail.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right of `worker` to act for an account, as of the fencing token `token`."""
+    """The right of `worker` to act for an account while `token` is the account's fencing token."""
 
     account_pk: int
     worker: str
@@ -35,13 +35,13 @@ _current: ContextVar[Lease | None] = ContextVar("pubsubcache_lease", default=Non
 
 
 def current_lease() -> Lease | None:
-    """Return the lease under which the running task acts; None in a process that holds none."""
+    """Return the lease of the current task, or None if it acts without one."""
     return _current.get()
 
 
 @contextmanager
 def acting_under(lease: Lease | None) -> Iterator[None]:
-    """Make the writes of this task, and of the threads it starts, depend on `lease`."""
+    """Make the writes of this task and the threads it starts depend on `lease`."""
     token = _current.set(lease)
     try:
         yield
@@ -50,7 +50,11 @@ def acting_under(lease: Lease | None) -> Iterator[None]:
 
 
 def fenced(function: Callable[P, T]) -> Callable[P, T]:
-    """Make `function` one transaction, which raises `LeaseLost` first if the task's lease is no longer valid."""
+    """Run `function` in a transaction that first checks the lease of the task, if any.
+
+    Raises:
+        LeaseLost: The lease is no longer valid.
+    """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,23 +62,27 @@ def fenced(function: Callable[P, T]) -> Callable[P, T]:
             if (lease := _current.get()) is None:
                 return function(*args, **kwargs)
             _require(lease)
-            with acting_under(None):  # checked once in a transaction
+            with acting_under(None):  # check only once per transaction
                 return function(*args, **kwargs)
 
     return run
 
 
 def _require(lease: Lease) -> None:
-    """Raise `LeaseLost` unless `lease` is valid, and keep it valid until the transaction ends."""
+    """Check that `lease` is valid, and keep it valid until the transaction ends.
+
+    Raises:
+        LeaseLost: The lease is not valid.
+    """
     held = Account.objects.filter(pk=lease.account_pk, worker=lease.worker, fencing_token=lease.token)
     if connection.vendor == "postgresql":
-        # Locked in shared mode: transactions of the holder run side by side, a takeover waits for their end. A worker
-        # that is suspended within one would never end it, so PostgreSQL does.
-        patience = Value(f"{settings.LEASE_TIMEOUT:g}s")
+        # The shared lock lets transactions of the holder run in parallel and makes a takeover wait for them. PostgreSQL
+        # ends a transaction in which a worker is suspended after the timeout.
+        timeout = Value(f"{settings.LEASE_TIMEOUT:g}s")
         columns = held.order_by().values_list(
             Func(
                 Value("idle_in_transaction_session_timeout"),
-                patience,
+                timeout,
                 Value(True),
                 function="set_config",
                 output_field=TextField(),
@@ -87,4 +95,4 @@ def _require(lease: Lease) -> None:
     else:
         is_held = held.exists()
     if not is_held:
-        raise LeaseLost("Another worker has taken the account over, or its session began anew.")
+        raise LeaseLost("Another worker has taken over the account, or a new session has started.")

@@ -1,4 +1,4 @@
-"""Rows of nodes: found, made, judged by the analysers, steered by staff, removed."""
+"""Reads and writes nodes: their analysis, the decisions of staff, subscriptions and invalidation."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -13,35 +13,35 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.evicting import drop_items
-from pubsubcache.store.fairness import besides, with_domain
+from pubsubcache.store.fairness import outside_domains, with_domain
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.statements import Statement
 from pubsubcache.types import MAX_NUMBER, NodeAddress, check_text
 from pubsubcache.utils import clock
 from pubsubcache.utils.cleaning import one_line
 
-# Service and name stand in one unique index, and PostgreSQL's index rows end at 2704 bytes.
+# Service and name share a unique index, and an index row of PostgreSQL is limited to 2704 bytes.
 MAX_ADDRESS_BYTES = 2500
-# A PEP node is hidden after so many answers service-unavailable in a row, over at least so many seconds.
+# A PEP node is hidden after this many consecutive answers of service-unavailable over at least this many seconds.
 UNAVAILABLE_ANSWERS = 5
 UNAVAILABLE_PERIOD = 3600.0
 SyncState = PubsubNode.SyncState
 Policy = PubsubNode.Policy
 
 NODE_COLUMNS = [field.attname for field in PubsubNode._meta.concrete_fields]
-# Without the password, which is of no use to readers.
+# Reads never need the password.
 ACCOUNT_COLUMNS = [field.attname for field in Account._meta.concrete_fields if field.attname != "password"]
-# What the analysers decide.
-JUDGEMENT = (
+# Columns that an analysis sets.
+ANALYSIS_COLUMNS = (
     "analyser", "type", "subtype", "to_sync", "by_analyser", "registry_fingerprint", "analysis_reason",
 )  # fmt: skip
 NO_ANALYSER = "No analyser matches."
 
 
 def find_node(account_jid: str, address: NodeAddress) -> PubsubNode | None:
-    """Return the row of a node with its account, in one query, or None; `as_of` of the row is set."""
+    """Return a node with its account and `as_of`, or None. Uses one query."""
     alias = PubsubNode.objects.db
-    for row in _finding(alias).rows(account_jid, address.service, address.name):
+    for row in _find_statement(alias).rows(account_jid, address.service, address.name):
         node = PubsubNode.from_db(alias, NODE_COLUMNS, row[: len(NODE_COLUMNS)])
         node.account = Account.from_db(alias, ACCOUNT_COLUMNS, row[len(NODE_COLUMNS) : -1])
         node.as_of = row[-1]
@@ -50,7 +50,7 @@ def find_node(account_jid: str, address: NodeAddress) -> PubsubNode | None:
 
 
 @cache
-def _finding(alias: str) -> Statement:
+def _find_statement(alias: str) -> Statement:
     jid, service, name = placeholders = ("jid", "service", "name")
     found = PubsubNode.objects.using(alias).filter(account__jid=jid, service=service, name=name).order_by()
     columns = [*NODE_COLUMNS, *(f"account__{name}" for name in ACCOUNT_COLUMNS)]
@@ -58,23 +58,27 @@ def _finding(alias: str) -> Statement:
 
 
 def load_node(pk: int) -> PubsubNode | None:
-    """Return the row of a node with its account, as it is now, or None; `as_of` of the row is set."""
+    """Return a node with its account and `as_of`, or None."""
     found = PubsubNode.objects.select_related("account").defer("account__password").filter(pk=pk)
     return found.with_time().first()
 
 
 def load_account(account_jid: str) -> Account | None:
-    """Return an account, or None when there is none or it is being removed; `as_of` of the row is set."""
+    """Return an account with `as_of`, or None if there is none or it is being removed."""
     return Account.objects.filter(jid=account_jid, leaving=False).with_time().first()
 
 
 def domains_of(pks: Collection[int]) -> dict[int, str]:
-    """Return the domains of the services of nodes, by the nodes' keys; without those that are gone."""
+    """Return the domains of nodes' services, by primary key of the node. Nodes that no longer exist are omitted."""
     return dict(with_domain(PubsubNode.objects.filter(pk__in=list(pks))).values_list("pk", "domain"))
 
 
 def check_address(address: NodeAddress) -> None:
-    """Raise `InvalidRequest` for a node that can't be kept: no name, or one that is too long or no text."""
+    """Check that a node with this address can be stored.
+
+    Raises:
+        InvalidRequest: The name is missing or is not valid text, or the address is too long.
+    """
     if not address.name:
         raise InvalidRequest("The name of the node is missing.")
     check_text("The name of the node", address.name)
@@ -83,7 +87,7 @@ def check_address(address: NodeAddress) -> None:
 
 
 def wants_sync(node: PubsubNode) -> bool:
-    """Whether the node is to be kept in the cache, by its policy and its analyser."""
+    """Whether a node should be synchronised, according to its policy, its analyser and users."""
     if node.policy == Policy.AUTO:
         return bool(node.to_sync or node.by_hand)
     return node.policy == Policy.ALWAYS
@@ -91,32 +95,50 @@ def wants_sync(node: PubsubNode) -> bool:
 
 @fenced
 def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | None, error: str = "") -> PubsubNode:
-    """Keep what the analysers said of a node, making its row if there is none; `error` says why they couldn't."""
+    """Save the analysis of a node, creating the node if necessary, and set its sync state accordingly.
+
+    Args:
+        account_jid: The bare JID of the account.
+        address: The service and name of the node.
+        analysis: The result of the analysers, or None if none matches.
+        error: Why the analysis failed, "" if it did not.
+
+    Raises:
+        Account.DoesNotExist: There is no such account, or it is being removed.
+    """
     choice = _choice_for(analysis)
-    node = adopt_node(account_jid, address)
-    _judge(node, analysis, error, choice)
-    _settle(node)
+    node = get_or_create_node(account_jid, address)
+    _set_analysis(node, analysis, error, choice)
+    _update_state(node)
     node.save()
     return node
 
 
 @fenced
-def keep_analysis(pk: int, analysis: Analysis | None, error: str = "") -> PubsubNode | None:
-    """Keep what the analysers said of a node that is being synchronised.
+def update_analysis(pk: int, analysis: Analysis | None, error: str = "") -> PubsubNode | None:
+    """Save a new analysis of a node that is being synchronised.
 
-    Its state is left, unless it is no longer to be synchronised, while it was before: then it is emptied.
+    The sync state changes only if the node is no longer to be synchronised. Its items are then removed.
+
+    Args:
+        pk: The primary key of the node.
+        analysis: The result of the analysers, or None if none matches.
+        error: Why the analysis failed, "" if it did not.
+
+    Returns:
+        The node, or None if it was removed.
     """
     choice = _choice_for(analysis)
     node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).filter(pk=pk).first()
     if node is None:
         return None
     before = wants_sync(node)
-    _judge(node, analysis, error, choice)
+    _set_analysis(node, analysis, error, choice)
     if before and not wants_sync(node):
-        _settle(node)
+        _update_state(node)
         node.save()
     else:
-        node.save(update_fields=JUDGEMENT)
+        node.save(update_fields=ANALYSIS_COLUMNS)
     return node
 
 
@@ -124,26 +146,26 @@ def _choice_for(analysis: Analysis | None) -> bool | None:
     return None if analysis is None else locked_choice(analysis.name).to_sync
 
 
-def _judge(node: PubsubNode, analysis: Analysis | None, error: str, choice: bool | None) -> None:
+def _set_analysis(node: PubsubNode, analysis: Analysis | None, error: str, choice: bool | None) -> None:
     node.analyser, node.type, node.subtype = "", "", ""
     if analysis is not None:
         node.analyser, node.type, node.subtype = analysis.name, analysis.type, analysis.subtype
     node.by_analyser = bool(analysis and analysis.to_sync)
-    node.registry_fingerprint = "" if error else registry.fingerprint()  # "": analysed again at the next read
-    _weigh(node, choice)
+    node.registry_fingerprint = "" if error else registry.fingerprint()  # "" repeats the analysis at the next read
+    _set_to_sync(node, choice)
     if error:
         node.analysis_reason = error
 
 
-def is_otherwise(node: PubsubNode, choice: bool | None) -> bool:
-    """Whether a node was judged under another choice for its analyser, so that it came out otherwise."""
-    judged = bool(node.to_sync)
-    said = judged if node.by_analyser is None else node.by_analyser
-    return judged != (said if choice is None else choice)
+def conflicts_with_choice(node: PubsubNode, choice: bool | None) -> bool:
+    """Whether `to_sync` of a node differs from the result of `choice`, the decision of staff on its analyser."""
+    to_sync = bool(node.to_sync)
+    by_analyser = to_sync if node.by_analyser is None else node.by_analyser
+    return to_sync != (by_analyser if choice is None else choice)
 
 
-def _weigh(node: PubsubNode, choice: bool | None) -> None:
-    """Set whether a node is to be synchronised as far as analysers go: staff's choice wins over what theirs said."""
+def _set_to_sync(node: PubsubNode, choice: bool | None) -> None:
+    """Set `to_sync` and the reason. The decision of staff on the analyser overrides that of the analyser."""
     if node.by_analyser is None:
         node.by_analyser = bool(node.to_sync)
     node.to_sync = node.by_analyser if choice is None else choice
@@ -159,10 +181,17 @@ def _weigh(node: PubsubNode, choice: bool | None) -> None:
 
 @transaction.atomic
 def choose_analyser(name: str, to_sync: bool | None) -> tuple[AnalyserChoice, int]:
-    """Keep what staff want of the nodes of an analyser, None to leave it to the analyser.
+    """Save the decision of staff on the nodes of an analyser.
 
-    Nodes with a policy of their own are left. Of the others those that are no longer to be synchronised are emptied at
-    once, and their subscriptions given up. Return the choice, and for how many nodes that changed something.
+    Nodes with a policy other than auto keep their state. Nodes that are no longer synchronised lose their items at once
+    and workers end their subscriptions.
+
+    Args:
+        name: The name of the analyser.
+        to_sync: Whether to synchronise its nodes; None leaves the decision to the analyser.
+
+    Returns:
+        The decision, and the number of nodes that it changed.
     """
     choice = locked_choice(name)
     choice.to_sync = to_sync
@@ -175,54 +204,58 @@ def choose_analyser(name: str, to_sync: bool | None) -> tuple[AnalyserChoice, in
 
 
 def apply_choice(node: PubsubNode, choice: bool | None) -> bool:
-    """Bring a node in line with staff's choice for its analyser; return whether that made it kept, or not kept.
+    """Apply the decision of staff on the analyser of a node. The caller saves the node.
 
-    The caller saves.
+    Returns:
+        Whether the node is now synchronised and was not before, or the reverse.
     """
     before, state = wants_sync(node), node.sync_state
-    _weigh(node, choice)
-    is_given_up = (
-        node.policy == Policy.AUTO and not wants_sync(node) and (choice is False or state == SyncState.NO_SYNC)
-    )
-    if is_given_up or before != wants_sync(node):
-        _settle(node)
+    _set_to_sync(node, choice)
+    is_dropped = node.policy == Policy.AUTO and not wants_sync(node) and (choice is False or state == SyncState.NO_SYNC)
+    if is_dropped or before != wants_sync(node):
+        _update_state(node)
     return (state == SyncState.NO_SYNC) != (node.sync_state == SyncState.NO_SYNC)
 
 
-def _settle(node: PubsubNode) -> None:
-    """Bring the state in line with whether the node is to be synchronised; what is in sync stays."""
+def _update_state(node: PubsubNode) -> None:
+    """Set the sync state according to `wants_sync`. A node that is already synchronised keeps its state."""
     if wants_sync(node):
         if node.sync_state == SyncState.NO_SYNC:
             set_state(node, None)
             node.next_attempt = None
     else:
-        unfollow(node)
+        _drop_contents(node)
         reason = "Staff decided: never synchronise." if node.policy == Policy.NEVER else node.analysis_reason or ""
         set_state(node, SyncState.NO_SYNC, reason)
         node.checked_at = None
 
 
 def set_state(node: PubsubNode, state: str | None, error: str = "") -> None:
-    """Set the sync state of `node`, with the time and the reason; the caller saves."""
+    """Set the sync state of `node`, its time and the reason. The caller saves the node."""
     if node.sync_state != state:
         node.sync_state = state
         node.sync_state_updated = clock.now()
     node.sync_error = one_line(error)
 
 
-def _learn_from_neighbours(node: PubsubNode) -> None:
-    """Take over what other nodes showed of the service's ways."""
-    known = PubsubNode.objects.filter(account_id=node.account_id, service=node.service).exclude(pk=node.pk)
-    for moves in known.filter(moves__isnull=False).values_list("moves", flat=True)[:1]:
+def _copy_moves(node: PubsubNode) -> None:
+    """Copy from another node of the service whether it moves edited items."""
+    others = PubsubNode.objects.filter(account_id=node.account_id, service=node.service).exclude(pk=node.pk)
+    for moves in others.filter(moves__isnull=False).values_list("moves", flat=True)[:1]:
         node.moves = moves
 
 
 @fenced
-def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False) -> PubsubNode:
-    """Return the row of a node, making it if there is none.
+def get_or_create_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False) -> PubsubNode:
+    """Return a node, creating it if necessary.
 
-    `by_hand`: it is to be kept in sync from now on, though no analyser may say so.
-    Raises `Account.DoesNotExist`.
+    Args:
+        account_jid: The bare JID of the account.
+        address: The service and name of the node.
+        by_hand: Whether to pin the node and synchronise it whatever the analysers decide.
+
+    Raises:
+        Account.DoesNotExist: There is no such account, or it is being removed.
     """
     account = Account.objects.get(jid=account_jid, leaving=False)
     own = address.service == account.jid
@@ -230,7 +263,7 @@ def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False)
         account=account, service=address.service, name=address.name, defaults={"pinned": own}
     )
     if created:
-        _learn_from_neighbours(node)
+        _copy_moves(node)
     if by_hand:
         node.by_hand = node.pinned = True
     if created or by_hand:
@@ -240,7 +273,7 @@ def adopt_node(account_jid: str, address: NodeAddress, *, by_hand: bool = False)
 
 @transaction.atomic
 def request_sync(nodes: QuerySet[PubsubNode]) -> int:
-    """Have the workers synchronise `nodes` now, whatever the policy; return their number."""
+    """Request that workers synchronise `nodes` now, whatever the policy; return the number of nodes."""
     pks = list(nodes.values_list("pk", flat=True))
     return PubsubNode.objects.filter(pk__in=pks).update(
         sync_requested=clock.now(), bring_back=True, next_attempt=None, failures=0
@@ -251,21 +284,23 @@ def request_sync(nodes: QuerySet[PubsubNode]) -> int:
 def set_policy(nodes: QuerySet[PubsubNode], policy: str) -> int:
     """Set the policy of `nodes`; return their number.
 
-    Nodes that are no longer to be synchronised are emptied, and their subscriptions given up.
-    Raises `InvalidRequest` for an unknown policy.
+    Nodes that are no longer synchronised lose their items, and workers end their subscriptions.
+
+    Raises:
+        InvalidRequest: The policy is unknown.
     """
     if policy not in Policy.values:
         raise InvalidRequest(f"{policy!r} is not a policy.")
     chosen = list(nodes.select_for_update())
     for node in chosen:
         node.policy = policy
-        _settle(node)
+        _update_state(node)
         node.save()
     return len(chosen)
 
 
-def unfollow(node: PubsubNode) -> None:
-    """Empty a node that the cache gives up, and have a worker end its subscription; the caller saves."""
+def _drop_contents(node: PubsubNode) -> None:
+    """Remove the items of a node and schedule the end of its subscription. The caller saves the node."""
     drop_items(node)
     node.partial = False
     node.sync_owner = ""
@@ -276,13 +311,13 @@ def unfollow(node: PubsubNode) -> None:
 
 @fenced
 def remove_node(pk: int) -> None:
-    """Forget a node that the service says does not exist (any more)."""
+    """Remove a node that no longer exists at the service."""
     PubsubNode.objects.filter(pk=pk).delete()
 
 
 @fenced
 def hide_node(pk: int, error: str) -> None:
-    """Remove the items of a node that the account may no longer read, and say why."""
+    """Remove the items of a node that the account may no longer read, and record the error."""
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
         hide(node, error)
         node.unavailable_count, node.unavailable_since = 0, None
@@ -290,7 +325,7 @@ def hide_node(pk: int, error: str) -> None:
 
 
 def hide(node: PubsubNode, error: str) -> None:
-    """Remove the items of `node`, and say why; the caller saves."""
+    """Remove the items of `node` and record the error. The caller saves the node."""
     drop_items(node)
     set_state(node, SyncState.NO_SYNC if node.sync_state == SyncState.NO_SYNC else SyncState.ERROR, error)
     node.next_attempt = None
@@ -300,12 +335,16 @@ def hide(node: PubsubNode, error: str) -> None:
     node.sync_owner = ""
 
 
-def is_unavailable(node: PubsubNode, condition: str) -> bool:
-    """Count an answer `condition` of the service; return whether the account that has the node appears to be gone.
+def count_unavailable(node: PubsubNode, condition: str) -> bool:
+    """Count an answer of the service, and return whether the owner of the PEP node appears to be gone.
 
-    Servers answer service-unavailable for an account that is deleted or has blocked us (RFC 6121, 8.5; XEP-0191). A
-    service without a localpart is a component, which is merely down. Any other answer starts the count anew, "" is
-    none. Whoever asks, the answers must span `UNAVAILABLE_PERIOD`. The caller saves.
+    Servers answer service-unavailable for an account that was deleted or has blocked ours (RFC 6121, 8.5; XEP-0191). A
+    service without a localpart is a component, which may be down temporarily. The answers must span at least
+    `UNAVAILABLE_PERIOD`. Any other answer resets the count. The caller saves the node.
+
+    Args:
+        node: The node.
+        condition: The error condition of the answer, "" if there was no answer.
     """
     if not condition:
         return False
@@ -322,25 +361,25 @@ def is_unavailable(node: PubsubNode, condition: str) -> bool:
 
 @fenced
 def invalidate_node(pk: int) -> None:
-    """Stop vouching for a node until it was compared with the service, by a synchronisation begun after this."""
+    """Invalidate a node until a revalidation that starts after this call."""
     PubsubNode.objects.filter(pk=pk).invalidate()
 
 
 @fenced
 def invalidate_nodes(pks: Collection[int]) -> None:
-    """Stop vouching for nodes until they were compared with their services."""
+    """Invalidate nodes until they are revalidated."""
     PubsubNode.objects.filter(pk__in=list(pks)).invalidate()
 
 
 @fenced
 def set_subscribed(pk: int, subscribed: bool) -> None:
-    """Keep whether the service sends us notifications of a node."""
+    """Record whether the account is subscribed to a node."""
     PubsubNode.objects.filter(pk=pk).update(subscribed=subscribed)
 
 
 @fenced
-def learn_publishers(pk: int, named: bool) -> None:
-    """Keep whether the service's answers name the publishers of a node's items."""
+def record_publishers(pk: int, named: bool) -> None:
+    """Record whether the service names the publishers of a node's items."""
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
         node.traits = replace(node.traits, publishers=named)
         node.save(update_fields=["extra"])
@@ -348,20 +387,25 @@ def learn_publishers(pk: int, named: bool) -> None:
 
 @fenced
 def request_revalidation(pk: int) -> None:
-    """Have a worker compare a node with the service soon."""
+    """Request that a worker revalidates a node soon."""
     PubsubNode.objects.unclaimed().filter(pk=pk, sync_requested__isnull=True).update(sync_requested=clock.now())
 
 
 @transaction.atomic
 def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
-    """Remove nodes and their items; with `unsubscribe` have workers end their subscriptions. Return their number."""
+    """Remove nodes and their items; return the number of nodes.
+
+    Args:
+        nodes: The nodes.
+        unsubscribe: Whether workers end the subscriptions.
+    """
     chosen = list(nodes.only("pk", "account_id", "service", "name", "subscribed", "sync_owner"))
     if unsubscribe:
         PendingUnsubscription.objects.bulk_create(
             [
                 PendingUnsubscription(account_id=node.account_id, service=node.service, name=node.name)
                 for node in chosen
-                if node.subscribed or node.sync_owner  # which subscribes first
+                if node.subscribed or node.sync_owner  # a sync subscribes first
             ],
             ignore_conflicts=True,
         )
@@ -371,18 +415,18 @@ def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
 
 @fenced
 def schedule_unsubscription(account_pk: int, address: NodeAddress) -> None:
-    """Have a worker end a subscription that was made for a node which was given up meanwhile."""
+    """Schedule the end of a subscription to a node that was dropped while subscribing."""
     if Account.objects.select_for_update().filter(pk=account_pk).exists():
         PendingUnsubscription.objects.get_or_create(account_id=account_pk, service=address.service, name=address.name)
 
 
 @fenced
 def invalidate_all(account_jid: str, service: str | None = None) -> list[int]:
-    """Stop vouching for all nodes of an account until they are compared with their services; return their keys.
+    """Invalidate all nodes of an account until they are revalidated; return their primary keys.
 
     Args:
         account_jid: The bare JID of the account.
-        service: Only the nodes of this service.
+        service: If given, invalidate only the nodes of this service.
     """
     chosen = PubsubNode.objects.filter(account__jid=account_jid)
     if service is not None:
@@ -392,19 +436,26 @@ def invalidate_all(account_jid: str, service: str | None = None) -> list[int]:
     return pks
 
 
-def pending_unsubscriptions(account_pk: int, barred: Collection[str] = ()) -> list[tuple[int, NodeAddress]]:
-    """Return subscriptions to be given up, of nodes that were not taken up again since.
+def pending_unsubscriptions(account_pk: int, excluded: Collection[str] = ()) -> list[tuple[int, NodeAddress]]:
+    """Return the subscriptions to end, except those of nodes that are synchronised again.
 
-    `barred`: domains whose services should not be asked now.
+    Args:
+        account_pk: The primary key of the account.
+        excluded: Domains whose services should not be contacted now.
+
+    Returns:
+        The primary key and the node of at most 100 subscriptions.
     """
-    taken_up = PubsubNode.objects.filter(
+    wanted_again = PubsubNode.objects.filter(
         account=models.OuterRef("account"), service=models.OuterRef("service"), name=models.OuterRef("name")
     ).filter(models.Q(sync_state__isnull=True) | ~models.Q(sync_state=SyncState.NO_SYNC))
-    pending = besides(PendingUnsubscription.objects.filter(~models.Exists(taken_up), account_id=account_pk), barred)
+    pending = outside_domains(
+        PendingUnsubscription.objects.filter(~models.Exists(wanted_again), account_id=account_pk), excluded
+    )
     return [(row.pk, NodeAddress(row.service, row.name)) for row in pending.order_by("pk")[:100]]
 
 
 @fenced
 def unsubscription_done(pk: int) -> None:
-    """Keep that a subscription was given up."""
+    """Remove a scheduled unsubscription that was carried out."""
     PendingUnsubscription.objects.filter(pk=pk).delete()

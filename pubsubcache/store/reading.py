@@ -1,4 +1,4 @@
-"""Pages of a node's items, as the cache has them."""
+"""Reads pages of a node's items from the cache."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from pubsubcache.store.statements import Statement
 from pubsubcache.types import Item, ItemsRequest, Rsm, is_short, known_id
 
 TIME_COLUMNS = {"creation": "created", "modification": "updated"}
-# What changes with the items of a node that are kept, and with whether they are to be shown.
+# Columns of the node that change whenever its items, or the access to them, change.
 STATE = ("revision", "item_count", "evicted_count")
 ITEM_COLUMNS = ("name", "data", "parsed", "created", "updated", "publisher", "position")
 EVICTED_COLUMNS = ("name", "created", "updated", "position", "reason")
@@ -21,9 +21,9 @@ EVICTED_COLUMNS = ("name", "created", "updated", "position", "reason")
 
 @dataclass(slots=True)
 class Entry:
-    """A place on a page: an item's id, and the item unless it was purged from the cache or left out for a `reason`."""
+    """An entry of a page. `item` is None if the item was evicted, or left out for the given `reason`."""
 
-    name: str
+    item_id: str
     key: Key
     item: Item | None
     reason: str = ""
@@ -31,7 +31,7 @@ class Entry:
 
 @dataclass(slots=True)
 class CachedPage:
-    """A page as the cache knows it; `entries` oldest first."""
+    """A page from the cache. The entries are sorted oldest first."""
 
     entries: list[Entry]
     rsm: Rsm | None = None
@@ -39,40 +39,48 @@ class CachedPage:
 
     @property
     def evicted(self) -> list[str]:
-        """Ids of the items on the page that only the service has."""
-        return [entry.name for entry in self.entries if entry.item is None and not entry.reason]
+        """The ids of items on the page that only the service has."""
+        return [entry.item_id for entry in self.entries if entry.item is None and not entry.reason]
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
-        """Ids of the items on the page that cannot be kept, and why."""
-        return [(entry.name, entry.reason) for entry in self.entries if entry.reason]
+        """The ids of items on the page that cannot be stored, with the reasons."""
+        return [(entry.item_id, entry.reason) for entry in self.entries if entry.reason]
 
 
 def left_out_counts(nodes: QuerySet[PubsubNode]) -> dict[int, int]:
-    """Return how many items of `nodes` are left out, by the node's key; nodes without any are missing."""
+    """Return the number of left-out items by primary key of the node. Nodes without any are omitted."""
     rows = PubsubEvicted.objects.filter(node__in=nodes.order_by().values("pk")).exclude(reason="")
     return dict(rows.values_list("node").annotate(number=Count("pk")).order_by())
 
 
 def left_out(node: PubsubNode, limit: int) -> tuple[list[tuple[str, str]], int]:
-    """Return (id, reason) of at most `limit` items of `node` that cannot be kept, and how many there are."""
+    """Return (item id, reason) of at most `limit` left-out items of `node`, and the number of all of them."""
     rows = PubsubEvicted.objects.filter(node=node).exclude(reason="").order_by("position")
     return list(rows.values_list("name", "reason")[:limit]), rows.count()
 
 
 class NodeChanged(Exception):
-    """The node was changed after its row was read: what was read of its items may not be all."""
+    """The node changed after its row was read, so the page may be incomplete."""
 
 
 def read_page(node: PubsubNode, request: ItemsRequest) -> CachedPage | None:
-    """Return the page of `node` that answers `request`, or None when only the service can tell.
+    """Read the page of `node` that answers `request`.
 
-    That is: a cursor that is not ours, and combinations whose meaning differs among services. Raises `NodeChanged`
-    when the row `node` is no longer the one that belongs to the items, as when they were purged in between.
+    Args:
+        node: The row of the node.
+        request: The request.
+
+    Returns:
+        The page. None if only the service can answer: the cache does not know the cursor, or the request combines
+        parameters that services interpret differently.
+
+    Raises:
+        NodeChanged: The items have changed since the row was read.
     """
     reader = _Reader(node, request.order_by)
     page = _read(reader, request)
-    # Each query has rows for this state of the node alone: whatever has none may be of another.
+    # Each query returns rows only for this state of the node. An empty result may mean that the state has changed.
     if page is not None and reader.count and (not page.entries or node.evicted_count) and not reader.is_current():
         raise NodeChanged
     return page
@@ -95,16 +103,16 @@ def _ordering(column: str | None, newest: bool) -> list[str]:
 
 
 @lru_cache(maxsize=200)
-def _end(alias: str, column: str | None, newest: bool, limit: int | None) -> Statement:
-    """Return the statement for the first or last items of a node."""
-    placeholders = [900_000_001 + place for place in range(1 + len(STATE))]
+def _end_statement(alias: str, column: str | None, newest: bool, limit: int | None) -> Statement:
+    """Return the statement that reads the first or last items of a node."""
+    placeholders = [900_000_001 + index for index in range(1 + len(STATE))]
     state = dict(zip(("node_id", *(f"node__{name}" for name in STATE)), placeholders, strict=True))
     items = PubsubItem.objects.using(alias).filter(**state).order_by(*_ordering(column, newest))
     return Statement.of(items.values_list(*ITEM_COLUMNS)[:limit], placeholders)
 
 
 class _Reader:
-    """Queries over the items of one node, in one order; those purged from the cache take their places."""
+    """Queries the items of one node in one order, including evicted items."""
 
     def __init__(self, node: PubsubNode, order: str | None) -> None:
         self.node = node
@@ -112,28 +120,35 @@ class _Reader:
         self.column = TIME_COLUMNS.get(order or "")
         self.count = node.item_count + node.evicted_count
         self.state = {name: getattr(node, name) for name in STATE}
-        self.of_node = {"node_id": node.pk} | {f"node__{name}": value for name, value in self.state.items()}
+        self.node_filter = {"node_id": node.pk} | {f"node__{name}": value for name, value in self.state.items()}
 
     def is_current(self) -> bool:
-        """Whether the node still is as its row said."""
+        """Whether the row of the node is still up to date."""
         return PubsubNode.objects.filter(pk=self.node.pk, **self.state).exists()
 
-    def by_ids(self, names: tuple[str, ...]) -> CachedPage:
-        # Without an order: for its sake, SQLite would go through the whole node.
-        names = tuple(map(known_id, names))
-        found = {row["name"]: self._entry(row) for row in self._rows(PubsubItem, Q(name__in=names)).order_by()}
-        if self.node.evicted_count and len(found) < len(names):
-            for row in self._rows(PubsubEvicted, Q(name__in=names)).order_by():
+    def by_ids(self, item_ids: tuple[str, ...]) -> CachedPage:
+        # Do not sort, because SQLite would then scan the whole node.
+        item_ids = tuple(map(known_id, item_ids))
+        found = {row["name"]: self._entry(row) for row in self._rows(PubsubItem, Q(name__in=item_ids)).order_by()}
+        if self.node.evicted_count and len(found) < len(item_ids):
+            for row in self._rows(PubsubEvicted, Q(name__in=item_ids)).order_by():
                 found.setdefault(row["name"], self._entry(row))
-        return CachedPage([found[name] for name in names if name in found])
+        return CachedPage([found[item_id] for item_id in item_ids if item_id in found])
 
     def slice(self, where: Q | None = None, *, limit: int | None, newest: bool = False, offset: int = 0) -> list[Entry]:
-        """Return at most `limit` entries fulfilling `where`, oldest first; with `newest` the newest of them."""
+        """Return entries, oldest first.
+
+        Args:
+            where: The condition that entries must match.
+            limit: The maximum number of entries; None means all.
+            newest: Whether to return the newest entries rather than the oldest.
+            offset: The number of entries to skip.
+        """
         if limit == 0:
             return []
         where = where or Q()
         if not (where or offset or self.node.evicted_count):
-            rows = _end(PubsubItem.objects.db, self.column, newest, limit).rows(*self.of_node.values())
+            rows = _end_statement(PubsubItem.objects.db, self.column, newest, limit).rows(*self.node_filter.values())
             entries = [self._entry(dict(zip(ITEM_COLUMNS, row, strict=True))) for row in rows]
         elif not self.node.evicted_count:
             entries = [self._entry(row) for row in self._rows(PubsubItem, where, newest, limit, offset)]
@@ -193,7 +208,7 @@ class _Reader:
     ) -> QuerySet[Any, dict[str, Any]]:
         columns = ITEM_COLUMNS if model is PubsubItem else EVICTED_COLUMNS
         ordering = _ordering(self.column, newest)
-        rows = model._default_manager.filter(where, **self.of_node).order_by(*ordering).values(*columns)
+        rows = model._default_manager.filter(where, **self.node_filter).order_by(*ordering).values(*columns)
         return rows[offset : None if limit is None else offset + limit]
 
     def _entry(self, row: dict[str, Any]) -> Entry:
@@ -216,11 +231,12 @@ class _Reader:
 
     def _beyond(self, key: Key, *, after: bool) -> Q:
         comparison = "gt" if after else "lt"
-        beside = Q(**{f"position__{comparison}": key.position})
+        by_position = Q(**{f"position__{comparison}": key.position})
         if self.column is None:
-            return beside
-        # The first, wider condition is the one that an index serves.
-        return Q(**{f"{self.column}__{comparison}e": key.at}) & (Q(**{f"{self.column}__{comparison}": key.at}) | beside)
+            return by_position
+        # The first condition is redundant, but can use an index.
+        by_time = Q(**{f"{self.column}__{comparison}": key.at})
+        return Q(**{f"{self.column}__{comparison}e": key.at}) & (by_time | by_position)
 
     def _count_before(self, key: Key) -> int:
         where = self._beyond(key, after=False)
@@ -229,17 +245,17 @@ class _Reader:
             count += PubsubEvicted.objects.filter(where, node_id=self.node.pk).count()
         return count
 
-    def _names_are_cursors(self) -> bool:
+    def _ids_are_cursors(self) -> bool:
         return self.order is None and self.node.traits.cursors == "ids"
 
     def _cursor(self, entry: Entry) -> str:
-        is_name = self._names_are_cursors() and not is_short(entry.name)
-        return entry.name if is_name else encode(self.node.pk, self.order, entry.key)
+        is_id = self._ids_are_cursors() and not is_short(entry.item_id)
+        return entry.item_id if is_id else encode(self.node.pk, self.order, entry.key)
 
     def _key_of(self, cursor: str) -> Key | None:
         if (key := decode(cursor, self.node.pk, self.order)) is not None:
             return key
-        if not self._names_are_cursors():
+        if not self._ids_are_cursors():
             return None
         for model in (PubsubItem, PubsubEvicted):
             for row in self._rows(model, Q(name__in={cursor, known_id(cursor)}), False, 1):

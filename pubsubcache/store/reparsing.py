@@ -1,6 +1,6 @@
-"""Stored items parsed again, as after a parser changed, and their words taken anew.
+"""Parses stored items again, for example after a parser has changed, and updates their text for full text search.
 
-In batches by primary key, each its own transaction.
+Works in batches by primary key, each in its own transaction.
 """
 
 import asyncio
@@ -26,18 +26,22 @@ NODE_COLUMNS = ("service", "name", "analyser")
 
 @dataclass(slots=True)
 class Reparsing:
-    """What was done: items parsed, items for which that changed something, items that cannot be parsed."""
+    """The number of parsed items, of items that changed, and of items that cannot be parsed."""
 
     items: int = 0
     changed: int = 0
     errors: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)  # nodes by an analyser that no app registers (any more)
+    skipped: dict[str, int] = field(default_factory=dict)  # nodes per analyser that is not registered
 
 
 async def reparse(nodes: QuerySet[PubsubNode], report: Callable[[int, int | None], None]) -> Reparsing:
-    """Parse the items of `nodes` with the parsers of their analysers; `report` is told how many were, and of how many.
+    """Parse the items of `nodes` with the parsers of their analysers.
 
-    Nodes whose analyser is not registered are left as they are.
+    Nodes whose analyser is not registered are skipped.
+
+    Args:
+        nodes: The nodes.
+        report: Called with the number of items parsed so far and the total.
     """
     outcome = Reparsing()
     items, total = await in_thread(_parsable)(nodes, outcome)
@@ -66,7 +70,7 @@ def _next_batch(items: QuerySet[PubsubItem], last: int) -> list[PubsubItem]:
 
 
 async def _parse(row: PubsubItem, outcome: Reparsing) -> bool:
-    """Parse an item into its row; return whether that changed something."""
+    """Parse an item and set the fields of its row; return whether they changed."""
     before = row.parse_error, _canonical(row.parsed), row.text
     row.parsed, row.parse_error = None, ""
     item = Item(id=row.name, xml=row.data, publisher=row.publisher or None)
@@ -85,7 +89,7 @@ def _canonical(parsed: Any) -> str:
 
 @transaction.atomic
 def _save(rows: list[PubsubItem]) -> int:
-    """Store what was parsed, unless the item was changed meanwhile; return how many were stored."""
+    """Save the parsed data, except of items that changed meanwhile; return the number of saved items."""
     return sum(
         PubsubItem.objects.filter(pk=row.pk, data=row.data).update(
             parsed=row.parsed, parse_error=row.parse_error, text=row.text

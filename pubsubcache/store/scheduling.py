@@ -1,4 +1,4 @@
-"""Which nodes of an account a worker should synchronise, and which of them first."""
+"""Decides which nodes of an account a worker synchronises next."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -7,23 +7,26 @@ from django.db.models import DateTimeField, ExpressionWrapper, F, OrderBy, Q, Qu
 
 from pubsubcache.conf import settings
 from pubsubcache.models import PubsubNode
-from pubsubcache.store.fairness import besides, served_last
+from pubsubcache.store.fairness import outside_domains, served_last
 from pubsubcache.utils import clock
 
 SyncState = PubsubNode.SyncState
 
-# Scheduled comparisons are spread over this part of the interval before its end, in so many turns.
+# Scheduled revalidations are spread in this many turns over this last fraction of the interval.
 JITTER = 0.25
 TURNS = 12
 
 
 def due(account_pk: int, limit: int, *, token: int) -> list[int]:
-    """Return the nodes of an account that a worker should synchronise now, most pressing first.
+    """Return the nodes of an account that a worker should synchronise now, most urgent first.
 
     Args:
-        account_pk: The account.
-        limit: The number of nodes at most.
-        token: The account's fencing token: nodes checked under another are due.
+        account_pk: The primary key of the account.
+        limit: The maximum number of nodes.
+        token: The account's fencing token. Nodes checked under another token are due.
+
+    Returns:
+        The primary keys of the nodes.
     """
     found = _due(account_pk, token)
     return list(found.order_by(*_urgency()).values_list("pk", flat=True)[:limit])
@@ -34,19 +37,22 @@ def next_due(
     *,
     token: int,
     busy: Collection[int] = (),
-    barred: Collection[str] = (),
+    excluded: Collection[str] = (),
     served: Collection[str] = (),
 ) -> tuple[int, str] | None:
-    """Return the node that a worker should synchronise next, with the domain of its service, or None.
+    """Return the node that a worker should synchronise next.
 
     Args:
-        account_pk: The account.
-        token: The account's fencing token: nodes checked under another are due.
-        busy: Nodes that the worker is at already.
-        barred: Domains whose services should not be asked now.
-        served: Domains whose services had their turn: their nodes come after those of others.
+        account_pk: The primary key of the account.
+        token: The account's fencing token. Nodes checked under another token are due.
+        busy: Nodes that the worker is already synchronising.
+        excluded: Domains whose services should not be contacted now.
+        served: Domains that had their turn. Their nodes come after those of other domains.
+
+    Returns:
+        The primary key of the node and the domain of its service, or None if no node is due.
     """
-    found = besides(_due(account_pk, token), barred).exclude(pk__in=list(busy))
+    found = outside_domains(_due(account_pk, token), excluded).exclude(pk__in=list(busy))
     turn = [served_last(served)] if served else []
     return found.order_by(*turn, *_urgency()).values_list("pk", "domain").first()
 
@@ -58,13 +64,14 @@ def _urgency() -> list[OrderBy | str]:
 def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
     """Return the nodes of an account that are due.
 
-    Requested; never synchronised; failed, and their time has come; interrupted; not checked under the account's
-    fencing token `token`, or doubted; due for a scheduled comparison. A time in the future is never waited for.
+    A node is due if a sync was requested, was interrupted or never happened, if it is time to retry a failed sync, if
+    the node is invalidated or was checked under another fencing token, or if a scheduled revalidation is due. Times
+    that are too far in the future to be plausible do not delay a node.
     """
     now = clock.now()
     free = PubsubNode.objects.unclaimed(now).filter(account_id=account_pk)
     longest_wait = timedelta(seconds=2 * max(settings.RETRY_MAX_DELAY, settings.COMPARE_INTERVAL))
-    waiting = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
+    attempt_due = Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest_wait)
     unchecked = (
         Q(checked_at__isnull=True)
         | ~Q(checked_token=token)
@@ -77,17 +84,17 @@ def _due(account_pk: int, token: int) -> QuerySet[PubsubNode]:
         | Q(sync_state=SyncState.ERROR, next_attempt__isnull=False)
         | Q(sync_state=SyncState.COMPLETED) & unchecked
     )
-    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & waiting)
+    return free.alias(turn=F("pk") % TURNS).filter(Q(sync_requested__isnull=False) | wanted & attempt_due)
 
 
 def _revalidation_due(now: datetime) -> Q:
-    """Return which nodes, by their own interval or by their `turn`, it is time to compare again.
+    """Return the condition that a scheduled revalidation is due, by the node's own interval or by its `turn`.
 
-    Nodes that were checked together, as at the start of a session, come up one turn after the other.
+    The turns spread nodes that were checked at the same time, such as at the start of a session.
     """
     interval = F("reconcile_interval")
-    moment = ExpressionWrapper(Value(now, DateTimeField()) - interval, DateTimeField())
-    due = Q(reconcile_interval__isnull=False, checked_at__lt=moment)
+    threshold = ExpressionWrapper(Value(now, DateTimeField()) - interval, DateTimeField())
+    due = Q(reconcile_interval__isnull=False, checked_at__lt=threshold)
     for turn in range(TURNS):
         seconds = settings.RECONCILE_INTERVAL * (1 - JITTER * turn / TURNS)
         due |= Q(reconcile_interval__isnull=True, turn=turn, checked_at__lt=now - timedelta(seconds=seconds))

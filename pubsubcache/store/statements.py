@@ -1,6 +1,7 @@
-"""Queries whose SQL is made once: to make it each time takes the ORM far longer than the database takes to answer.
+"""Precompiled queries, in which only the parameters change.
 
-For what every read asks; all other queries are plain ones. Only parameters differ between two uses.
+Compiling a query takes the ORM far longer than the database takes to answer. Only the queries of every read are
+precompiled.
 """
 
 from collections.abc import Sequence
@@ -13,18 +14,23 @@ from django.db.models import QuerySet
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A query of columns, compiled; bound to no connection, so any thread may run it."""
+    """A compiled query for columns. It is not bound to a connection, so any thread may run it."""
 
     alias: str
     sql: str
-    slots: tuple[int, ...]  # the argument that each of the SQL's parameters takes
+    slots: tuple[int, ...]  # the index of the argument for each parameter of the SQL
     columns: tuple[Any, ...]
 
     @classmethod
     def of(cls, query: QuerySet[Any, tuple[Any, ...]], placeholders: Sequence[object]) -> "Statement":
-        """Compile a query made by `values_list` with `placeholders` for its parameters, each another value.
+        """Compile a query.
 
-        Raises `ValueError` when the query has a parameter that is no placeholder.
+        Args:
+            query: A query made with `values_list`, whose parameters are placeholders.
+            placeholders: The placeholders, all different.
+
+        Raises:
+            ValueError: The query has a parameter that is not a placeholder.
         """
         compiler = query.query.get_compiler(using=query.db)
         sql, parameters = compiler.as_sql()
@@ -32,13 +38,13 @@ class Statement:
         return cls(query.db, sql, slots, tuple(column for column, _, _ in compiler.select))
 
     def rows(self, *arguments: Any) -> list[list[Any]]:
-        """Return the rows for `arguments`, one for each placeholder, as the ORM would."""
+        """Run the query with one argument for each placeholder; return the rows with values converted as by the ORM."""
         connection = connections[self.alias]
         with connection.cursor() as cursor:
             cursor.execute(self.sql, [arguments[slot] for slot in self.slots])
             rows = [list(row) for row in cursor.fetchall()]
-        for place, column in enumerate(self.columns):
+        for index, column in enumerate(self.columns):
             for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection)):
                 for row in rows:
-                    row[place] = convert(row[place], column, connection)
+                    row[index] = convert(row[index], column, connection)
         return rows

@@ -1,8 +1,8 @@
-"""Writes of a synchronisation: its claim, its pages, its end.
+"""Writes the claim, the pages and the result of a full sync.
 
-Exactly one process synchronises a node: it holds a claim, renewed with each page, that expires when its
-owner dies. Pages carry the node's revision as it was when they were asked for; what a notification changed since
-then is newer than the page.
+Only one process synchronises a node at a time. It holds a claim, which each page renews and which expires if the owner
+dies. Each page records the revision that the node had when the page was requested. Changes that notifications made
+since then are newer than the page.
 """
 
 import uuid
@@ -17,9 +17,9 @@ from django.db.models import Max, Model, Q
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
 from pubsubcache.models import NodeTraits, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
-from pubsubcache.store.evicting import BATCH, empty, evict_items
+from pubsubcache.store.evicting import BATCH, empty_node, evict_items
 from pubsubcache.store.leases import current_lease, fenced
-from pubsubcache.store.nodes import hide, is_unavailable, set_state
+from pubsubcache.store.nodes import count_unavailable, hide, set_state
 from pubsubcache.types import MAX_NUMBER, Item
 from pubsubcache.utils import backoff, clock
 from pubsubcache.utils.bounds import max_listed
@@ -27,7 +27,7 @@ from pubsubcache.utils.cleaning import one_line
 
 SyncState = PubsubNode.SyncState
 
-# Positions of one synchronisation lie in a range of their own, those of notifications meanwhile behind them.
+# Each full sync has a range of positions. Items of notifications that arrive meanwhile get the second half of it.
 EPOCH = 1 << 32
 HALF_EPOCH = 1 << 31
 MAX_PUBLISHER = 3071
@@ -36,12 +36,12 @@ UPSERT_COLUMNS = ("data", "parsed", "parse_error", "publisher", "text", "positio
 
 
 class ClaimLost(SyncFailed):
-    """The node was removed, or another process took the synchronisation over."""
+    """The node was removed, or another process has taken over the claim."""
 
 
 @dataclass(slots=True, kw_only=True)
 class PreparedItem:
-    """An item ready to be stored; `parsed` and `parse_error` are what the analyser's parser made of it."""
+    """An item ready to be stored, with the result of the analyser's parser and the text for full text search."""
 
     item: Item
     parsed: Any = None
@@ -50,35 +50,39 @@ class PreparedItem:
 
     @property
     def publisher(self) -> str:
-        """Who published the item, as far as it can be a JID."""
+        """The publisher of the item, or "" if it is missing or too long for a JID."""
         publisher = self.item.publisher or ""
         return publisher if len(publisher) <= MAX_PUBLISHER else ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Claim:
-    """A claimed synchronisation, with what it did so far."""
+    """The claim on a node, with the progress of the sync."""
 
     node_pk: int
     owner: str
     token: int  # of the account when the claim was made
-    base: int  # positions that this listing gives start here
+    base: int  # the first position of this sync
     revision: int  # of the node when the claim was made
     started: datetime
-    newest_first: bool = False  # how the service lists the node
+    newest_first: bool = False  # whether the service lists the newest items first
     last_position: int = 0
     added: int = 0
     updated: int = 0
-    fetch_evicted: bool = False  # bring back what was purged from the cache
+    fetch_evicted: bool = False  # whether to store evicted items again
     seen: dict[str, None] = field(default_factory=dict)
 
-    def begin_walk(self, *, newest_first: bool) -> None:
-        """Begin to place what is listed, from the end that is listed first."""
+    def start_listing(self, *, newest_first: bool) -> None:
+        """Start to assign positions to listed items, beginning with the first page."""
         self.newest_first = newest_first
         self.last_position = self.base + HALF_EPOCH if newest_first else 0
 
-    def place(self, position: int | None) -> int:
-        """Return the place of the next item listed: `position`, where it stands, if that is right."""
+    def next_position(self, position: int | None) -> int:
+        """Return the position of the next listed item.
+
+        Args:
+            position: The present position of the item, None for a new one. It is kept if it fits the order.
+        """
         if position is not None and (position - self.last_position) * (-1 if self.newest_first else 1) > 0:
             self.last_position = position
         elif self.newest_first:
@@ -89,24 +93,33 @@ class Claim:
 
 
 def new_owner() -> str:
-    """Return a name for the owner of a claim; a worker's begins with its own name, so that its claims end with it."""
+    """Return a unique name for the owner of a claim.
+
+    In a worker it starts with the name of the worker, so that a takeover of the account can find the claim.
+    """
     lease = current_lease()
     return (f"{lease.worker}/" if lease else "") + uuid.uuid4().hex
 
 
 @fenced
 def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
-    """Claim the synchronisation of a node; None when another process that is alive has it, or the node is gone.
+    """Claim a node for a full sync.
 
-    `fetch_evicted`: bring back what was purged from the cache.
+    Args:
+        pk: The primary key of the node.
+        owner: The name of the owner, from `new_owner`.
+        fetch_evicted: Whether to store evicted items again.
+
+    Returns:
+        The claim. None if another live process has claimed the node, or the node was removed.
     """
     now = clock.now()
-    won = (
+    claimed = (
         PubsubNode.objects.unclaimed(now)
         .filter(pk=pk)
         .update(sync_owner=owner, sync_heartbeat=now, sync_done=0, sync_total=None, sync_requested=None)
     )
-    if not won:
+    if not claimed:
         return None
     node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).get(pk=pk)
     base = (max(_highest(node), node.next_position) // EPOCH + 1) * EPOCH
@@ -131,54 +144,67 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
 
 
 def _highest(node: PubsubNode) -> int:
-    """Return the position of the newest item that is known of."""
+    """Return the highest position of the stored and evicted items."""
     items, evicted = (rows.aggregate(highest=Max("position"))["highest"] for rows in (node.items, node.evicted))
     return max(items or 0, evicted or 0)
 
 
-def _owned(claim: Claim) -> PubsubNode:
+def _claimed_node(claim: Claim) -> PubsubNode:
     node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
-        raise ClaimLost("The node was removed, or another process took its synchronisation over.")
+        raise ClaimLost("The node was removed, or another process has taken over its synchronisation.")
     return node
 
 
-def stored_data(node_pk: int, names: list[str]) -> dict[str, str]:
-    """Return {item id: data} of those of `names` that a node has stored."""
-    return dict(PubsubItem.objects.filter(node_id=node_pk, name__in=names).values_list("name", "data"))
+def stored_data(node_pk: int, item_ids: list[str]) -> dict[str, str]:
+    """Return {item id: XML} for those of `item_ids` that are stored."""
+    return dict(PubsubItem.objects.filter(node_id=node_pk, name__in=item_ids).values_list("name", "data"))
 
 
 @fenced
 def store_page(
     claim: Claim, page: list[Item], prepared: dict[str, PreparedItem], revision: int, total: int | None
 ) -> int:
-    """Store a page of the listing, asked for at the node's `revision`; `prepared` has its new and changed items.
+    """Store a page of a listing. Items that notifications have changed since the page was requested are not changed.
 
-    What notifications changed since the page was asked for is left as it is. Raises `ClaimLost`.
+    Args:
+        claim: The claim. Its progress is updated.
+        page: The items of the page.
+        prepared: The new and changed items of the page, by item id.
+        revision: The revision of the node when the page was requested.
+        total: The number of items of the node according to the service.
+
+    Returns:
+        The current revision of the node.
+
+    Raises:
+        ClaimLost: The claim is no longer valid.
+        NodeTooLarge: The node exceeds the maximum size.
     """
-    node = _owned(claim)
+    node = _claimed_node(claim)
     if node.purged_revision > revision:
         page = []
-    names = [item.id for item in page]
-    existing = {item.name: item for item in node.items.filter(name__in=names)}
-    evicted = {item.name: item for item in node.evicted.filter(name__in=names)} if node.evicted_count else {}
-    buried = set(node.tombstones.filter(name__in=names, revision__gt=revision).values_list("name", flat=True))
+    item_ids = [item.id for item in page]
+    existing = {item.name: item for item in node.items.filter(name__in=item_ids)}
+    evicted = {item.name: item for item in node.evicted.filter(name__in=item_ids)} if node.evicted_count else {}
+    retracted = set(node.tombstones.filter(name__in=item_ids, revision__gt=revision).values_list("name", flat=True))
     written: list[PubsubItem] = []
     left_out: list[PubsubEvicted] = []
     now = clock.now()
     for item in page:
-        if item.id in buried:
+        if item.id in retracted:
             continue
         claim.seen[item.id] = None
         known = evicted.get(item.id)
         if item.left_out:
-            if (odd := _place_left_out(claim, node, existing.get(item.id) or known, item, revision, now)) is not None:
-                left_out.append(odd)
+            stored = existing.get(item.id) or known
+            if (new := _left_out_row(claim, node, stored, item, revision, now)) is not None:
+                left_out.append(new)
             continue
         if known is not None and (known.revision > revision or not (known.reason or claim.fetch_evicted)):
-            _pass_evicted(claim, known, revision)
+            _keep_row(claim, known, revision)
             continue
-        row = _place(claim, node, existing.get(item.id) or known, item, prepared.get(item.id), revision, now)
+        row = _item_row(claim, node, existing.get(item.id) or known, item, prepared.get(item.id), revision, now)
         if row is not None:
             written.append(row)
     _upsert(written)
@@ -186,9 +212,9 @@ def store_page(
     node.item_count += added
     upsert_left_out(node, left_out, known=evicted)
     if evicted:
-        back = [row.name for row in written if row.name in evicted]
-        node.evicted.filter(name__in=back).delete()
-        node.evicted_count -= len(back)
+        restored = [row.name for row in written if row.name in evicted]
+        node.evicted.filter(name__in=restored).delete()
+        node.evicted_count -= len(restored)
     claim.added += added
     node.sync_done += len(page)
     node.sync_total = total if total is None or total <= MAX_NUMBER else None
@@ -198,32 +224,35 @@ def store_page(
     return node.revision
 
 
-def _pass_evicted(claim: Claim, row: PubsubItem | PubsubEvicted, revision: int) -> None:
-    """Go past an item that was purged, or that is newer than the page of `revision`, keeping its place right."""
+def _keep_row(claim: Claim, row: PubsubItem | PubsubEvicted, revision: int) -> None:
+    """Keep a row of a listed item, correcting its position if necessary.
+
+    The row is that of an evicted item, or it is newer than the page requested at `revision`.
+    """
     if row.revision > revision and row.position >= claim.base + HALF_EPOCH:
-        return  # a notification published or moved it after this page was asked for
-    if (place := claim.place(row.position)) != row.position:
-        row.position = place
+        return  # a notification published or moved the item after this page was requested
+    if (position := claim.next_position(row.position)) != row.position:
+        row.position = position
         row.save(update_fields=["position"])
 
 
-def _place_left_out(
+def _left_out_row(
     claim: Claim, node: PubsubNode, row: PubsubItem | PubsubEvicted | None, item: Item, revision: int, now: datetime
 ) -> PubsubEvicted | None:
-    """Return the row to be written for a listed item that is left out, or None when what is stored is right."""
+    """Return the row to write for a listed item that is left out, or None if the stored row is correct."""
     if row is not None and row.revision > revision:
-        _pass_evicted(claim, row, revision)
+        _keep_row(claim, row, revision)
         return None
-    place = claim.place(None if row is None else row.position)
+    position = claim.next_position(None if row is None else row.position)
     reason = row.reason if isinstance(row, PubsubEvicted) else None
-    if row is not None and (reason, row.position) == (item.left_out, place):
+    if row is not None and (reason, row.position) == (item.left_out, position):
         return None
     if row is not None and reason != item.left_out:
         claim.updated += 1
     return PubsubEvicted(
         node=node,
         name=item.id,
-        position=place,
+        position=position,
         created=now if row is None else row.created,
         updated=row.updated if row is not None and reason == item.left_out else now,
         reason=item.left_out,
@@ -232,9 +261,12 @@ def _place_left_out(
 
 
 def upsert_left_out(node: PubsubNode, rows: list[PubsubEvicted], *, known: Container[str]) -> None:
-    """Write `rows` of items left out of `node`, in the place of their `PubsubItem` if there is one.
+    """Write rows of items that are left out, and remove their `PubsubItem` rows. The caller saves the node.
 
-    `known` holds the ids that have such a row already. The caller saves.
+    Args:
+        node: The node.
+        rows: The rows.
+        known: The ids of items that already have a `PubsubEvicted` row.
     """
     if not rows:
         return
@@ -246,7 +278,7 @@ def upsert_left_out(node: PubsubNode, rows: list[PubsubEvicted], *, known: Conta
     )
 
 
-def _place(
+def _item_row(
     claim: Claim,
     node: PubsubNode,
     known: PubsubItem | PubsubEvicted | None,
@@ -255,13 +287,13 @@ def _place(
     revision: int,
     now: datetime,
 ) -> PubsubItem | None:
-    """Return the row to be written for a listed item, or None when what is stored is right."""
+    """Return the row to write for a listed item, or None if the stored row is correct."""
     row = known if isinstance(known, PubsubItem) else None
     newer = row is not None and row.revision > revision
     if newer and row is not None and row.position >= claim.base + HALF_EPOCH:
-        return None  # a notification published or moved it after this page was asked for
+        return None  # a notification published or moved the item after this page was requested
     changed = prepared is not None and not newer and (row is None or row.data != item.xml)
-    place = claim.place(None if known is None else known.position)
+    position = claim.next_position(None if known is None else known.position)
     if row is None:
         if prepared is None:
             return None
@@ -271,9 +303,9 @@ def _place(
     elif changed:
         claim.updated += 1
         row.updated = now
-    elif row.position == place and (prepared is None or newer):
+    elif row.position == position and (prepared is None or newer):
         return None
-    row.position = place
+    row.position = position
     if prepared is not None and not newer:
         row.data, row.publisher, row.text = item.xml, prepared.publisher, prepared.text
         row.parsed, row.parse_error = prepared.parsed, prepared.parse_error
@@ -283,17 +315,19 @@ def _place(
 
 def _upsert(rows: list[PubsubItem]) -> None:
     for row in rows:
-        row.pk = None  # found by node and name: rows that are there keep their key
+        row.pk = None  # rows are matched by node and item id; existing ones keep their primary key
     PubsubItem.objects.bulk_create(
         rows, update_conflicts=True, unique_fields=["node", "name"], update_fields=UPSERT_COLUMNS
     )
 
 
 def trim(node: PubsubNode) -> None:
-    """Evict the oldest items over `MAX_NODE_ITEMS`. The caller saves.
+    """Evict the oldest items in excess of `MAX_NODE_ITEMS`. The caller saves the node.
 
-    Raises `NodeTooLarge` when more were evicted than a node may list: those of a node that is never listed to its
-    end would grow for ever.
+    Evicted items are limited too, because a node that is never listed to its end would otherwise grow for ever.
+
+    Raises:
+        NodeTooLarge: The node has more evicted items than a listing may contain.
     """
     while (surplus := node.item_count - settings.MAX_NODE_ITEMS) > 0:
         oldest = node.items.in_order().values_list("pk", flat=True)[: min(surplus, BATCH)]
@@ -314,19 +348,32 @@ def finish(
     reverse: bool,
     order_unknown: bool = False,
 ) -> int:
-    """End a complete listing: what it did not have is gone. Return how many items were removed.
+    """Complete a full sync: remove items that were not listed, and release the claim.
 
-    Items that notifications brought meanwhile stay. `traits` are what it showed of the service; `access_model` is the
-    node's, None where the service does not say. `reverse`: the service lists newest first, as turned out
-    only now; `order_unknown`: where edited items stand is not known yet. Raises `ClaimLost`.
+    Items that notifications added meanwhile stay.
+
+    Args:
+        claim: The claim.
+        subscribed: Whether the account is subscribed to the node.
+        traits: The observed behaviour of the service, if any.
+        access_model: The access model of the node; None if the service does not state it.
+        reverse: Whether to reverse the order, because the service turned out to list the newest items first.
+        order_unknown: Whether the order of edited items is still unknown.
+
+    Returns:
+        The number of removed items.
+
+    Raises:
+        ClaimLost: The claim is no longer valid.
     """
-    node = _owned(claim)
+    node = _claimed_node(claim)
     removed = _remove_unlisted(node, claim)
     if reverse:
         _reverse(node)
     node.item_count = node.items.count()
     node.evicted_count = node.evicted.count()
-    node.next_position = max(node.next_position, _highest(node))  # what was listed may stand among what was notified
+    # Listed items may have kept the positions that notifications gave them.
+    node.next_position = max(node.next_position, _highest(node))
     node.partial = node.partial and node.evicted.filter(reason="").exists()
     node.tombstones.all().delete()
     if traits is not None:
@@ -336,16 +383,16 @@ def finish(
     node.confirmed_position = claim.base + HALF_EPOCH - 1
     notified = Q(position__gte=claim.base + HALF_EPOCH)
     if order_unknown or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
-        node.probe = node.probe or []  # notifications arrived meanwhile: the position of their items is not known
+        node.probe = node.probe or []  # the order of items of notifications that arrived meanwhile is unknown
     elif not node.probe:
         node.probe = None
     set_state(node, SyncState.COMPLETED)
     node.subscribed = subscribed
-    if subscribed:  # taken up again before an earlier subscription was given up
+    if subscribed:  # again, before a worker ended an earlier subscription
         PendingUnsubscription.objects.filter(account_id=node.account_id, service=node.service, name=node.name).delete()
     node.compared_at = claim.started
-    # As of the start: what came since is only known through notifications. Asked for again meanwhile, as when one of
-    # those could not be taken in, this was not enough.
+    # The listing is fresh only as of its start. If another sync was requested meanwhile, for example because a
+    # notification could not be written, the node stays stale.
     node.checked_at = claim.started if node.sync_requested is None else None
     node.checked_token = claim.token
     node.failures, node.next_attempt = 0, None
@@ -358,65 +405,70 @@ def finish(
 def _remove_unlisted(node: PubsubNode, claim: Claim) -> int:
     removed = 0
     unseen = node.items.filter(revision__lte=claim.revision).values_list("pk", "name")
-    gone = [pk for pk, name in unseen if name not in claim.seen]
-    absent = node.evicted.filter(revision__lte=claim.revision).values_list("pk", "name")
-    lost = [pk for pk, name in absent if name not in claim.seen]
-    _learn_limit(node, [*((PubsubItem, pk) for pk in gone), *((PubsubEvicted, pk) for pk in lost)])
+    gone = [pk for pk, item_id in unseen if item_id not in claim.seen]
+    unseen_evicted = node.evicted.filter(revision__lte=claim.revision).values_list("pk", "name")
+    gone_evicted = [pk for pk, item_id in unseen_evicted if item_id not in claim.seen]
+    _detect_limit(node, [*((PubsubItem, pk) for pk in gone), *((PubsubEvicted, pk) for pk in gone_evicted)])
     for start in range(0, len(gone), 1000):
         removed += PubsubItem.objects.filter(pk__in=gone[start : start + 1000]).delete()[0]
-    for start in range(0, len(lost), 1000):
-        PubsubEvicted.objects.filter(pk__in=lost[start : start + 1000]).delete()
+    for start in range(0, len(gone_evicted), 1000):
+        PubsubEvicted.objects.filter(pk__in=gone_evicted[start : start + 1000]).delete()
     return removed
 
 
-def _learn_limit(node: PubsubNode, gone: list[tuple[type[Model], int]]) -> None:
-    """Take it that the service keeps a limited number of items when for each new one, just an oldest one is gone."""
-    kept = [(model, pk) for _, model, pk in _by_age(node)]
-    remaining = len(kept) - len(gone)
-    if gone and remaining and remaining == node.traits.listed and set(kept[: len(gone)]) == set(gone):
+def _detect_limit(node: PubsubNode, gone: list[tuple[type[Model], int]]) -> None:
+    """Detect a limit on the number of items: for each new item, the service has removed the oldest one."""
+    rows = [(model, pk) for _, model, pk in _by_age(node)]
+    remaining = len(rows) - len(gone)
+    if gone and remaining and remaining == node.traits.listed and set(rows[: len(gone)]) == set(gone):
         node.traits = replace(node.traits, limit=remaining)
-    note_count(node, remaining)
+    record_count(node, remaining)
 
 
-def note_count(node: PubsubNode, count: int) -> None:
-    """Keep how many items the service has; more than its limit, and it has none. The caller saves."""
+def record_count(node: PubsubNode, count: int) -> None:
+    """Record the number of items at the service, and drop a limit below it. The caller saves the node."""
     limit = node.traits.limit
     node.traits = replace(node.traits, listed=count, limit=None if limit is None or count > limit else limit)
 
 
 def _by_age(node: PubsubNode) -> list[tuple[int, type[Model], int]]:
-    """Return (position, model, primary key) of all items that are known of, oldest first."""
+    """Return (position, model, primary key) of all stored and evicted items, oldest first."""
     models: tuple[type[Model], ...] = (PubsubItem, PubsubEvicted)
-    places = [
+    rows = [
         (position, pk, model)
         for model in models
         for position, pk in model._default_manager.filter(node=node).values_list("position", "pk")
     ]
-    return [(position, model, pk) for position, pk, model in sorted(places, key=lambda place: place[:2])]
+    return [(position, model, pk) for position, pk, model in sorted(rows, key=lambda row: row[:2])]
 
 
 def _reverse(node: PubsubNode) -> None:
-    places = _by_age(node)
-    for model in {model for _, model, _ in places}:
-        mirrored = [
+    rows = _by_age(node)
+    for model in {model for _, model, _ in rows}:
+        reversed_rows = [
             model(pk=pk, position=position)
-            for (_, kept_in, pk), (position, _, _) in zip(places, reversed(places), strict=True)
-            if kept_in is model
+            for (_, model_of_row, pk), (position, _, _) in zip(rows, reversed(rows), strict=True)
+            if model_of_row is model
         ]
-        model._default_manager.bulk_update(mirrored, ["position"], batch_size=500)
+        model._default_manager.bulk_update(reversed_rows, ["position"], batch_size=500)
 
 
 @fenced
 def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -> None:
-    """End a listing that did not come to its end: what is stored stays; `error` says why, with a retry later.
+    """Record a failed full sync and release the claim. Stored items stay, except for a node that gets hidden.
 
-    `condition` is the error condition that the service answered with, "" if it did not answer. A node whose account is
-    blocked or deleted, as far as such answers tell, is hidden.
+    A node is hidden when its owner appears to be gone; see `count_unavailable`.
+
+    Args:
+        claim: The claim.
+        error: Why the sync failed.
+        retry: Whether to schedule another attempt.
+        condition: The error condition in the answer of the service, "" if it did not answer.
     """
     node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
         return
-    if is_unavailable(node, condition):
+    if count_unavailable(node, condition):
         error = f"The service has answered {condition} {node.unavailable_count} times in a row."
         hide(node, error)
     if node.sync_state == SyncState.COMPLETED:
@@ -433,12 +485,16 @@ def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -
 
 
 def refuse(claim: Claim, error: str) -> None:
-    """End a listing of a node that is too large for the cache: nothing of it stays; `error` says why.
+    """Record that a node is too large for the cache, remove its items and release the claim.
 
-    It is tried again after `RETRY_MAX_DELAY`, however often it failed before.
+    The next attempt follows after `RETRY_MAX_DELAY`, however often the sync has failed.
+
+    Args:
+        claim: The claim.
+        error: Why the node was refused.
     """
     if _refuse(claim, error):
-        empty(claim.node_pk)
+        empty_node(claim.node_pk)
 
 
 @fenced
@@ -459,5 +515,5 @@ def _refuse(claim: Claim, error: str) -> bool:
 
 @transaction.atomic
 def release(pk: int, owner: str) -> None:
-    """Give a claim back: another process may take the node up at once. Does nothing if `owner` has no claim."""
+    """Release the claim of `owner`, if it has one, so that another process can claim the node at once."""
     PubsubNode.objects.filter(pk=pk, sync_owner=owner).update(sync_owner="", sync_heartbeat=None)

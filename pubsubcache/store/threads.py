@@ -1,4 +1,4 @@
-"""Calls of the store from asynchronous code."""
+"""Calls synchronous functions of the store from asynchronous code."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,17 +17,17 @@ logger = get_logger(__name__)
 
 
 def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Return a coroutine function that runs `function` in a thread, with a database connection that is alive."""
+    """Return a coroutine function that runs `function` in a thread with a working database connection."""
     call: Callable[P, Coroutine[Any, Any, T]] = database_sync_to_async(function)
     return call
 
 
 @asynccontextmanager
 async def own_thread() -> AsyncIterator[None]:
-    """Have the block, and the tasks that it starts, call the store in one thread of their own.
+    """Run the store calls of the block, and of the tasks that it starts, in a separate thread.
 
-    Calls from elsewhere, which go to the thread that the process shares, then do not wait behind those of the block.
-    The tasks are to end before the block.
+    Other calls use the thread that the process shares, so they do not wait for those of the block. The tasks must end
+    before the block does.
     """
     async with ThreadSensitiveContext():
         try:
@@ -37,10 +37,13 @@ async def own_thread() -> AsyncIterator[None]:
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` to its end, also when cancelled meanwhile, and only then raise `CancelledError`.
+    """Await `work` until it is complete, even if the caller is cancelled.
 
-    A thread cannot be cancelled. Without this, the caller would leave while the thread still commits, and what it
-    acquired would belong to nobody.
+    A thread cannot be cancelled. Otherwise the caller could end before the thread commits, and nobody would release
+    the lease or claim that it acquired.
+
+    Raises:
+        CancelledError: The caller was cancelled. It is raised after `work` is complete.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -52,5 +55,5 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is None:
         return task.result()
     if not task.cancelled() and (failure := task.exception()) is not None:
-        logger.warning("A cancelled call of the store failed: %s", failure)
+        logger.warning("A cancelled store call failed: %s", failure)
     raise cancelled

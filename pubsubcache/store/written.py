@@ -1,4 +1,4 @@
-"""Writes of what this site itself changed at a service, before the notification of it comes."""
+"""Writes changes that the service has confirmed in an answer, before their notification arrives."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,17 @@ from pubsubcache.store.leases import fenced
 
 
 @fenced
-def apply_at(node: PubsubNode, changes: Sequence[Change]) -> Outcome | None:
-    """Apply what the service answered after `node`, the node's row, was read.
+def apply_answer(node: PubsubNode, changes: Sequence[Change]) -> Outcome | None:
+    """Apply changes from an answer of the service, unless the cache may already be newer.
 
-    Returns None, and changes nothing, when notifications or a synchronisation may have brought what is newer.
+    Args:
+        node: The row of the node, read before the service was asked.
+        changes: The changes, in order.
+
+    Returns:
+        The outcome. None, without any change, if notifications or a sync may have changed the node since it was read.
     """
-    as_read = {"revision": node.revision, "next_position": node.next_position, "sync_owner": ""}
-    if not PubsubNode.objects.select_for_update().filter(pk=node.pk, **as_read).exists():
+    unchanged = {"revision": node.revision, "next_position": node.next_position, "sync_owner": ""}
+    if not PubsubNode.objects.select_for_update().filter(pk=node.pk, **unchanged).exists():
         return None
     return apply_changes(node.pk, changes)

@@ -182,7 +182,7 @@ class _Run:
                 done, walk = 0, listing.restarts
                 order = await order_of(self.service, self.address, [item.id for item in page.items])
                 self.claim.seen.clear()
-                self.claim.begin_walk(newest_first=order is Order.NEWEST_FIRST)
+                self.claim.start_listing(newest_first=order is Order.NEWEST_FIRST)
             await self._store(page)
             done += len(page.items)
             self._report(done, page.total)
@@ -228,7 +228,7 @@ class _Run:
         self.parse_anew = True
         # If the service cannot be asked for a sample, the synchronisation fails; the analysis is left as it is.
         analysis, error = await analyse(self.service, self.address, passing=(PubsubCacheError,))
-        self.node = await in_thread(nodes.keep_analysis)(self.node.pk, analysis, error) or self.node
+        self.node = await in_thread(nodes.update_analysis)(self.node.pk, analysis, error) or self.node
         if self.node.sync_state == PubsubNode.SyncState.NO_SYNC:
             raise NoLongerKept(self.node.sync_error)
 

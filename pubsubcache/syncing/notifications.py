@@ -18,7 +18,7 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, announce_items, items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes
-from pubsubcache.store.changes import Change, Outcome, PurgeAll, Removal, apply_changes
+from pubsubcache.store.changes import Change, Outcome, PurgeAll, Retraction, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
 from pubsubcache.syncing.floods import Floods
@@ -54,7 +54,7 @@ class _Arrived:
     delayed: bool = False  # sent on subscription or presence as the last item, which may be outdated by then
 
 
-Arrival = _Arrived | Removal | PurgeAll
+Arrival = _Arrived | Retraction | PurgeAll
 
 
 @dataclass(slots=True)
@@ -409,7 +409,7 @@ class EventApplier:
         if node.traits.publishers is None and named is not None and named.id in (work.found or {}):
             found: Item = (work.found or {})[named.id]
             node.traits = replace(node.traits, publishers=bool(found.publisher))
-            await self._write(nodes.learn_publishers, node.pk, bool(found.publisher), batch=batch)
+            await self._write(nodes.record_publishers, node.pk, bool(found.publisher), batch=batch)
         return bool(node.traits.publishers)
 
     def _fetch_later(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
@@ -460,7 +460,7 @@ def _parts(event: PubsubEvent, size: int) -> Iterator[PubsubEvent]:
 
 def _change(change: Publish | Retract, delayed: bool) -> Arrival:
     if isinstance(change, Retract):
-        return Removal(change.id)
+        return Retraction(change.id)
     return _Arrived(change.item, change.has_payload, delayed)
 
 

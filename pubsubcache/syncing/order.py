@@ -12,7 +12,7 @@ from pubsubcache.services import fetching
 from pubsubcache.services.pager import Listing, newest_id, starts_with_newest
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.store import id_checks, in_thread, nodes
-from pubsubcache.store.id_checks import Verdict
+from pubsubcache.store.id_checks import CheckResult
 from pubsubcache.types import ItemsRequest, NodeAddress, Rsm
 from pubsubcache.utils.bounds import deadline
 
@@ -54,7 +54,7 @@ async def resolve_order(service: PubsubService, node_pk: int, drain: Drain) -> N
         node = await in_thread(nodes.load_node)(node_pk)
         if node is None or not node.is_order_unknown:
             return
-        if await compare_ids(service, node, drain) in (Verdict.EQUAL, Verdict.REFUSED, Verdict.UNREACHED):
+        if await compare_ids(service, node, drain) in (CheckResult.EQUAL, CheckResult.REFUSED, CheckResult.UNREACHABLE):
             return
         await asyncio.sleep(0.1)
 
@@ -65,14 +65,14 @@ async def has_same_order(service: PubsubService, node_pk: int, drain: Drain = no
         node = await in_thread(nodes.load_node)(node_pk)
         if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
             return False
-        verdict = await compare_ids(service, node, drain)
-        if verdict is not Verdict.CHANGED:
-            return verdict is Verdict.EQUAL
+        result = await compare_ids(service, node, drain)
+        if result is not CheckResult.CHANGED:
+            return result is CheckResult.EQUAL
         await asyncio.sleep(0.1)
     return False
 
 
-async def compare_ids(service: PubsubService, node: PubsubNode, drain: Drain) -> Verdict:
+async def compare_ids(service: PubsubService, node: PubsubNode, drain: Drain) -> CheckResult:
     """Compare a node's item ids and their order with the service's list, and put the order right."""
     newest: list[str] | None = None
     try:
@@ -83,12 +83,12 @@ async def compare_ids(service: PubsubService, node: PubsubNode, drain: Drain) ->
             elif len(set(node.probe or ())) == 1 or (newest := await _newest_ids(service, node)) is None:
                 ids = await _walked_ids(service, node)
         if ids is None:
-            return Verdict.CHANGED
+            return CheckResult.CHANGED
     except (ServiceError, ServiceUnreachable, SyncFailed, TooLarge) as error:
         if fetching.is_unreachable(error):
-            return Verdict.UNREACHED
+            return CheckResult.UNREACHABLE
         await in_thread(nodes.invalidate_node)(node.pk)
-        return Verdict.REFUSED
+        return CheckResult.REFUSED
     await drain(node.address)
     return await in_thread(id_checks.check)(node.pk, node.revision, ids, newest=newest)
 
@@ -107,7 +107,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     None when there are too many of them, or the order cannot be told.
     """
     limit = NEWEST_PAGES * settings.PAGE_SIZE
-    names = await in_thread(id_checks.unplaced)(node.pk, limit + 1)
+    names = await in_thread(id_checks.unconfirmed_ids)(node.pk, limit + 1)
     if not 0 < len(names) <= limit:
         return None if node.is_order_unknown or names else []
     newest = await newest_id(service, node.address)

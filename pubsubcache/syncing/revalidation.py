@@ -12,9 +12,9 @@ from pubsubcache.services import fetching
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce_items, items_retracted
 from pubsubcache.store import id_checks, in_thread, nodes
-from pubsubcache.store.changes import Removal
-from pubsubcache.store.id_checks import Verdict
-from pubsubcache.store.written import apply_at
+from pubsubcache.store.changes import Retraction
+from pubsubcache.store.id_checks import CheckResult
+from pubsubcache.store.written import apply_answer
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.order import Drain, compare_ids, has_same_order, nothing_to_drain, sync_deadline
 from pubsubcache.types import is_short
@@ -64,12 +64,12 @@ async def check_ids(service: PubsubService, node_pk: int, drain: Drain = nothing
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None or node.sync_state != PubsubNode.SyncState.COMPLETED:
         return True
-    verdict = await compare_ids(service, node, drain)
-    if verdict is Verdict.UNREACHED:
+    result = await compare_ids(service, node, drain)
+    if result is CheckResult.UNREACHABLE:
         raise ServiceUnreachable(f"{node.service} could not be asked for its item ids.")
-    if verdict is Verdict.DIFFERENT:
+    if result is CheckResult.DIFFERENT:
         await sync_node(service, node_pk, drain=drain)
-    return verdict is not Verdict.CHANGED
+    return result is not CheckResult.CHANGED
 
 
 def _id_check_suffices(node: PubsubNode) -> bool:
@@ -124,7 +124,7 @@ async def _has_same_ids(service: PubsubService, pk: int, drain: Drain) -> bool |
     if not ids or any(map(is_short, gone)) or await fetching.read_ids(service, node.address, gone):
         return False
     await drain(node.address)
-    outcome = await in_thread(apply_at)(node, [Removal(name) for name in gone])
+    outcome = await in_thread(apply_answer)(node, [Retraction(name) for name in gone])
     if outcome is None:
         return None
     logger.info("%s: %d items are gone, without a notification.", node, len(gone))

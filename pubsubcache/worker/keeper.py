@@ -245,7 +245,7 @@ class Keeper:
                 self.account_pk,
                 token=self.lease.token,
                 busy=(*self._busy, *self._applier.flooded),
-                barred=self._syncs.full | self._session.silent,
+                excluded=self._syncs.full | self._session.silent,
                 served=self._syncs.served,
             )
             if found is None or not self._syncs.take(found[1]):

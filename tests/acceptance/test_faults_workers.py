@@ -29,7 +29,7 @@ async def _started(site: Site, client) -> NodeAddress:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, ITEMS, together=300)
-    await in_thread(nodes.adopt_node)(site.jid, address, by_hand=True)
+    await in_thread(nodes.get_or_create_node)(site.jid, address, by_hand=True)
     return address
 
 

@@ -44,7 +44,7 @@ async def test_synchronisation_of_an_endless_node_ends(site: Site, hostile: Make
     service = await hostile(site.server)
     address = service.add_node(items=3)
     setattr(service, what, kind)
-    await in_thread(nodes.adopt_node)(site.jid, address, by_hand=True)
+    await in_thread(nodes.get_or_create_node)(site.jid, address, by_hand=True)
 
     async def ended() -> bool:
         node = await site.node(address)

@@ -34,7 +34,7 @@ async def test_error_texts_of_a_service_forge_no_lines_and_fill_no_log(
     service.answers = dict.fromkeys(METHODS, refuse)
     started = await worker(site, LOG_LEVEL="DEBUG")
     for address in nodes_by_method.values():
-        await in_thread(nodes.adopt_node)(site.jid, address, by_hand=True)
+        await in_thread(nodes.get_or_create_node)(site.jid, address, by_hand=True)
     followed = await site.in_sync(nodes_by_method["unsubscribe"])
     await in_thread(lambda: nodes.forget_nodes(PubsubNode.objects.filter(pk=followed.pk), unsubscribe=True))()
     for method, address in nodes_by_method.items():
@@ -66,7 +66,7 @@ async def test_names_in_notifications_forge_no_lines(
     site, service = idle_site, await hostile(idle_site.server)
     address = service.add_node(f"urn:xmpp:microblog:0:tests/{CONTROL}{FORGED}", 2)
     started = await worker(site, LOG_LEVEL="DEBUG")
-    await in_thread(nodes.adopt_node)(site.jid, address, by_hand=True)
+    await in_thread(nodes.get_or_create_node)(site.jid, address, by_hand=True)
     await site.in_sync(address)
     service.publish(address.name, f"id{CONTROL}{FORGED}", entry("New"))
     await site.converged(address)

@@ -80,7 +80,7 @@ async def test_silent_nodes_do_not_delay_the_first_synchronisation_of_others(sit
     evil, good = await hostile(site.server), await hostile(site.server, "good")
     evil.silent = True
     for _ in range(60):
-        await in_thread(nodes.adopt_node)(site.jid, evil.add_node(), by_hand=True)
+        await in_thread(nodes.get_or_create_node)(site.jid, evil.add_node(), by_hand=True)
     await site.until(lambda: asyncio.sleep(0, len(evil.requests) > 0))
     address = good.add_node(items=2)
     async with asyncio.timeout(2 * SOON):
@@ -93,7 +93,7 @@ async def test_growing_nodes_of_a_silent_service_do_not_delay_reads_of_others(si
     address = good.add_node(items=2)
     await site.cached(address)
     for node in growing:
-        await in_thread(nodes.adopt_node)(site.jid, node, by_hand=True)
+        await in_thread(nodes.get_or_create_node)(site.jid, node, by_hand=True)
     for node in growing:
         await site.in_sync(node)
     evil.silent = True
@@ -112,7 +112,7 @@ async def test_many_nodes_of_a_slow_service_do_not_delay_others(site: Site, host
     evil, good = await hostile(site.server), await hostile(site.server, "good")
     evil.delay = 1.0
     for _ in range(how_many(300, 1000)):
-        await in_thread(nodes.adopt_node)(site.jid, evil.add_node(items=1), by_hand=True)
+        await in_thread(nodes.get_or_create_node)(site.jid, evil.add_node(items=1), by_hand=True)
     await site.until(lambda: asyncio.sleep(0, len(evil.requests) > 0))
     address = good.add_node(items=2)
     async with asyncio.timeout(2 * SOON):

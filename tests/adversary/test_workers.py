@@ -58,7 +58,7 @@ async def test_worker_that_stops_while_it_claims_leaves_no_claim(
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 2)
     async with site.working():
-        await in_thread(nodes.adopt_node)(site.jid, address, by_hand=True)
+        await in_thread(nodes.get_or_create_node)(site.jid, address, by_hand=True)
         await asyncio.wait_for(claiming.wait(), 20)
     assert not await in_thread(PubsubNode.objects.exclude(sync_owner="").exists)()
 

@@ -26,7 +26,7 @@ async def measure(servers: dict[str, RunningServer], plan: Plan) -> list[Figure]
         for _ in range(plan.rounds):
             times["download"].append(await _download(session, address))
             await in_database(_forget, site.jid, address)
-            node = await in_database(lambda: nodes.adopt_node(site.jid, address, by_hand=True))
+            node = await in_database(lambda: nodes.get_or_create_node(site.jid, address, by_hand=True))
             for kind in ("first", "again"):
                 began = time.perf_counter()
                 result = await sync_node(session, node.pk)

@@ -282,7 +282,7 @@ def test_deleting_an_account_with_subscriptions_gives_those_up_first() -> None:
     assert made.pending_unsubscriptions.count() == 1
     assert nodes.load_account(made.jid) is None
     with pytest.raises(Account.DoesNotExist):
-        nodes.adopt_node(made.jid, NodeAddress("s", "n"))
+        nodes.get_or_create_node(made.jid, NodeAddress("s", "n"))
     assert [held.pk for held in accounts.claim_accounts("w")] == [made.pk]
     made.pending_unsubscriptions.all().delete()
     assert accounts.claim_accounts("w") == []

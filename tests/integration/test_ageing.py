@@ -15,7 +15,7 @@ from pubsubcache.cache import get_items, get_items_sync
 from pubsubcache.models import Account, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.services.sessions import sessions
 from pubsubcache.store import ageing, in_thread, nodes
-from pubsubcache.store.ageing import forget_unread, note_read
+from pubsubcache.store.ageing import forget_unread, record_read
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import NodeAddress
 from pubsubcache.worker import ageing as worker_ageing
@@ -98,27 +98,27 @@ def test_batches_are_bounded(account: Account) -> None:
 
 
 def test_own_imported_and_chosen_nodes_are_pinned(account: Account) -> None:
-    own = nodes.adopt_node(ALICE, NodeAddress(ALICE, "mine"))
-    by_chance = nodes.adopt_node(ALICE, NodeAddress("s.example", "theirs"))
+    own = nodes.get_or_create_node(ALICE, NodeAddress(ALICE, "mine"))
+    by_chance = nodes.get_or_create_node(ALICE, NodeAddress("s.example", "theirs"))
     assert (own.pinned, by_chance.pinned) == (True, False)
-    assert nodes.adopt_node(ALICE, by_chance.address, by_hand=True).pinned
+    assert nodes.get_or_create_node(ALICE, by_chance.address, by_hand=True).pinned
     by_chance.refresh_from_db()
     assert by_chance.pinned
 
 
 def test_read_is_noted_once_an_hour(account: Account, django_assert_num_queries: Any) -> None:
     (node,) = make_nodes(account, 2)
-    note_read(node)
+    record_read(node)
     read = nodes.load_node(node.pk)
     assert read is not None
     assert timezone.now() - read.last_read < timedelta(minutes=1)
     with django_assert_num_queries(0):
-        note_read(read)
+        record_read(read)
 
 
 def test_read_in_the_future_is_corrected(account: Account) -> None:
     (node,) = make_nodes(account, -50)
-    note_read(node)
+    record_read(node)
     node.refresh_from_db()
     assert node.last_read <= timezone.now()
 
@@ -126,9 +126,9 @@ def test_read_in_the_future_is_corrected(account: Account) -> None:
 def test_only_the_first_of_two_readers_writes(account: Account) -> None:
     (node,) = make_nodes(account, 2)
     other = PubsubNode.objects.get(pk=node.pk)
-    note_read(node)
+    record_read(node)
     noted = PubsubNode.objects.get(pk=node.pk).last_read
-    note_read(other)
+    record_read(other)
     assert PubsubNode.objects.get(pk=node.pk).last_read == noted
 
 
@@ -139,7 +139,7 @@ def test_database_that_does_not_take_it_is_no_error(account: Account, monkeypatc
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(ageing.transaction, "atomic", locked)
-    note_read(node)
+    record_read(node)
 
 
 @in_loop

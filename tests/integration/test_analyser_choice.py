@@ -152,7 +152,7 @@ def test_a_node_is_judged_after_the_choice_is_locked() -> None:
     found = Analysis(service=SERVICE, node="tickets", name="tickets", type="ticket", to_sync=True)
     for judge in (
         lambda: nodes.save_analysis(ALICE, node.address, found),
-        lambda: nodes.keep_analysis(node.pk, found),
+        lambda: nodes.update_analysis(node.pk, found),
         lambda: choose_analyser("tickets", True),
     ):
         with CaptureQueriesContext(connection) as queries:

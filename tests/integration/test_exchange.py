@@ -357,7 +357,7 @@ def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
     assert set(node.items.values_list("revision", flat=True)) == {0}
     page = cache.look_up(ALICE, NodeAddress(ALICE, NODE), ItemsRequest()).page
     assert page is not None
-    assert [entry.name for entry in page.entries] == [f"item-{place}" for place in range(7)]
+    assert [entry.item_id for entry in page.entries] == [f"item-{place}" for place in range(7)]
 
 
 def test_import_keeps_no_state_of_work_in_progress(path: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_node_that_is_cached_is_replaced_only_when_asked(path: Path, form: str
     make_node(account, "other")
     sentence = refused(path)
     assert sentence.startswith("Line ")
-    assert sentence.endswith(f"the node '{NODE}' of {ALICE} is in the cache of {ALICE} already; --replace replaces it.")
+    assert sentence.endswith(f"the node '{NODE}' of {ALICE} is already in the cache of {ALICE}; --replace replaces it.")
     assert import_from(path, "--replace") == {"nodes": 1, "items": 3, "evicted": 0, "replaced": 1}
     PubsubNode.objects.filter(name="other").delete()
     assert contents() == before
@@ -418,7 +418,7 @@ def test_accounts_must_be_there_or_are_mapped(path: Path, form: str) -> None:
 def test_nodes_of_several_accounts_do_not_become_one(path: Path) -> None:
     make_node(make_account(), service=SERVICE), make_node(make_account(BOB), service=SERVICE)
     export(path)
-    assert "would stand twice" in refused(path, "-a", ALICE, "--replace")
+    assert "would be imported twice" in refused(path, "-a", ALICE, "--replace")
 
 
 def test_a_node_that_is_refused_leaves_nothing_of_those_before_it(path: Path, form: str) -> None:

@@ -34,13 +34,13 @@ def next_due(account: Account, **options: Any) -> tuple[int, str] | None:
     return scheduling.next_due(account.pk, token=0, **options)
 
 
-def test_barred_services_hide_no_other() -> None:
+def test_excluded_services_hide_no_other() -> None:
     account = make_account()
     silent = add_nodes(account, SILENT, 60, sync_requested=timezone.now())
     (good,) = add_nodes(account, GOOD)
     assert next_due(account) == (silent[0], SILENT)
-    assert next_due(account, barred={SILENT}) == (good, GOOD)
-    assert next_due(account, barred={SILENT, GOOD}) is None
+    assert next_due(account, excluded={SILENT}) == (good, GOOD)
+    assert next_due(account, excluded={SILENT, GOOD}) is None
 
 
 def test_services_that_were_served_come_last() -> None:
@@ -56,14 +56,14 @@ def test_users_of_one_server_are_one_service() -> None:
     account = make_account()
     for number in range(5):
         add_nodes(account, f"user{number}@{SILENT}")
-    assert next_due(account, barred={SILENT}) is None
+    assert next_due(account, excluded={SILENT}) is None
     (own,) = add_nodes(account, account.jid)
-    assert next_due(account, barred={SILENT}) == (own, "example.org")
+    assert next_due(account, excluded={SILENT}) == (own, "example.org")
     pks = set(PubsubNode.objects.values_list("pk", flat=True))
     assert Counter(nodes.domains_of(pks).values()) == {SILENT: 5, "example.org": 1}
 
 
-def test_unsubscriptions_of_barred_services_hide_no_other() -> None:
+def test_unsubscriptions_of_excluded_services_hide_no_other() -> None:
     account = make_account()
     for number in range(150):
         PendingUnsubscription.objects.create(account=account, service=f"u{number}@{SILENT}", name="n")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 @in_thread
 def _make() -> tuple[Account, int]:
     account = Account.objects.create(jid="alice@example.org", password="x", host="127.0.0.1", port=1)
-    node = nodes.adopt_node(account.jid, ADDRESS, by_hand=True)
+    node = nodes.get_or_create_node(account.jid, ADDRESS, by_hand=True)
     PubsubNode.objects.filter(pk=node.pk).update(sync_state="COMPLETED", extra={"rsm": True})
     return account, node.pk
 

@@ -32,7 +32,7 @@ def notes() -> Any:
 
 def make_node(**fields: Any) -> PubsubNode:
     Account.objects.get_or_create(jid=JID)
-    node = nodes.adopt_node(JID, ADDRESS, by_hand=True)
+    node = nodes.get_or_create_node(JID, ADDRESS, by_hand=True)
     values = {"sync_state": "COMPLETED", "checked_at": timezone.now(), "item_count": 1, **fields}
     PubsubNode.objects.filter(pk=node.pk).update(**values)
     PubsubItem.objects.create(node=node, name="kept", data="<item/>")
@@ -57,7 +57,7 @@ def a_claim(node: PubsubNode) -> syncing.Claim:
 # What a worker writes; each takes the node and what prepared it.
 WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any], Any]]] = {
     "a notification": (lambda node: None, lambda node, _: apply_changes(node.pk, [PurgeAll()])),
-    "what it read back": (lambda node: node, lambda node, row: written.apply_at(row, [PurgeAll()])),
+    "what it read back": (lambda node: node, lambda node, row: written.apply_answer(row, [PurgeAll()])),
     "a claim": (lambda node: None, lambda node, _: syncing.claim(node.pk, "owner")),
     "a page": (a_claim, lambda node, claim: syncing.store_page(claim, [], {}, 0, None)),
     "the end of a sync": (
@@ -67,13 +67,13 @@ WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any],
     "a failed sync": (a_claim, lambda node, claim: syncing.fail(claim, "reason")),
     "a comparison": (lambda node: None, lambda node, _: id_checks.check(node.pk, node.revision, 1)),
     "a confirmation": (lambda node: None, lambda node, _: id_checks.mark_checked(node.pk, timezone.now())),
-    "an analysis": (lambda node: None, lambda node, _: nodes.keep_analysis(node.pk, None, "error")),
+    "an analysis": (lambda node: None, lambda node, _: nodes.update_analysis(node.pk, None, "error")),
     "a removal": (lambda node: None, lambda node, _: nodes.remove_node(node.pk)),
     "a refusal": (lambda node: None, lambda node, _: nodes.hide_node(node.pk, "forbidden")),
     "a doubt": (lambda node: None, lambda node, _: nodes.invalidate_node(node.pk)),
     "doubt of all": (lambda node: None, lambda node, _: nodes.invalidate_all(JID)),
     "a subscription": (lambda node: None, lambda node, _: nodes.set_subscribed(node.pk, True)),
-    "a service's ways": (lambda node: None, lambda node, _: nodes.learn_publishers(node.pk, True)),
+    "a service's ways": (lambda node: None, lambda node, _: nodes.record_publishers(node.pk, True)),
 }
 
 

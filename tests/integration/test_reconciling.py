@@ -42,7 +42,7 @@ async def followed(size: int = 300, **manners: Any) -> tuple[FakeService, int]:
 
     def make() -> int:
         account = Account.objects.create(jid=ALICE, status="online", worker="w", heartbeat=timezone.now())
-        node = nodes.adopt_node(account.jid, ADDRESS, by_hand=True)
+        node = nodes.get_or_create_node(account.jid, ADDRESS, by_hand=True)
         return node.pk
 
     pk: int = await in_thread(make)()

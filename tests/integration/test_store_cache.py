@@ -551,7 +551,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
         service.fill(12)
         expected = async_to_sync(fetching.read)(service, ADDRESS, ItemsRequest(**form))
         assert found.page is not None
-        assert [entry.name for entry in found.page.entries] == [item.id for item in expected.items]
+        assert [entry.item_id for entry in found.page.entries] == [item.id for item in expected.items]
 
 
 @in_loop

@@ -462,11 +462,11 @@ async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
     assert here.unsure == ([here.pk] if moves else [])  # an assumed move is checked
     assert here.service.requests == []
     await in_thread(lambda: PubsubNode.objects.filter(pk=here.pk).delete())()
-    pk = (await in_thread(nodes.adopt_node)(ALICE, OTHER)).pk
+    pk = (await in_thread(nodes.get_or_create_node)(ALICE, OTHER)).pk
     assert (await in_thread(PubsubNode.objects.get)(pk=pk)).moves is None  # nobody to learn from
     pk = await _make_node(ADDRESS, moves=moves)
     await in_thread(PubsubNode.objects.filter(name=OTHER.name).delete)()
-    learnt = await in_thread(nodes.adopt_node)(ALICE, OTHER)
+    learnt = await in_thread(nodes.get_or_create_node)(ALICE, OTHER)
     assert learnt.moves is moves
 
 

@@ -66,8 +66,8 @@ class World:
         return page
 
     def check(self, page: CachedPage, expected: list[Item]) -> None:
-        assert [entry.name for entry in page.entries] == [item.id for item in expected]
-        assert [entry.name for entry in page.entries if entry.item is None] == page.evicted
+        assert [entry.item_id for entry in page.entries] == [item.id for item in expected]
+        assert [entry.item_id for entry in page.entries if entry.item is None] == page.evicted
         assert set(page.evicted) == {item.id for item in expected} & self.evicted
         for entry, item in zip(page.entries, expected, strict=True):
             if entry.item is not None:
@@ -161,7 +161,7 @@ def follow(world: World, order: Any, size: int, backwards: bool, between: Callab
     rsm: dict[str, Any] = {"max": size} | ({"before": ""} if backwards else {})
     for _ in range(2 * COUNT):
         page = world.read(rsm=rsm, order_by=order)
-        names = [entry.name for entry in page.entries]
+        names = [entry.item_id for entry in page.entries]
         found = names + found if backwards else found + names
         if page.complete:
             return found
@@ -185,7 +185,7 @@ def test_a_cursor_outlives_its_item(world: World, order: Any, backwards: bool) -
     expected = [item.id for item in world.sorted(order)]
 
     def retract_the_ends(page: CachedPage) -> None:
-        for name in {page.entries[0].name, page.entries[-1].name}:
+        for name in {page.entries[0].item_id, page.entries[-1].item_id}:
             world.remove(name)
 
     assert follow(world, order, 4, backwards, retract_the_ends) == expected

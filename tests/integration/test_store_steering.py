@@ -248,7 +248,7 @@ def test_the_longest_address_fits_every_index() -> None:
     address = NodeAddress("s" * 10, name)
     nodes.check_address(address)
     Account.objects.create(jid="alice@example.org")
-    nodes.adopt_node("alice@example.org", address)
+    nodes.get_or_create_node("alice@example.org", address)
     assert nodes.find_node("alice@example.org", address) is not None
     PubsubNode.objects.all().update(subscribed=True)
     forget_nodes(PubsubNode.objects.all(), unsubscribe=True)

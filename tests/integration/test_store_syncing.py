@@ -23,7 +23,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.store import evict, in_thread, nodes, syncing
-from pubsubcache.store.changes import PurgeAll, Removal, apply_changes
+from pubsubcache.store.changes import PurgeAll, Retraction, apply_changes
 from pubsubcache.syncing import order
 from pubsubcache.syncing.full_sync import SyncResult, sync_node
 from pubsubcache.syncing.preparing import prepare
@@ -90,7 +90,7 @@ async def publish(pk: int, *items: Item) -> None:
 
 async def retract(pk: int, *names: str) -> None:
     """Apply the notification of retracted items."""
-    await in_thread(apply_changes)(pk, [Removal(name) for name in names])
+    await in_thread(apply_changes)(pk, [Retraction(name) for name in names])
 
 
 SERVICES: dict[str, dict[str, Any]] = {

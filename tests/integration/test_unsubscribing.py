@@ -54,7 +54,7 @@ async def test_a_synchronisation_that_lost_its_node_leaves_no_subscription() -> 
 
     def adopt() -> PubsubNode:
         Account.objects.create(jid="alice@example.org")
-        return nodes.adopt_node("alice@example.org", ADDRESS, by_hand=True)
+        return nodes.get_or_create_node("alice@example.org", ADDRESS, by_hand=True)
 
     node = await in_thread(adopt)()
 

@@ -191,7 +191,7 @@ class World:
     async def _hostile_node(self, kind: str) -> None:
         address = self.hostile.add_node(items=3)
         self.hostile.endless_items = self.hostile.endless_ids = kind
-        await in_thread(nodes.adopt_node)(self.site.jid, address, by_hand=True)
+        await in_thread(nodes.get_or_create_node)(self.site.jid, address, by_hand=True)
         await remote.awake()
 
     # What writers do

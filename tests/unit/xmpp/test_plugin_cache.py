@@ -15,7 +15,7 @@ from pubsubcache.exceptions import InvalidRequest, ServiceUnreachable
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, nodes
-from pubsubcache.store.changes import Removal, apply_changes
+from pubsubcache.store.changes import Retraction, apply_changes
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.types import ItemsRequest, NodeAddress
@@ -111,7 +111,7 @@ async def test_newer_notifications_are_not_undone() -> None:
         items = answers.pop(0)
         if items:
             service.retract("new")
-            await in_thread(apply_changes)(pk, [Removal("new")])
+            await in_thread(apply_changes)(pk, [Retraction("new")])
         return items
 
     with patch.object(bots.fetching, "read_ids", read_ids):
