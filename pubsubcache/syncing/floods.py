@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pubsubcache.syncing.notification_queue import EventQueue
+from pubsubcache.syncing.notification_queue import EventQueue, Scope
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils.cleaning import get_logger
 
@@ -59,7 +59,8 @@ class Floods:
         self._clock = clock
         self._services: dict[str, _Service] = {}
         self._levels: dict[Flood, _Level] = {}
-        #: The keys of the nodes that each flood is about, as far as its owner noted them.
+        self._watched: set[Flood] = set()
+        #: The keys of the nodes that each flood is about, once they were invalidated.
         self.pks: dict[Flood, list[int]] = {}
         #: How many notifications were shed.
         self.dropped = 0
@@ -109,16 +110,22 @@ class Floods:
         logger.warning("A flood of notifications from %s is shed.", flood if isinstance(flood, str) else flood.uri)
         self.pks[flood] = []
         self.dropped += self._queue.shed(flood)
-        self._look_again(flood)
 
-    def _look_again(self, flood: Flood) -> None:
-        asyncio.get_running_loop().call_later(INTERVAL, self._look, flood)
+    def invalidated(self, scope: Scope, pks: list[int]) -> bool:
+        """Note that nodes were invalidated; return whether they are those of a flood. Its end is then looked for."""
+        floods = list(self.pks) if scope is None else [scope] if scope in self.pks else []
+        for flood in floods:
+            if flood == scope:
+                self.pks[flood] = pks
+            if flood not in self._watched:
+                self._watched.add(flood)
+                asyncio.get_running_loop().call_later(INTERVAL, self._look, flood)
+        return scope in self.pks
 
     def _look(self, flood: Flood) -> None:
         """End a flood that is over. In any case something of it was lost, and its nodes may be in sync since."""
-        if self._levels[flood].after(self._clock()) > BURST / 2:
-            self._look_again(flood)
-        else:
+        self._watched.discard(flood)
+        if self._levels[flood].after(self._clock()) <= BURST / 2:
             del self._levels[flood], self.pks[flood]
         self._queue.invalidate(flood)
 

@@ -246,8 +246,7 @@ class EventApplier:
         if scope is None:
             logger.warning("Notifications for %s were dropped; all its nodes are revalidated.", self.account)
             self.on_overflow()
-        if scope is not None and scope in self._floods.pks:
-            self._floods.pks[scope] = pks
+        if self._floods.invalidated(scope, pks):
             return
         for pk in pks:
             self.on_invalidated(pk)

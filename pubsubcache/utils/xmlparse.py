@@ -332,7 +332,6 @@ class StanzaParser:
             self._names.leave_scope()
         if depth > 1:
             self._builder.end(name)
-            self._deepest = self.max_depth if depth == GRANDCHILD else self._deepest
         elif depth == 1:
             self._builder.end(name)
             self._end_stanza()

@@ -49,6 +49,7 @@ class Line:
             while (doubt := self.queue.next_invalidation()) is None:
                 await self.queue.wait()
         self.queue.resolve(*doubt)
+        self.floods.invalidated(doubt[0], [])
         return doubt[0]
 
 
@@ -97,9 +98,17 @@ async def test_flood_is_lost_again_and_again_and_ends(line: Line) -> None:
     assert EVIL in line.floods.pks
     line.clock.now += BURST / RATE
     assert await line.doubted() == EVIL
-    while EVIL in line.floods.pks:  # the doubt above may be one of before
-        assert await line.doubted() == EVIL
+    assert EVIL not in line.floods.pks
     assert line.feed(EVIL, 10, nodes=5) == 0
+
+
+async def test_flood_ends_though_its_service_is_invalidated_with_all_others(line: Line) -> None:
+    line.feed(EVIL, int(BURST) + 1, nodes=5)
+    line.queue.invalidate(None)
+    line.clock.now += BURST / RATE
+    assert await line.doubted() is None
+    assert await line.doubted() == EVIL
+    assert EVIL not in line.floods.pks
 
 
 async def test_what_is_counted_is_bounded(line: Line) -> None:

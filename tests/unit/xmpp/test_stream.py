@@ -19,6 +19,13 @@ class Transport:
     def __init__(self) -> None:
         self.is_reading = True
         self.pauses = 0
+        self.is_aborted = False
+
+    def close(self) -> None:
+        """Nothing is to be sent any more."""
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
     def pause_reading(self) -> None:
         self.is_reading = False
@@ -81,7 +88,9 @@ async def test_much_data_is_read_in_slices_and_in_order(made: Stream, monkeypatc
     made.data_received(b"".join(map(message, range(100))))
     assert 0 < len(made.messages) <= stream.PIECE // len(message(1))
     assert not made.socket_.is_reading
+    before = len(made.messages)
     made.data_received(message(100))  # what came nevertheless
+    assert len(made.messages) == before
     rounds = 0
     while len(made.messages) < 101 and rounds < 100:
         rounds += 1
@@ -114,6 +123,12 @@ async def test_what_follows_a_new_parser_is_not_read(made: Stream, monkeypatch: 
     made.data_received(message(1) + b"<message" * 10_000)
     made.data_received(HEADER)
     assert made.handled == 1
+
+
+async def test_what_follows_the_end_of_the_stream_is_not_read(made: Stream) -> None:
+    made.data_received(message(1) + b"</stream:stream>" + message(2) * 20)
+    assert made.ids == ["1"]
+    assert made.socket_.is_aborted
 
 
 async def test_shed_notifications_are_counted_and_their_items_not_built(made: Stream) -> None:
