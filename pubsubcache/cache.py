@@ -12,7 +12,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from pubsubcache import clock, jid, live, rpc, xmlform
+from pubsubcache import clock, jid, live, rpc, slices, xmlform
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysing import analyse
 from pubsubcache.cleaning import get_logger
@@ -28,6 +28,7 @@ from pubsubcache.exceptions import (
 )
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.service import PubsubService, sessions
+from pubsubcache.slices import Work
 from pubsubcache.store import ageing, in_thread, nodes, purging
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
@@ -119,6 +120,7 @@ async def get_items(
     `cache_only`; `TooLarge` when the service has more than a reader gets at once.
     """
     call = _Call.of(account, service, node, item_ids, max_items, rsm, order_by)
+    slices.of_loop().reader_came()
     if not use_cache:
         return await call.past_cache()
     return await call.answer(await in_thread(look_up)(call.account, call.address, call.request), cache_only)
@@ -294,7 +296,9 @@ class _Call:
         else:
             namespace = xmlform.payload_namespace(items[-1].element) if items else None
             analyser = matching.by_namespace(self.address.name, namespace)
+        work = Work(self.address.service)
         for item in items:
+            await work.pause()
             with suppress(ParseError):
                 item.parsed = await matching.parse(analyser, item, self.address)
 

@@ -224,6 +224,14 @@ class EventQueue:
             self.doubt(address)
         return dropped
 
+    def shed(self, scope: NodeAddress | str) -> int:
+        """Drop what waits of a node or a service, and remember it as lost; return how many events were dropped."""
+        name, node = (scope, None) if isinstance(scope, str) else (scope.service, scope.name)
+        service = self._services.get(name)
+        lanes = [] if service is None else [lane for key, lane in service.lanes.items() if node in (None, key)]
+        self.doubt(scope)
+        return sum(self._drop(lane) for lane in lanes)
+
     def doubt(self, scope: Scope) -> None:
         """Remember that notifications of `scope` were lost."""
         if scope is None or None in self._doubts or len(self._doubts) >= MAX_DOUBTS:

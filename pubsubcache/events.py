@@ -19,6 +19,7 @@ from pubsubcache.conf import settings
 from pubsubcache.event_fetching import Fetcher
 from pubsubcache.event_queue import Batch, EventQueue, Place, Scope
 from pubsubcache.exceptions import InvalidRequest, LeaseLost, PubsubCacheError, ServiceUnreachable
+from pubsubcache.floods import Floods
 from pubsubcache.models import PubsubNode
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, items_published, items_retracted, node_deleted, node_purged
@@ -91,6 +92,7 @@ class EventApplier:
 
     def __post_init__(self) -> None:
         self._queue = EventQueue(max_events=settings.EVENT_QUEUE_SIZE, max_bytes=settings.EVENT_QUEUE_BYTES)
+        self._floods = Floods(self._queue)
         self._fetcher = Fetcher(self.service)
         self._fetches: set[asyncio.Task[None]] = set()
         self._may_ask = True
@@ -110,9 +112,24 @@ class EventApplier:
         if event.kind == "lost":
             self._queue.doubt(address.service)
             return
+        if self._floods.take(address):
+            self.dropped["flood"] = self._floods.dropped
+            return
         for part in _parts(event, settings.EVENT_BATCH_SIZE):
             if dropped := self._queue.put(address, part):
                 self.dropped["overflow"] += dropped
+
+    def is_shed(self, sender: str, node: str) -> bool:
+        """Whether nothing that notifications of a sender say of a node is looked at, as there are too many."""
+        try:
+            return bool(self._floods.pks) and NodeAddress(jid.normalise(sender), node) in self._floods
+        except InvalidRequest:
+            return False
+
+    @property
+    def flooded(self) -> tuple[int, ...]:
+        """The keys of nodes whose notifications are shed, which are not to be synchronised before that ends."""
+        return tuple(pk for pks in self._floods.pks.values() for pk in pks)
 
     def _address(self, event: PubsubEvent) -> NodeAddress | None:
         """Return the node that a notification is about, None when its sender cannot be a service."""
@@ -139,6 +156,8 @@ class EventApplier:
         self._may_ask = False
         for fetch in self._fetches:
             fetch.cancel()
+        for flood in self._floods.pks:
+            self._queue.doubt(flood)
         await self._queue.join()
 
     # Sessions and leases
@@ -226,6 +245,8 @@ class EventApplier:
         if scope is None:
             logger.warning("Notifications for %s were dropped; all its nodes are revalidated.", self.account)
             self.on_overflow()
+        if self._floods.invalidated(scope, pks):
+            return
         for pk in pks:
             self.on_doubt(pk)
 

@@ -39,6 +39,7 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.parsers.text import storable
 from pubsubcache.service import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
+from pubsubcache.slices import Work
 from pubsubcache.store import comparing, in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.comparing import Verdict
 from pubsubcache.store.syncing import ClaimLost
@@ -303,7 +304,9 @@ async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -
     """Parse items for the store, by id; one that cannot be parsed carries the reason instead."""
     analyser = registry.get(analyser_name)
     prepared: dict[str, syncing.PreparedItem] = {}
-    for number, item in enumerate(items):
+    work = Work(address.service)
+    for item in items:
+        await work.pause()
         if item.left_out:
             prepared[item.id] = syncing.PreparedItem(item=item)
             continue
@@ -314,8 +317,6 @@ async def prepare(analyser_name: str, address: NodeAddress, items: list[Item]) -
         except ParseError as error:
             entry.parse_error = str(error)
         prepared[item.id] = entry
-        if number % 20 == 19:
-            await asyncio.sleep(0)  # let notifications and other readers in
     return prepared
 
 

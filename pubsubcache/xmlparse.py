@@ -21,6 +21,7 @@ MAX_NAMESPACE = 1000  # characters; a longer namespace name is kept by its hash
 ELEMENT_COST = 64  # bytes that an element takes in memory beyond its text, roughly
 MAX_HELD = 65_536  # characters of resolved names kept from one stanza to the next
 CHUNK = 65_536
+GRANDCHILD = 3  # the depth of a grandchild of a stanza
 PATIENCE = 4  # a stanza so many times longer than the limit is not waited for any more
 
 XmlError = expat.ExpatError
@@ -206,11 +207,20 @@ class StanzaParser:
     Args:
         limit: bytes of a stanza, where each element counts for `ELEMENT_COST` more.
         max_depth: elements within each other, the stanza counting as the first.
+        is_hollow: says of each grandchild of a stanza, given the start tag of the stanza, its own tag and attributes,
+            whether the elements in it are to be left out.
     """
 
-    def __init__(self, limit: int, max_depth: int) -> None:
+    def __init__(
+        self,
+        limit: int,
+        max_depth: int,
+        is_hollow: Callable[[Element, str, dict[str, str]], bool] = lambda stanza, tag, attributes: False,
+    ) -> None:
         self.limit = limit
-        self.max_depth = max_depth
+        self._is_hollow = is_hollow
+        self._max_depth = max_depth
+        self._deepest = max_depth  # that is built now
         #: The stanza that has begun and not ended, with nothing but its attributes.
         self.unfinished: Element | None = None
         #: Whether that one is being skipped.
@@ -287,9 +297,13 @@ class StanzaParser:
         self._depth = depth + 1
         if attributes or (tag := self._names.local.get(name)) is None:
             tag, attributes = self._names.start(name, attributes, depth)
-        if depth > self.max_depth:
+        if depth > self._deepest:
             self._ignore()
         elif depth > 1:
+            if depth == GRANDCHILD:
+                assert self.unfinished is not None
+                is_hollow = self._is_hollow(self.unfinished, tag, attributes)
+                self._deepest = GRANDCHILD if is_hollow else self._max_depth
             self._elements += 1
             self._builder.start(tag, attributes)
         elif depth == 1:
@@ -353,7 +367,7 @@ class StanzaParser:
 
     def _end_ignored(self, name: str) -> None:
         self._depth -= 1
-        if self._depth > (1 if self.skipping else self.max_depth + 1):
+        if self._depth > (1 if self.skipping else self._deepest + 1):
             return
         self._expat.StartElementHandler = self._start
         self._expat.EndElementHandler = self._end

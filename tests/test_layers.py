@@ -13,13 +13,13 @@ MAX_LINES = 500
 
 # From the lowest; a module imports its own layer and those below. Packages stand for all their modules.
 LAYERS: list[set[str]] = [
-    {"exceptions", "conf", "bounds", "cleaning", "keys", "texts", "xmlparse", "xmlform", "jid", "types"},
+    {"exceptions", "conf", "bounds", "cleaning", "keys", "texts", "xmlparse", "xmlform", "jid", "types", "slices"},
     {"parsers"},
     {"lookups"},
     {"clock", "fields", "querysets", "models", "analysers", "signals", "service"},
     {"store"},
     {"rpc", "analysing", "listing", "live", "sync", "reconciling", "search", "cache", "database", "exchange"}
-    | {"events", "event_queue", "event_fetching"},
+    | {"events", "event_queue", "event_fetching", "floods"},
     {"consumers", "routing", "worker", "receivers", "checks", "admin", "management", "templatetags", "plugin"},
 ]
 # Neither above nor below: the XMPP side, which knows only the lowest layer and the protocol it speaks.

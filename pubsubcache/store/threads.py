@@ -1,10 +1,13 @@
 """Calls of the store from asynchronous code."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from asgiref.sync import ThreadSensitiveContext
 from channels.db import database_sync_to_async
+from django.db import connections
 
 from pubsubcache.cleaning import get_logger
 
@@ -12,6 +15,20 @@ T = TypeVar("T")
 logger = get_logger(__name__)
 
 in_thread = database_sync_to_async
+
+
+@asynccontextmanager
+async def own_thread() -> AsyncIterator[None]:
+    """Have the block, and the tasks that it starts, call the store in one thread of their own.
+
+    Calls from elsewhere, which go to the thread that the process shares, then do not wait behind those of the block.
+    The tasks are to end before the block.
+    """
+    async with ThreadSensitiveContext():
+        try:
+            yield
+        finally:
+            await in_thread(connections.close_all)()
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:

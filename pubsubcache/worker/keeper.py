@@ -42,7 +42,7 @@ class Keeper:
         #: The lease under which everything here is written; renewed when a session begins anew.
         self.lease = Lease(account.pk, account.worker, account.fencing_token)
         self.login = self.login_of(account)
-        self._session = Session(self.login, on_event=self._on_event, on_status=self._on_status)
+        self._session = Session(self.login, on_event=self._on_event, on_status=self._on_status, is_shed=self._is_shed)
         self._applier = EventApplier(
             account.jid,
             self._session,
@@ -118,6 +118,9 @@ class Keeper:
 
     def _on_event(self, event: PubsubEvent) -> None:
         self._applier.feed(event)
+
+    def _is_shed(self, sender: str, node: str) -> bool:
+        return self._applier.is_shed(sender, node)
 
     def _on_status(self, status: SessionStatus) -> None:
         if status.state == "online" and not status.resumed:
@@ -241,7 +244,7 @@ class Keeper:
             found = await in_thread(scheduling.next_due)(
                 self.account_pk,
                 token=self.lease.token,
-                busy=tuple(self._busy),
+                busy=(*self._busy, *self._applier.flooded),
                 barred=self._syncs.full | self._session.silent,
                 served=self._syncs.served,
             )

@@ -22,7 +22,8 @@ from pubsubcache.cleaning import get_logger
 from pubsubcache.conf import settings
 from pubsubcache.models import Account
 from pubsubcache.service import wakers
-from pubsubcache.store import accounts, in_thread, uninterrupted
+from pubsubcache.store import accounts, in_thread, own_thread, uninterrupted
+from pubsubcache.worker import process
 from pubsubcache.worker.keeper import Keeper
 
 logger = get_logger(__name__)
@@ -54,6 +55,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Work until a signal says to stop."""
+        process.set_up()
         asyncio.run(self._run())
 
     async def _run(self) -> None:
@@ -69,6 +71,11 @@ class PubsubWorker(Worker):  # type: ignore[misc]
     async def work(self) -> None:
         """Hold sessions and answer requests until `stop`; then end the sessions and give the leases back."""
         logger.info("Worker %s has started.", self.name)
+        async with own_thread():
+            await self._work()
+        logger.info("Worker %s has stopped.", self.name)
+
+    async def _work(self) -> None:
         with wakers.offered(self._wake):
             renewal = asyncio.create_task(self._forever(self._keep_renewing, "renewal"))
             tasks = [
@@ -87,7 +94,6 @@ class PubsubWorker(Worker):  # type: ignore[misc]
                 renewal.cancel()
                 await asyncio.gather(renewal, return_exceptions=True)
                 await self._release()
-        logger.info("Worker %s has stopped.", self.name)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         """End the sessions; the leases are kept until what came in is stored."""

@@ -26,13 +26,14 @@ from slixmpp.xmlstream.matcher import MatchXPath
 from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
-from pubsubcache.xmlform import split_tag
+from pubsubcache.xmlform import PUBSUB_EVENT, split_tag
 from pubsubcache.xmpp import tls
 from pubsubcache.xmpp.requests import Requests
 from pubsubcache.xmpp.stream import GuardedStream
 
 logger = get_logger(__name__)
 
+EVENT_ITEMS = f"{{{PUBSUB_EVENT}}}items"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
 DIRECT_TLS_PORTS = (5223, 443)
@@ -79,7 +80,8 @@ class Client(GuardedStream):
 
     `on_online` is called with whether the stream `previous` was resumed (XEP-0198), `on_message` with each message
     after that, both synchronously and in the order of the stream. `on_lost` is called with the sender of each message
-    that was skipped: what it said is unknown.
+    that was skipped: what it said is unknown. The items of a notification are not read where `is_shed` says so of its
+    sender and its node.
     """
 
     _run_out_filters = None  # slixmpp looks at it even when the client could not be made
@@ -91,6 +93,7 @@ class Client(GuardedStream):
         on_message: Callable[[Element], None],
         on_lost: Callable[[str], None] = lambda sender: None,
         previous: StreamState | None = None,
+        is_shed: Callable[[str, str], bool] = lambda sender, node: False,
     ) -> None:
         super().__init__(
             login.jid,
@@ -104,6 +107,7 @@ class Client(GuardedStream):
         self._on_online = on_online
         self._on_message = on_message
         self._on_lost = on_lost
+        self._is_shed = is_shed
         self._early: list[Element] = []
         self._previous = previous
         self._opened: asyncio.Future[None] = self.loop.create_future()
@@ -131,7 +135,6 @@ class Client(GuardedStream):
         self._handle("SASL failure", f"{{{SASL}}}failure", self._refused)
         self._handle("SASL challenge", f"{{{SASL}}}challenge", self._challenged)
         self._handle("Resumed", "{urn:xmpp:sm:3}resumed", self._resumed)
-        self._handle("Messages", f"{{{self.default_ns}}}message", self._message)
         self.add_event_handler("connection_failed", self._connect_failed)
         self.add_event_handler("ssl_invalid_chain", self._tls_failed)
         self.add_event_handler("stream_negotiated", self._negotiated)
@@ -266,7 +269,8 @@ class Client(GuardedStream):
     # What slixmpp calls
 
     def connection_lost(self, exception: BaseException | None) -> None:
-        """Note that the connection is gone."""
+        """Note that the connection is gone, after all that came before."""
+        self.read_rest()
         if isinstance(exception, ssl.SSLError):
             self._tls_failed(exception)
         if self.transport is not None and self._error is None:
@@ -297,6 +301,10 @@ class Client(GuardedStream):
         else:
             words = f"TLS with {name} at {self.place} failed: {tls.reason(error)}."
         self.end(UntrustedServer(words))
+
+    def is_hollow(self, stanza: Element, tag: str, attributes: dict[str, str]) -> bool:
+        """Whether an element is the `<items/>` of a notification that is shed."""
+        return tag == EVENT_ITEMS and self._is_shed(stanza.get("from") or self.login.jid, attributes.get("node", ""))
 
     def stanza_received(self) -> None:
         """Count a stanza as handled (XEP-0198, 4), once stream management is on."""
@@ -398,11 +406,12 @@ class Client(GuardedStream):
         for message in early:
             self._pass_on(message)
 
-    def _message(self, stanza: StanzaBase) -> None:
+    def message_received(self, message: Element) -> None:
+        """Pass a message on, once the session has begun."""
         if self.online:
-            self._pass_on(stanza.xml)
+            self._pass_on(message)
         elif self.bound and self._encrypted:
-            self._early.append(stanza.xml)
+            self._early.append(message)
 
     def _pass_on(self, message: Element) -> None:
         try:

@@ -1,6 +1,5 @@
 """Answers to requests for items as the stanzas that slixmpp's code expects, whoever answered."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from xml.etree.ElementTree import Element, SubElement
 
@@ -9,9 +8,10 @@ from slixmpp.exceptions import IqError
 from slixmpp.plugins.xep_0059 import ResultIterator
 
 from pubsubcache.exceptions import ServiceError
+from pubsubcache.slices import Work
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, Rsm
 from pubsubcache.xmlform import PUBSUB
-from pubsubcache.xmpp.pubsub import BREATH, RSM
+from pubsubcache.xmpp.pubsub import RSM
 from pubsubcache.xmpp.requests import STANZAS
 
 
@@ -30,10 +30,10 @@ async def items_result(client: ClientXMPP, sender: str, node: str, page: ItemsPa
     iq = _iq(client, "result", sender)
     pubsub = SubElement(iq, f"{{{PUBSUB}}}pubsub")
     items = SubElement(pubsub, f"{{{PUBSUB}}}items", {"node": node})
-    for number, item in enumerate(page.items, 1):
+    work = Work(sender)
+    for item in page.items:
+        await work.pause()
         items.append(item.element)
-        if number % BREATH == 0:
-            await asyncio.sleep(0)
     if page.rsm is not None:
         pubsub.append(_rsm(page.rsm))
     return _received(client, iq)

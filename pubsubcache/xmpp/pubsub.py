@@ -4,7 +4,6 @@ Each takes `ask`, which sends an IQ and returns the one that answers it. All rai
 refuses and `ServiceUnreachable` when it does not answer.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pubsubcache.bounds import WalkBounds
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
+from pubsubcache.slices import Work
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription, known_id
 from pubsubcache.xmlform import PUBSUB
 from pubsubcache.xmpp.forms import Fields, form_values, submission
@@ -24,7 +24,6 @@ RSM = "http://jabber.org/protocol/rsm"
 ORDER_BY = "urn:xmpp:order-by:1"
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
-BREATH = 100  # items read before others get their turn on the event loop
 MAX_SUBSCRIPTIONS = 10_000  # in one answer
 MAX_ENDED = 20  # superfluous subscriptions ended at a time, each by a request of its own
 
@@ -81,11 +80,11 @@ async def get_items(ask: Ask, address: NodeAddress, request: ItemsRequest) -> Se
     answer = await ask("get", address.service, items_query(address.name, request))
     if (pubsub := answer.find(f"{{{PUBSUB}}}pubsub")) is None:
         return ServicePage(items=[])
+    work = Work(address.service)
     items = []
-    for number, element in enumerate(pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item"), 1):
+    for element in pubsub.iterfind(f"{{{PUBSUB}}}items/{{{PUBSUB}}}item"):
+        await work.pause()
         items.append(Item.from_element(element))
-        if number % BREATH == 0:
-            await asyncio.sleep(0)
     return ServicePage(items=items, rsm=rsm_answer(pubsub))
 
 

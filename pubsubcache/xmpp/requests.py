@@ -144,7 +144,7 @@ class Requests:
 
     def _answered(self, stanza: StanzaBase) -> None:
         request = self._pending.pop(stanza["id"])
-        self._turns.heard_from(request.service)
+        self._turns.heard_from(request.service, sum(1 for _ in stanza.xml.iter()))
         if not request.answer.done():
             request.answer.set_result(stanza.xml)
 

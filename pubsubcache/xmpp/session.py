@@ -54,7 +54,8 @@ class Session:
     """A session of `login`.
 
     `on_event` gets each notification and `on_status` each change of state, synchronously and in the order of the
-    stream; neither may block. Without `presence` the server sends no notifications. Raises `InvalidRequest` when
+    stream; neither may block. `is_shed` says of a sender and a node whether the items of its notifications need not be
+    read. Without `presence` the server sends no notifications. Raises `InvalidRequest` when
     the login's JID is not that of an account.
     """
 
@@ -64,6 +65,7 @@ class Session:
         *,
         on_event: Callable[[PubsubEvent], None] | None = None,
         on_status: Callable[[SessionStatus], None] | None = None,
+        is_shed: Callable[[str, str], bool] = lambda sender, node: False,
         presence: bool = True,
     ) -> None:
         self.login = replace(login, jid=account(login.jid))
@@ -72,6 +74,7 @@ class Session:
         self.started_at: datetime | None = None
         self._on_event = on_event
         self._on_status = on_status
+        self._is_shed = is_shed
         self._presence = presence
         self._client: Client | None = None
         self._stream: StreamState | None = None
@@ -173,7 +176,12 @@ class Session:
         self._report("connecting")
         try:
             self._client = Client(
-                self.login, self._came_online, self._got_message, on_lost=self._lost_message, previous=self._stream
+                self.login,
+                self._came_online,
+                self._got_message,
+                on_lost=self._lost_message,
+                previous=self._stream,
+                is_shed=self._is_shed,
             )
         except InvalidJID as error:
             raise AuthenticationFailed(f"{self.login.jid} cannot be the JID of an account.") from error

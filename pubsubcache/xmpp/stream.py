@@ -4,6 +4,7 @@ What a server relays of strangers never ends the stream: a stanza is skipped whe
 fails. What the server itself gets wrong does end it.
 """
 
+import math
 import re
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -12,6 +13,7 @@ from slixmpp import ClientXMPP
 
 from pubsubcache.cleaning import get_logger, one_line
 from pubsubcache.conf import settings
+from pubsubcache.slices import SLICE
 from pubsubcache.xmlform import XML, split_tag
 from pubsubcache.xmlparse import Event, Refused, StanzaParser, XmlError
 
@@ -21,6 +23,7 @@ _PROLOG = re.compile(rb"^(?:\s+|<\?[^>]*\?>)*")
 _TAG = re.compile(rb"<[A-Za-z_]")
 MAX_PROLOG = 4096
 STANZAS = ("message", "presence", "iq")
+PIECE = 4096  # bytes parsed between two looks at the time
 WRAPPING = 16  # elements that an item may be nested in within its stanza
 
 
@@ -34,15 +37,48 @@ class GuardedStream(ClientXMPP):
     def init_parser(self) -> None:
         """Begin a new XML document, as after TLS and after authentication."""
         # An item that is cut at this depth is still deeper than items may be, and so refused by itself.
-        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, settings.MAX_ITEM_DEPTH + WRAPPING)
+        depth = settings.MAX_ITEM_DEPTH + WRAPPING
+        self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, depth, self.is_hollow)
         self._prolog: bytes | None = b""
+        self._unread = bytearray()
 
     def data_received(self, data: bytes | str) -> None:
-        """Parse what has come from the socket and dispatch each stanza that it completes."""
+        """Parse what has come from the socket and dispatch each stanza that it completes.
+
+        What takes longer than a slice of time goes on in the next round of the event loop, and nothing more is taken
+        from the socket until then.
+        """
         if self.parser is None:
             return
-        octets = data.encode() if isinstance(data, str) else data
         self.received_at = self.loop.time()
+        goes_on = bool(self._unread)
+        self._unread += data.encode() if isinstance(data, str) else data
+        if not goes_on:
+            self._read(self.loop.time() + SLICE)
+
+    def read_rest(self) -> None:
+        """Parse at once all that has come from the socket."""
+        self._read(math.inf)
+
+    def _read(self, until: float) -> None:
+        while self._unread and self.parser is not None:
+            piece = bytes(self._unread[:PIECE])
+            del self._unread[:PIECE]
+            self._feed(piece)
+            if self._unread and self.loop.time() >= until:
+                self._set_reading(False)
+                self.loop.call_soon(self._read_on)
+                return
+
+    def _read_on(self) -> None:
+        self._set_reading(True)
+        self._read(self.loop.time() + SLICE)
+
+    def _set_reading(self, on: bool) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading() if on else self.transport.pause_reading()
+
+    def _feed(self, octets: bytes) -> None:
         if self._prolog is not None and not (octets := self._without_dtd(octets)):
             return
         parser = self.parser
@@ -50,6 +86,7 @@ class GuardedStream(ClientXMPP):
         try:
             for event in parser.feed(octets):
                 if self._handle_event(event) or self.parser is not parser:
+                    self._unread.clear()
                     return
         except XmlError as error:
             self._refuse("not-well-formed", f"the server sent XML that is not well-formed ({error})")
@@ -95,7 +132,10 @@ class GuardedStream(ClientXMPP):
         for key in [key for key in stanza.attrib if split_tag(key)[0] not in ("", XML)]:
             del stanza.attrib[key]
         try:
-            self._spawn_event(stanza)
+            if stanza.tag == f"{{{self.default_ns}}}message":
+                self.message_received(stanza)  # nothing of slixmpp is to see it, and it takes long to look
+            else:
+                self._spawn_event(stanza)
         except Exception:
             logger.exception("A stanza from %s was skipped, as handling it failed.", _sender(stanza))
             self._answer_error(stanza, "internal-server-error")
@@ -129,8 +169,16 @@ class GuardedStream(ClientXMPP):
         namespace, name = split_tag(element.tag)
         return namespace == self.default_ns and name in STANZAS
 
+    def is_hollow(self, stanza: Element, tag: str, attributes: dict[str, str]) -> bool:
+        """Whether nobody will look at the content of a grandchild of a stanza, so that it need not be read."""
+        raise NotImplementedError
+
     def stanza_received(self) -> None:
         """Count a message, presence or IQ as handled (XEP-0198): handled, skipped or refused."""
+        raise NotImplementedError
+
+    def message_received(self, message: Element) -> None:
+        """Handle a message."""
         raise NotImplementedError
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:

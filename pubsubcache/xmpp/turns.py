@@ -12,6 +12,8 @@ from pubsubcache.exceptions import ServiceUnreachable
 
 MAX_PENDING = 64  # requests of one session on their way
 MAX_PENDING_OF_SERVICE = 8
+MAX_HEAVY = 2  # of a service whose answers are heavy: those of others come behind them on the same stream
+HEAVY = 500  # elements in an answer
 MAX_WAITING = 1000  # requests to one service that wait for their turn
 MAX_SERVICES = 500  # of which something is remembered; those in use come on top
 SILENT_AFTER = 3  # time-outs, each of a request sent after the one before
@@ -30,6 +32,7 @@ class _Lane:
     unanswered_since: float = 0.0  # when the request was sent that timed out first
     retry_at: float = 0.0
     back_off: float = 0.0
+    is_heavy: bool = False  # the last answer was
 
     @property
     def is_silent(self) -> bool:
@@ -41,7 +44,7 @@ class Turns:
 
     A service is the domain of the JID that a request goes to. Services whose requests wait take turns. One service
     has at most `MAX_PENDING_OF_SERVICE` requests on their way, and at most a quarter of what is free, so that some
-    always is; after a time-out only one, until it answers.
+    always is; `MAX_HEAVY` as long as its answers are large; after a time-out only one, until it answers.
 
     After `SILENT_AFTER` time-outs in a row a service is silent: requests to it fail at once. When the back-off is
     over, one request is let through; any answer ends the silence. Time is monotonic.
@@ -79,10 +82,11 @@ class Turns:
             service for service, lane in self._lanes.items() if lane.is_silent and (lane.pending or now < lane.retry_at)
         )
 
-    def heard_from(self, service: str) -> None:
-        """Note an answer of `service`: it is not silent (any more)."""
+    def heard_from(self, service: str, elements: int) -> None:
+        """Note an answer of `service`, of so many elements: it is not silent (any more)."""
         if (lane := self._lanes.get(service)) is not None:
             lane.timeouts, lane.back_off = 0, 0.0
+            lane.is_heavy = elements >= HEAVY
             self._hand_out()
 
     def _lane(self, service: str) -> _Lane:
@@ -110,7 +114,8 @@ class Turns:
 
     def _has_room(self, lane: _Lane) -> bool:
         free = MAX_PENDING - self._pending
-        share = 1 if lane.timeouts else min(MAX_PENDING_OF_SERVICE, max(1, free // 4))
+        most = MAX_HEAVY if lane.is_heavy else MAX_PENDING_OF_SERVICE
+        share = 1 if lane.timeouts else min(most, max(1, free // 4))
         return free > 0 and lane.pending < share
 
     def _begin(self, lane: _Lane) -> None:

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.db import OperationalError
 from django.test import override_settings
 
-from pubsubcache import events
+from pubsubcache import events, floods
 from pubsubcache.analysers import registry
 from pubsubcache.events import EventApplier
 from pubsubcache.exceptions import ServiceUnreachable
@@ -295,6 +296,48 @@ async def test_flood_costs_other_nodes_nothing() -> None:
     assert await here.is_vouched_for(GOOD)
     assert await here.is_vouched_for(SECOND)
     assert not here.overflows
+
+
+@in_loop
+async def test_flood_is_not_applied_and_its_nodes_are_revalidated_when_it_is_over() -> None:
+    here = await world()
+    now = 1000.0
+    here.applier._floods._clock = lambda: now
+    with patch.object(floods, "BURST", 50.0), patch.object(floods, "INTERVAL", 0.01):
+        async with here.running():
+            for number in range(100):
+                here.feed(here.publish(SILENT, f"flood-{number}"), here.publish(SECOND, f"flood-{number}"))
+            here.feed(here.publish(GOOD, "new"))
+            assert here.applier.is_shed(SILENT.service, SILENT.name)
+            assert not here.applier.is_shed(GOOD.service, GOOD.name)
+            await here.applier.join()
+            assert sorted(here.applier.flooded) == sorted([here.pks[SILENT], here.pks[SECOND]])
+            assert not here.doubted
+            assert not await here.is_vouched_for(SILENT)
+            now += floods.BURST / floods.RATE
+            while here.applier.flooded:  # noqa: ASYNC110  (it ends by the clock)
+                await asyncio.sleep(0.01)
+            await here.applier.join()
+    assert set(here.doubted) == {here.pks[SILENT], here.pks[SECOND]}
+    assert not any(name.startswith("flood") for name in await here.titles(SILENT))
+    assert "new" in await here.titles(GOOD)
+    assert await here.is_vouched_for(GOOD)
+    assert here.applier.dropped["flood"] == 200
+
+
+@in_loop
+async def test_end_while_a_flood_lasts_leaves_its_nodes_invalid() -> None:
+    here = await world()
+    with patch.object(floods, "BURST", 10.0):
+        async with here.running():
+            for number in range(100):
+                here.feed(here.publish(SILENT, f"flood-{number}"))
+            await here.applier.join()
+            await sync_node(here.service, here.pks[SILENT])
+            assert await here.is_vouched_for(SILENT)
+            here.feed(here.publish(SILENT, "last"))
+            await here.applier.finish()
+    assert not await here.is_vouched_for(SILENT)
 
 
 @in_loop

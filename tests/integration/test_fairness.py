@@ -169,6 +169,19 @@ async def test_silent_services_are_not_synchronised() -> None:
 
 
 @in_loop
+async def test_nodes_that_flood_are_not_synchronised() -> None:
+    account, keeper, work = await make_keeper()
+    flooding, another = await in_thread(add_nodes)(account, SILENT, 2)
+    keeper._applier._floods.pks[SILENT] = [flooding]
+    await work.attend()
+    assert work.syncing == [another]
+    keeper._applier._floods.pks.clear()
+    await work.attend()
+    assert sorted(work.syncing) == sorted([flooding, another])
+    await work.stop()
+
+
+@in_loop
 async def test_comparisons_of_growing_nodes_take_no_slot_of_a_synchronisation() -> None:
     account, keeper, work = await make_keeper()
     growing = await in_thread(add_nodes)(account, SILENT, 64, sync_state="NO_SYNC")

@@ -13,7 +13,7 @@ from channels.routing import get_default_application
 from django.core.management.base import CommandError, CommandParser
 
 from pubsubcache.management.base import ExitCodeCommand
-from pubsubcache.worker import PubsubWorker
+from pubsubcache.worker import PubsubWorker, process
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +37,7 @@ class Command(ExitCodeCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Listen and work."""
+        process.set_up()
         listening = _listen(options["bind"])
         host, port = listening.getsockname()[:2]
         self.stdout.write(f"Serving on http://{host}:{port}/")

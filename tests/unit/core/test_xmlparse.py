@@ -37,6 +37,25 @@ def same(one: Element, other: Element) -> bool:
     )
 
 
+def test_elements_in_hollow_grandchildren_are_left_out() -> None:
+    asked: list[tuple[str, str, dict[str, str]]] = []
+
+    def is_hollow(stanza: Element, tag: str, attributes: dict[str, str]) -> bool:
+        asked.append((stanza.tag, tag, attributes))
+        return "hollow" in attributes
+
+    made = StanzaParser(LIMIT, DEPTH, is_hollow)
+    list(made.feed(HEADER))
+    whole = "<b><c>text<d/></c>tail</b>"
+    text = f"<m><a>{whole}<b hollow='1'>text<c><d>text</d></c>text<c/></b>{whole}</a></m><m><a>{whole}</a></m>"
+    found = [element for kind, element in made.feed(text.encode()) if kind == "stanza"]
+    names = '<m xmlns="jabber:client">'
+    left = [f"{names}<a>{whole}<b hollow='1'>texttext</b>{whole}</a></m>", f"{names}<a>{whole}</a></m>"]
+    assert all(same(one, ET.fromstring(other)) for one, other in zip(found, left, strict=True))
+    assert [attributes for _, _, attributes in asked] == [{}, {"hollow": "1"}, {}, {}]
+    assert asked[0][:2] == ("{jabber:client}m", "{jabber:client}b")
+
+
 @pytest.mark.parametrize(
     ("text", "tag"),
     [

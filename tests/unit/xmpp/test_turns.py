@@ -56,6 +56,21 @@ async def take_all(turns_: Turns, service: str, number: int) -> list["asyncio.Ta
     return tasks
 
 
+async def test_service_with_heavy_answers_has_few_requests_on_their_way() -> None:
+    line = Turns()
+    end(await line.take("heavy"))
+    line.heard_from("heavy", turns.HEAVY)
+    heavy = await take_all(line, "heavy", 10)
+    light = await take_all(line, "light", 10)
+    assert sum(task.done() for task in heavy) == turns.MAX_HEAVY
+    assert sum(task.done() for task in light) == turns.MAX_PENDING_OF_SERVICE
+    line.heard_from("heavy", turns.HEAVY - 1)
+    await settle()
+    assert sum(task.done() for task in heavy) == turns.MAX_PENDING_OF_SERVICE
+    for task in [*heavy, *light]:
+        task.cancel()
+
+
 async def test_one_service_takes_a_bounded_share() -> None:
     line = Turns()
     slow = await take_all(line, "slow", 40)
@@ -160,7 +175,7 @@ async def test_service_that_timed_out_has_one_request_on_its_way(clock: Clock) -
     time_out(first)
     tasks = await take_all(line, "slow", 5)
     assert [task.done() for task in tasks].count(True) == 1
-    line.heard_from("slow")
+    line.heard_from("slow", 1)
     await settle()
     assert all(task.done() for task in tasks)
 
@@ -198,7 +213,7 @@ async def test_back_off_lets_one_request_through_and_doubles(clock: Clock) -> No
 async def test_any_answer_ends_the_silence(clock: Clock) -> None:
     line = Turns(clock)
     await silence(line, clock)
-    line.heard_from("silent")
+    line.heard_from("silent", 1)
     assert line.silent() == frozenset()
     tasks = await take_all(line, "silent", 5)
     assert all(task.done() for task in tasks)

@@ -1,0 +1,97 @@
+"""Long work gives way to others after each slice, and services take turns."""
+
+import asyncio
+import time
+
+import pytest
+
+from pubsubcache import slices
+from pubsubcache.slices import Slices, Work
+
+
+async def work(service: str, pieces: int, done: list[str]) -> None:
+    """Work in pieces, each of which takes over a slice of time."""
+    own = Work(service)
+    for _ in range(pieces):
+        await own.pause()
+        end = time.monotonic() + slices.SLICE
+        while time.monotonic() < end:
+            pass
+        done.append(service)
+
+
+async def test_short_work_goes_on() -> None:
+    task = asyncio.current_task()
+    own = Work("a")
+    asyncio.get_running_loop().call_soon(lambda: task.cancel())  # nothing else runs in between
+    await own.pause()
+    assert task is not None
+    assert task.cancelling() == 0
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    task.uncancel()
+
+
+async def test_others_go_on_after_each_slice() -> None:
+    rounds = 0
+
+    async def other() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await work("a", 10, [])
+    task.cancel()
+    assert rounds >= 9
+
+
+async def test_of_many_works_one_has_a_slice_in_each_round() -> None:
+    done: list[str] = []
+    tasks = [asyncio.create_task(work("many", 3, done)) for _ in range(8)]
+    largest = 0
+    while not all(task.done() for task in tasks):
+        before = len(done)
+        await asyncio.sleep(0)
+        if before:  # the first round begins all of them, before anybody waits
+            largest = max(largest, len(done) - before)
+    assert largest == 1
+    assert len(done) == 24
+
+
+async def test_services_take_turns() -> None:
+    line = Slices()
+    order: list[str] = []
+
+    async def wait(service: str) -> None:
+        await line.turn(service)
+        order.append(service)
+
+    async with asyncio.TaskGroup() as group:
+        for service in ("many", "many", "many", "few"):
+            group.create_task(wait(service))
+    assert order == ["many", "few", "many", "many"]
+
+
+async def test_turn_of_a_cancelled_work_goes_to_the_next() -> None:
+    line = Slices()
+    first, second = (asyncio.create_task(line.turn("a")) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(5):
+        await second
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_loop_rests_after_each_slice_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE", 0.02)
+    loop = asyncio.get_running_loop()
+    line = Slices()
+    for reader, rests in ((False, False), (True, True)):
+        if reader:
+            line.reader_came()
+        began = loop.time()
+        await line.turn("a")
+        assert (loop.time() - began >= 0.015) is rests
