@@ -1,18 +1,18 @@
-"""A hostile service in a process of its own, which reads the server as JSON from stdin, and then what to do.
+"""A pubsub service in a process of its own, good or hostile as it is told.
 
-It answers each line by one of its own: when it is connected, when an attack has begun, when a flood has ended.
+The first line of stdin is JSON: the server, the service's name and its nodes. Each line after it is an order, which is
+answered by a line once it is carried out: `calm`, `silent`, `endless`, `flood JID` or `publish NODE ITEM`.
 """
 
 import asyncio
 import json
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import django
 
-from tests.benchmarks.servers import RunningServer
+from tests.benchmarks.servers import running
 
 if TYPE_CHECKING:
     from tests.adversary.component import HostileService
@@ -20,41 +20,54 @@ if TYPE_CHECKING:
 NODES = [f"urn:xmpp:microblog:0:attack/{number}" for number in range(5)]
 
 
-async def attack(service: "HostileService", name: str) -> asyncio.Task[None] | None:
-    """Begin the attack `name`; return the task that goes on with it, if there is one."""
-    from tests.adversary.component import entry
+class Actor:
+    """Carries out the orders to one service."""
 
-    service.silent, service.endless_items, service.payloads = False, "", True
-    if name == "silent":
-        service.silent, service.payloads = True, False
-        for node in NODES:
-            service.publish(node, "new", entry("New"))
-    elif name == "endless":
-        service.endless_items = "news"
-    elif name == "flood":
-        return asyncio.create_task(service.flood(NODES, 1_000_000))
-    return None
+    def __init__(self, service: "HostileService") -> None:
+        self._service = service
+        self._flood: asyncio.Task[None] | None = None
+
+    async def obey(self, order: str, *arguments: str) -> None:
+        """Carry out an order; a flood goes on until the next one."""
+        from tests.adversary.component import entry
+
+        service = self._service
+        if order == "publish":
+            node, item = arguments
+            service.publish(node, item, entry(item))
+            return
+        await self._end_flood()
+        service.silent, service.endless_items, service.payloads = False, "", True
+        if order == "silent":
+            service.silent, service.payloads = True, False
+            for node in service.nodes:
+                service.publish(node, "new", entry("New"))
+        elif order == "endless":
+            service.endless_items = "news"
+        elif order == "flood":
+            self._flood = asyncio.create_task(service.flood(list(service.nodes), 1_000_000, to=arguments))
+
+    async def _end_flood(self) -> None:
+        if self._flood is not None:
+            self._flood.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._flood
+            self._flood = None
 
 
 async def main() -> None:
-    """Attack as told until there is nothing more to read."""
+    """Obey until there is nothing more to read."""
     from tests.adversary.component import HostileService
 
-    described = json.loads(sys.stdin.readline())
-    server = RunningServer(**{**described, "ca_file": Path(described["ca_file"])})
-    async with HostileService(server) as service:  # type: ignore[arg-type]
-        for node in NODES:
+    told = json.loads(sys.stdin.readline())
+    async with HostileService(running(told["server"]), told["name"]) as service:  # type: ignore[arg-type]
+        for node in told["nodes"]:
             service.add_node(node, items=20)
+        actor = Actor(service)
         print("connected", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            going_on = await attack(service, line.strip())
-            print("begun", flush=True)
-            if going_on is not None:
-                await asyncio.to_thread(sys.stdin.readline)  # the end of this attack
-                going_on.cancel()
-                with suppress(asyncio.CancelledError):
-                    await going_on
-                print("ended", flush=True)
+            await actor.obey(*line.split())
+            print("done", flush=True)
 
 
 if __name__ == "__main__":

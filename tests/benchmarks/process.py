@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 
 def main() -> None:
@@ -17,15 +16,12 @@ def main() -> None:
     from pubsubcache import database
     from tests.benchmarks import hits, hostile, memory, notifications, syncing
     from tests.benchmarks.plan import Figure, Job
-    from tests.benchmarks.servers import RunningServer
+    from tests.benchmarks.servers import running
 
     measures = {"hits": hits, "sync": syncing, "notifications": notifications, "memory": memory, "hostile": hostile}
     job = Job.from_json(sys.stdin.read())
     database.prepare()
-    servers = {
-        name: RunningServer(**{**described, "ca_file": Path(described["ca_file"])})
-        for name, described in job.servers.items()
-    }
+    servers = {name: running(described) for name, described in job.servers.items()}
 
     async def run() -> list[Figure]:
         figures: list[Figure] = []

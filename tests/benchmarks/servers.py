@@ -29,3 +29,8 @@ def describe(server: XmppServer | RunningServer) -> dict[str, Any]:
     """Return what another process needs to make a `RunningServer`."""
     names = ("name", "domain", "host", "port", "pubsub", "users", "component_port")
     return {**{name: getattr(server, name) for name in names}, "ca_file": str(server.ca_file)}
+
+
+def running(described: dict[str, Any]) -> RunningServer:
+    """Return the server that `describe` described."""
+    return RunningServer(**{**described, "ca_file": Path(described["ca_file"])})
