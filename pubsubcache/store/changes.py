@@ -221,9 +221,10 @@ class _Writer:
         Unless the service is known to keep them in place, the order must be checked. A notification without a change
         (not `is_edit`) may be late: the item was listed before.
         """
-        moves = self.node.moves
-        follower = None if moves is False else self._first_after(row.position)
-        if follower is None and (moves is False or self.node.next_position == self.next_position):
+        if (moves := self.node.moves) is False:
+            return
+        follower = self._first_after(row.position)
+        if follower is None and self.node.next_position == self.next_position:
             return  # nothing follows it, neither in the node nor in this batch
         self.outcome.order_unknown = True
         if moves:
