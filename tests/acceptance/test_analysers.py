@@ -92,7 +92,6 @@ async def wrong_answers(site: Site, address: NodeAddress, examples: list[Example
     return wrong + differences(await site.cached(address), examples, address.service)
 
 
-@pytest.mark.both_databases
 async def test_examples_become_the_documented_json(site: Site, client) -> None:
     sessions = {owner: await client(site.server, owner) for owner in OWNERS}
     by_node: dict[tuple[str, NodeAddress], list[Example]] = {}
@@ -107,6 +106,7 @@ async def test_examples_become_the_documented_json(site: Site, client) -> None:
     assert wrong == []
 
 
+@pytest.mark.both_databases
 async def test_an_edit_is_parsed_as_it_comes_in(site: Site, client) -> None:
     """By the way of a notification, which has another namespace, and in a node with encrypted and plain items."""
     alice = await client(site.server, "alice")

@@ -125,7 +125,6 @@ async def test_an_untrusted_server_if_that_was_asked_for(commands: Commands) -> 
     assert (await commands.data("pubsub_account", "test", commands.alice))["ok"]
 
 
-@pytest.mark.both_databases
 async def test_cached_and_live_answers_are_equal(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client, 12)
     target = commands.target(address)

@@ -36,7 +36,6 @@ async def _is_completed(site: Site, address: NodeAddress) -> bool:
     return node is not None and node.sync_state == "COMPLETED"
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("count", [5001, pytest.param(20_000, marks=pytest.mark.long)])
 async def test_a_large_node_with_paging(ejabberd_site: Site, client, count: int) -> None:
     bob = await client(ejabberd_site.server)
@@ -45,6 +44,7 @@ async def test_a_large_node_with_paging(ejabberd_site: Site, client, count: int)
     await _synchronised(ejabberd_site, address, count)
 
 
+@pytest.mark.both_databases
 async def test_a_large_node_without_paging(prosody_site: Site, client) -> None:
     bob = await client(prosody_site.server)
     address = await make_node(bob, prosody_site.server)
