@@ -135,8 +135,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def _heed_signals() -> None:
-    """Restore the keyboard signals, which shells make background commands ignore."""
-    for number in (signal.SIGINT, signal.SIGQUIT):
+    """Restore the signals that shells and nohup make background commands ignore."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
