@@ -275,7 +275,7 @@ class Keeper:
         except (OperationalError, InterfaceError) as error:
             logger.warning("Node %d of %s could not be synchronised: the database failed (%s).", pk, self.jid, error)
         except Exception:
-            logger.exception("Node %d of %s could not be synchronised because of an error.", pk, self.jid)
+            logger.exception("Synchronising node %d of %s failed unexpectedly.", pk, self.jid)
 
     async def _synchronise(self, pk: int) -> None:
         await revalidate(self._session, pk, self._applier.join)
