@@ -84,7 +84,7 @@ class AccountService:
     async def _open(self) -> PubsubService:
         if not self.account.password:
             raise AuthenticationFailed(
-                f"The password of {self.account.jid} is missing, or was encrypted with a key that this site lacks."
+                f"The password of {self.account.jid} is missing, or was encrypted with another key."
             )
         return await self._stack.enter_async_context(open_session(Keeper.login_of(self.account)))
 
