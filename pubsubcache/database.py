@@ -91,8 +91,8 @@ def prepare(alias: str = DEFAULT_DB_ALIAS, *, whole_site: bool = False) -> list[
         return []
     if not settings.AUTO_MIGRATE:
         raise MigrationsPending(
-            f"There are unapplied migrations ({', '.join(pending)}): run manage.py migrate, or set "
-            "PUBSUBCACHE_AUTO_MIGRATE to true."
+            "Run manage.py migrate, or set PUBSUBCACHE_AUTO_MIGRATE to true. "
+            f"There are unapplied migrations: {', '.join(pending)}."
         )
     others = [name for name in pending if not name.startswith(f"{APP}.")]
     if others and not whole_site:

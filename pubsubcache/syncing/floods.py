@@ -59,7 +59,7 @@ class Floods:
         self._clock = clock
         self._services: dict[str, _Service] = {}
         self._levels: dict[Flood, _Level] = {}
-        #: The keys of the nodes that each flood concerns. The owner of this object fills the lists.
+        #: The keys of the nodes that each flood is about, as far as its owner noted them.
         self.pks: dict[Flood, list[int]] = {}
         #: The number of notifications shed.
         self.dropped = 0
@@ -106,18 +106,18 @@ class Floods:
             self._levels[flood] = service.nodes.pop(node)
         else:
             self._levels[flood] = self._services.pop(name).total
-        logger.warning("Shedding a flood of notifications from %s.", flood if isinstance(flood, str) else flood.uri)
+        logger.warning("A flood of notifications from %s is shed.", flood if isinstance(flood, str) else flood.uri)
         self.pks[flood] = []
         self.dropped += self._queue.shed(flood)
-        self._check_later(flood)
+        self._look_again(flood)
 
-    def _check_later(self, flood: Flood) -> None:
-        asyncio.get_running_loop().call_later(INTERVAL, self._check, flood)
+    def _look_again(self, flood: Flood) -> None:
+        asyncio.get_running_loop().call_later(INTERVAL, self._look, flood)
 
-    def _check(self, flood: Flood) -> None:
-        """End a flood that is over. Invalidate in any case: more was shed since the last invalidation."""
+    def _look(self, flood: Flood) -> None:
+        """End a flood that is over. In any case something of it was lost, and its nodes may be in sync since."""
         if self._levels[flood].after(self._clock()) > BURST / 2:
-            self._check_later(flood)
+            self._look_again(flood)
         else:
             del self._levels[flood], self.pks[flood]
         self._queue.invalidate(flood)
