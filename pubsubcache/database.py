@@ -1,8 +1,8 @@
-"""The database when a command starts: required to be up to date, or migrated.
+"""Checks or migrates the database when a command starts.
 
 Commands that only read call `require`, which changes nothing. Others call `prepare`, which migrates if the site opted
-in. Two processes that start at once don't collide: one migrates under a lock, the other waits and finds nothing to do.
-A SQLite database is copied aside before it is changed.
+in. If two processes start at once, one migrates under a lock, and the other waits and then finds nothing to do. A
+SQLite database is backed up before it is migrated.
 """
 
 import fcntl
@@ -24,17 +24,17 @@ from pubsubcache.utils.cleaning import get_logger
 logger = get_logger(__name__)
 
 APP = "pubsubcache"
-BACKUPS = 3  # copies of a SQLite database, made before migrations, that are kept
-LOCK_NUMBER = 0x70756273  # of the advisory lock, known to nothing else
+BACKUPS = 3  # backups of a SQLite database to keep
+LOCK_NUMBER = 0x70756273  # of the advisory lock; arbitrary
 
 
 def unapplied(alias: str = DEFAULT_DB_ALIAS, *, whole_site: bool = False) -> list[str]:
-    """Return the migrations that the database lacks, as "app.name", in the order in which they would run.
+    """Return the unapplied migrations as "app.name", in the order in which they would run.
 
     Args:
         alias: The database.
-        whole_site: Whether to count the migrations of all installed apps, not only those that the tables of
-            pubsubcache need: its own, and those of other apps that they depend on.
+        whole_site: Include the migrations of all installed apps, not only those of pubsubcache and those that these
+            depend on.
     """
     if _is_missing(alias):
         loader, applied = MigrationLoader(None), set()
@@ -47,7 +47,7 @@ def unapplied(alias: str = DEFAULT_DB_ALIAS, *, whole_site: bool = False) -> lis
 
 
 def unknown(alias: str = DEFAULT_DB_ALIAS) -> list[str]:
-    """Return migrations of pubsubcache that the database has and this version of the application doesn't."""
+    """Return the applied migrations of pubsubcache that this version of the application does not have."""
     if _is_missing(alias):
         return []
     loader = MigrationExecutor(connections[alias]).loader
@@ -62,51 +62,56 @@ def require(alias: str = DEFAULT_DB_ALIAS) -> None:
     """Check that the tables of pubsubcache are up to date. Changes nothing.
 
     Raises:
-        MigrationsPending: Migrations are lacking, or the database belongs to a newer version of the application.
+        MigrationsPending: There are unapplied migrations, or the database belongs to a newer version of the
+            application.
     """
     _refuse_newer(alias)
-    if lacking := unapplied(alias):
-        raise MigrationsPending(f"The database lacks {', '.join(lacking)}: run manage.py migrate.")
+    if pending := unapplied(alias):
+        raise MigrationsPending(f"There are unapplied migrations ({', '.join(pending)}): run manage.py migrate.")
 
 
 def prepare(alias: str = DEFAULT_DB_ALIAS, *, whole_site: bool = False) -> list[str]:
-    """Migrate the tables of pubsubcache if needed, when the site has opted in by `AUTO_MIGRATE`.
+    """Migrate the tables of pubsubcache if needed and if the site has opted in with `AUTO_MIGRATE`.
+
+    Creates a missing SQLite database.
 
     Args:
         alias: The database.
-        whole_site: Migrate all installed apps: only for the project that the database belongs to. Creates a SQLite
-            database that is not there.
+        whole_site: Migrate all installed apps. Only the project that owns the database should do that.
 
     Returns:
         The migrations that were applied.
 
     Raises:
-        MigrationsPending: Migrations are lacking and the site did not opt in, or migrations of other apps are lacking,
-            or the database belongs to a newer version of the application.
+        MigrationsPending: There are unapplied migrations and the site did not opt in, or they belong to other apps and
+            `whole_site` is false, or the database belongs to a newer version of the application.
     """
     _refuse_newer(alias)
-    if not (lacking := unapplied(alias, whole_site=whole_site)):
+    if not (pending := unapplied(alias, whole_site=whole_site)):
         return []
     if not settings.AUTO_MIGRATE:
         raise MigrationsPending(
-            f"The database lacks {', '.join(lacking)}: run manage.py migrate, or set PUBSUBCACHE_AUTO_MIGRATE to true."
+            "Run manage.py migrate, or set PUBSUBCACHE_AUTO_MIGRATE to true. "
+            f"There are unapplied migrations: {', '.join(pending)}."
         )
-    others = [name for name in lacking if not name.startswith(f"{APP}.")]
+    others = [name for name in pending if not name.startswith(f"{APP}.")]
     if others and not whole_site:
-        raise MigrationsPending(f"The database lacks {', '.join(others)} of other apps: run manage.py migrate.")
+        raise MigrationsPending(
+            f"There are unapplied migrations of other apps ({', '.join(others)}): run manage.py migrate."
+        )
     _make_private(alias)
     with _lock(alias):
-        if not (lacking := unapplied(alias, whole_site=whole_site)):
+        if not (pending := unapplied(alias, whole_site=whole_site)):
             return []
-        _copy_aside(alias)
-        logger.info("Migrating the database: %s.", ", ".join(lacking))
+        _back_up(alias)
+        logger.info("Migrating the database: %s.", ", ".join(pending))
         call_command("migrate", *([] if whole_site else [APP]), database=alias, interactive=False, verbosity=0)
-    return lacking
+    return pending
 
 
 def _refuse_newer(alias: str) -> None:
     if newer := unknown(alias):
-        raise MigrationsPending(f"The database is of a newer version, which applied {', '.join(newer)}.")
+        raise MigrationsPending(f"The database belongs to a newer version, which applied {', '.join(newer)}.")
 
 
 def _sqlite_path(alias: str) -> Path | None:
@@ -118,13 +123,13 @@ def _sqlite_path(alias: str) -> Path | None:
 
 
 def _is_missing(alias: str) -> bool:
-    """Whether there is no such SQLite database, which opening it would create."""
+    """Whether the SQLite database does not exist. Connecting to it would create it."""
     path = _sqlite_path(alias)
     return path is not None and not path.exists()
 
 
 def _make_private(alias: str) -> None:
-    """Make a SQLite database that is not there, for its owner alone; SQLite gives the files beside it the same mode."""
+    """Create a missing SQLite database that only its owner can read. SQLite uses the same mode for its other files."""
     if (path := _sqlite_path(alias)) is not None and not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -132,7 +137,7 @@ def _make_private(alias: str) -> None:
 
 @contextmanager
 def _lock(alias: str) -> Iterator[None]:
-    """Have the database's migration to ourselves, waiting for another process that has it."""
+    """Hold the migration lock of the database during the block. Waits for other processes."""
     connection = connections[alias]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -151,8 +156,8 @@ def _lock(alias: str) -> Iterator[None]:
         yield
 
 
-def _copy_aside(alias: str) -> None:
-    """Copy a SQLite database that holds anything, and keep the newest `BACKUPS` copies."""
+def _back_up(alias: str) -> None:
+    """Copy a SQLite database that has tables, and delete all but the newest `BACKUPS` copies."""
     path = _sqlite_path(alias)
     if path is None or not path.exists() or not connections[alias].introspection.table_names():
         return
@@ -161,6 +166,6 @@ def _copy_aside(alias: str) -> None:
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     logger.info("The database was copied to %s.", copy)
-    old = sorted(path.parent.glob(f"{path.name}.before-*"))
-    for surplus in old[:-BACKUPS]:
-        surplus.unlink()
+    copies = sorted(path.parent.glob(f"{path.name}.before-*"))
+    for old in copies[:-BACKUPS]:
+        old.unlink()

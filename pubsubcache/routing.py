@@ -1,6 +1,6 @@
-"""A router for the channel of the workers.
+"""A router for the workers' channel, for sites whose ASGI application refers to it.
 
-Workers need it no more: they bring their consumer themselves. It is kept for sites whose ASGI application names it.
+Workers do not need it, because they create their consumer themselves.
 """
 
 from channels.routing import ChannelNameRouter

@@ -1,6 +1,6 @@
-"""Nodes as files: exported from one cache, imported into another, equal row by row.
+"""Exports nodes to files and imports them into another cache, with equal rows.
 
-A file is a sequence of records (see `records`), written as JSON lines or as XML. Both are streamed both ways.
+A file is a sequence of records (see `records`), in JSON lines or XML. Both formats are read and written as streams.
 """
 
 from pubsubcache.exchange.files import FORMATS, export_nodes, staged

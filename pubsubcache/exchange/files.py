@@ -1,4 +1,4 @@
-"""Exports written to a stream, and read from one."""
+"""Writes exports to a stream, and reads and checks them."""
 
 import json
 import tempfile
@@ -26,16 +26,16 @@ FORMATS = tuple(WRITERS)
 
 
 class NotExportable(PubsubCacheError):
-    """Something in the cache is not as it should be, so that no import would take it."""
+    """A row in the cache is invalid, so an import would refuse it."""
 
 
 class NotStaged(PubsubCacheError):
-    """The disk failed, or is full."""
+    """The disk failed or is full."""
 
 
 @dataclass(slots=True)
 class Totals:
-    """What an export has."""
+    """The number of nodes, items and evicted items in an export."""
 
     nodes: int = 0
     items: int = 0
@@ -45,9 +45,19 @@ class Totals:
 def export_nodes(
     nodes: QuerySet[PubsubNode], stream: TextIOBase, form: str, report: Report = lambda done, total: None
 ) -> Totals:
-    """Write `nodes` to `stream` in one of `FORMATS`; return what was written.
+    """Write nodes to a stream.
 
-    Raises `NotExportable` for what an import would refuse.
+    Args:
+        nodes: The nodes.
+        stream: The stream.
+        form: One of `FORMATS`.
+        report: Called with the number of items written so far, and the total.
+
+    Returns:
+        The number of nodes and items written.
+
+    Raises:
+        NotExportable: An import would refuse a row.
     """
     totals, sequence, writer = Totals(), Sequence(), WRITERS[form](stream)
 
@@ -80,16 +90,24 @@ def _where(node: Record, error: ValueError) -> str:
 def staged(
     stream: BufferedReader, report: Report = lambda done, total: None
 ) -> Iterator[tuple[Iterator[Located], int]]:
-    """Read an export whole; give its records, and how many items they are, once all were found to be right.
+    """Read and check a whole export, then yield its records and the number of its items.
 
-    They wait in a temporary file, so that no transaction waits for `stream`. Raises `DamagedFile` or `NotStaged`.
+    The records are copied to a temporary file, so no transaction waits for `stream`.
+
+    Args:
+        stream: The file.
+        report: Called with the number of items read so far, and None.
+
+    Raises:
+        DamagedFile: The file is not a valid export.
+        NotStaged: The file cannot be read, or the temporary file cannot be written.
     """
-    stage = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (to close what is full fails again)
+    stage = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closing it fails again on a full disk)
     try:
         try:
             done = _stage(stream, stage, report)
         except OSError as error:
-            raise NotStaged(f"The file cannot be read, or not be kept in {tempfile.gettempdir()}: {error}.") from error
+            raise NotStaged(f"The file cannot be read, or copied to {tempfile.gettempdir()}: {error}.") from error
         yield ((line, record) for line, record in map(json.loads, stage)), done
     finally:
         with suppress(OSError):
@@ -111,5 +129,5 @@ def _read(stream: BufferedReader) -> Iterator[Located]:
     first = stream.peek(1)[:1]
     readers = {b"{": jsonlines.read, b"<": serverdata.read}
     if first not in readers:
-        raise DamagedFile("The file is empty." if not first else "Line 1: this is no export, of either format.")
+        raise DamagedFile("The file is empty." if not first else "Line 1: this is not an export in a known format.")
     return readers[first](stream)

@@ -1,4 +1,4 @@
-"""An export as JSON lines (UTF-8): one record a line."""
+"""Reads and writes exports as JSON lines (UTF-8): one record per line."""
 
 import json
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ from pubsubcache.conf import settings
 from pubsubcache.exceptions import DamagedFile
 from pubsubcache.exchange.records import Located, Record
 
-LARGEST_LINE = 16  # times the largest item: it stands there as XML, parsed, and as words
+LARGEST_LINE = 16  # times the maximum item size: a line contains the XML, the parsed data and the text
 
 
 def decode(text: str) -> Any:
-    """Return what a JSON document says. Raises `ValueError` in words for people."""
+    """Decode a JSON document. Raises `ValueError` with a message for users."""
 
-    def no_number(name: str) -> None:
-        raise ValueError(f"{name} is no number of JSON.")
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"{name} is not a JSON number.")
 
-    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            raise ValueError("an object has a key twice.")
-        return made
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("an object has a duplicate key.")
+        return result
 
     try:
-        return json.loads(text, parse_constant=no_number, object_pairs_hook=object_of)
+        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"this is not JSON: {error.msg}.") from error
     except RecursionError as error:
@@ -33,7 +33,7 @@ def decode(text: str) -> Any:
 
 
 def encode(record: Record) -> str:
-    """Return a record as JSON on one line. Raises `ValueError` for what JSON can't hold."""
+    """Encode a record as JSON on one line. Raises `ValueError` for values that JSON cannot represent."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -44,12 +44,12 @@ class JsonLinesWriter:
         self.stream = stream
 
     def write(self, record: Record) -> None:
-        """Write one."""
+        """Write a record."""
         self.stream.write(encode(record) + "\n")
 
 
 def read(stream: BinaryIO) -> Iterator[Located]:
-    """Yield what stands on the lines of a file. Raises `DamagedFile`."""
+    """Yield the number and the record of each line. Raises `DamagedFile`."""
     largest = LARGEST_LINE * settings.MAX_ITEM_SIZE
     line = 0
     while raw := stream.readline(largest + 1):
@@ -59,8 +59,8 @@ def read(stream: BinaryIO) -> Iterator[Located]:
         try:
             record = decode(raw.decode())
         except UnicodeDecodeError as error:
-            raise DamagedFile(f"Line {line}: this is not text in UTF-8.") from error
+            raise DamagedFile(f"Line {line}: this is not valid UTF-8.") from error
         except ValueError as error:
-            cut = "" if raw.endswith(b"\n") else " The file seems to be cut off."
-            raise DamagedFile(f"Line {line}: {error}{cut}") from error
+            hint = "" if raw.endswith(b"\n") else " The file seems to be truncated."
+            raise DamagedFile(f"Line {line}: {error}{hint}") from error
         yield line, record

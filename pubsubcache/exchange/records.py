@@ -1,6 +1,7 @@
-"""The records that an export is made of, in any format, and what is right of them.
+"""The records of an export, in any format, and their validation.
 
-header, then for each node: node, its items and what was purged of it in the service's order, node_end; then end.
+An export starts with a header. For each node it has a node record, its items and evicted items in the service's order,
+and a node_end record. It closes with an end record.
 """
 
 import json
@@ -18,12 +19,12 @@ from pubsubcache.types import MAX_NAME_BYTES, MAX_NUMBER, NodeAddress
 from pubsubcache.utils import jid, xmlform
 
 Record = dict[str, Any]
-Located = tuple[int, Record]  # with the line of the file on which it begins
+Located = tuple[int, Record]  # the line of the file on which the record begins, and the record
 Rule = tuple[Callable[[Any], bool], str]
 
 FORMAT = "pubsubcache export"
 VERSION = 1
-MAX_POSITION = 2**62  # synchronisations go on from there
+MAX_POSITION = 2**62  # leaves room for the positions of items published later
 
 
 def _is_text(value: Any) -> bool:
@@ -63,7 +64,7 @@ def _is_service(value: Any) -> bool:
 
 
 def _is_data(value: Any) -> bool:
-    """Whether JSON data is such that both databases hold it."""
+    """Whether both databases can store the JSON data."""
     waiting = [value]
     while waiting:
         member = waiting.pop()
@@ -79,7 +80,7 @@ def _is_data(value: Any) -> bool:
 
 
 def _short(limit: int) -> Rule:
-    return lambda value: _is_text(value) and len(value) <= limit, f"a text of at most {limit} characters"
+    return lambda value: _is_text(value) and len(value) <= limit, f"a string of at most {limit} characters"
 
 
 def _one_of(*values: Any) -> Rule:
@@ -88,17 +89,17 @@ def _one_of(*values: Any) -> Rule:
     )
 
 
-TEXT: Rule = (_is_text, "a text")
+TEXT: Rule = (_is_text, "a string")
 BOOLEAN: Rule = (lambda value: isinstance(value, bool), "true or false")
-COUNT: Rule = (_is_number, "a whole number")
-TIME: Rule = (_is_time, "a time with its zone, such as 2026-01-31T12:00:00.123456Z")
-PLACE: Rule = (lambda value: _is_number(value, 0, MAX_POSITION), "a whole number that positions can have")
+COUNT: Rule = (_is_number, "an integer >= 0")
+TIME: Rule = (_is_time, "a time with a time zone, such as 2026-01-31T12:00:00.123456Z")
+PLACE: Rule = (lambda value: _is_number(value, 0, MAX_POSITION), f"an integer from 0 to {MAX_POSITION}")
 NAME: Rule = (
     lambda value: _is_text(value) and len(value.encode()) <= MAX_NAME_BYTES,
-    f"a text of at most {MAX_NAME_BYTES} bytes",
+    f"a string of at most {MAX_NAME_BYTES} bytes",
 )
 
-# What was learned of a node and of its service's ways.
+# What the cache has learned about a node and its service.
 EXTRA: dict[str, Rule] = {
     "to_sync": BOOLEAN,
     "by_analyser": BOOLEAN,
@@ -111,7 +112,7 @@ EXTRA: dict[str, Rule] = {
     "payload_type": TEXT,
     "moves": BOOLEAN,
     "listed": COUNT,
-    "limit": (lambda value: _is_number(value, 1), "a whole number of at least 1"),
+    "limit": (lambda value: _is_number(value, 1), "an integer >= 1"),
     "confirmed": PLACE,
     "probe": (
         lambda value: isinstance(value, list) and len(value) in (0, 2) and all(map(_is_text, value)),
@@ -134,7 +135,7 @@ FIELDS: dict[str, dict[str, Rule]] = {
         "sync_error": TEXT,
         "access_model": _short(20),
         "partial": BOOLEAN,
-        "reconcile_interval": (_is_interval, "null or a number of seconds, at least 1"),
+        "reconcile_interval": (_is_interval, "null or a number of seconds >= 1"),
         "subscribed": BOOLEAN,
         "checked_at": (lambda value: value is None or _is_time(value), f"null or {TIME[1]}"),
         "extra": (lambda value: isinstance(value, dict), "an object"),
@@ -145,7 +146,7 @@ FIELDS: dict[str, dict[str, Rule]] = {
         "created": TIME,
         "updated": TIME,
         "publisher": _short(3071),
-        "parsed": (_is_data, "data without NUL, lone surrogates and infinite numbers"),
+        "parsed": (_is_data, "data without NUL, lone surrogates or infinite numbers"),
         "parse_error": TEXT,
         "text": TEXT,
         "data": TEXT,
@@ -167,7 +168,7 @@ FOLLOWERS: dict[str, set[str]] = {
 
 
 def checked(records: Iterable[Located]) -> Iterator[Located]:
-    """Yield the records of a file as they come. Raises `DamagedFile` at the first that is wrong, or lacking."""
+    """Yield the records of a file. Raises `DamagedFile` at the first record that is invalid or missing."""
     sequence, line = Sequence(), 1
     for line, record in records:
         try:
@@ -176,30 +177,31 @@ def checked(records: Iterable[Located]) -> Iterator[Located]:
             raise DamagedFile(f"Line {line}: {error}") from error
         yield line, record
     if sequence.last != "end":
-        raise DamagedFile(f"Line {line}: the file was cut off: nothing follows, and its end is missing.")
+        raise DamagedFile(f"Line {line}: the file is truncated: the end record is missing.")
 
 
 class Sequence:
-    """Holds the records of an export against what an export is; `last` is the kind of the last one."""
+    """Validates the records of an export and their order. `last` is the kind of the last record."""
 
     def __init__(self) -> None:
         self.last = ""
         self.node: Record = {}
         self._addresses: set[tuple[str, str, str]] = set()
-        self._names: set[bytes] = set()
+        self._item_ids: set[bytes] = set()  # digests
         self._counts = {"items": 0, "evicted": 0}
         self._totals = {"nodes": 0, "items": 0, "evicted": 0}
         self._position = 0
 
     def take(self, record: Any) -> None:
-        """Take the next record. Raises `ValueError` saying what is wrong with it."""
+        """Check the next record. Raises `ValueError` with a message for users."""
         kind = record.get("kind") if isinstance(record, dict) else None
         if not isinstance(kind, str) or kind not in FIELDS:
-            raise ValueError("this is no record of an export.")
+            raise ValueError("this is not a record of an export.")
         if kind not in FOLLOWERS[self.last]:
-            raise ValueError(f"{_article(kind)} cannot stand here.")
+            raise ValueError(f"{_article(kind)} record is not allowed here.")
         if kind == "header" and record.get("format") == FORMAT and record.get("version") != VERSION:
-            raise ValueError(f"the export is of version {record.get('version')!r:.20}; only {VERSION} is understood.")
+            version = f"{record.get('version')!r:.20}"
+            raise ValueError(f"the export has version {version}; only version {VERSION} is supported.")
         fields = {name: value for name, value in record.items() if name != "kind"}
         _check_fields(_article(kind), fields, FIELDS[kind], optional=OPTIONAL.get(kind, set()))
         take = {
@@ -222,10 +224,10 @@ class Sequence:
         _check_fields("extra of a node", unknown or record["extra"], {} if unknown else EXTRA, whole=False)
         address = (record["account"], record["service"], record["name"])
         if address in self._addresses:
-            raise ValueError(f"the node {record['name']!r:.100} of {record['service']} stands twice in the file.")
+            raise ValueError(f"the node {record['name']!r:.100} of {record['service']} appears twice in the file.")
         self._addresses.add(address)
         self.node = record
-        self._names.clear()
+        self._item_ids.clear()
         self._counts = {"items": 0, "evicted": 0}
         self._position = 0
         self._totals["nodes"] += 1
@@ -235,15 +237,15 @@ class Sequence:
         _check_item(record)
 
     def _take_entry(self, record: Record) -> None:
-        name = record["name"]
+        item_id = record["name"]
         if self.node["sync_state"] == PubsubNode.SyncState.NO_SYNC:
-            raise ValueError(f"the item {name!r:.100} is of a node that is not synchronised, which has none.")
-        digest = blake2b(name.encode(), digest_size=16).digest()
-        if digest in self._names:
-            raise ValueError(f"the item {name!r:.100} stands twice in its node.")
-        self._names.add(digest)
+            raise ValueError(f"the item {item_id!r:.100} belongs to a node with the state NO_SYNC, which has no items.")
+        digest = blake2b(item_id.encode(), digest_size=16).digest()
+        if digest in self._item_ids:
+            raise ValueError(f"the item {item_id!r:.100} appears twice in its node.")
+        self._item_ids.add(digest)
         if record["position"] < self._position:
-            raise ValueError(f"the item {name!r:.100} stands behind one of a higher position.")
+            raise ValueError(f"the item {item_id!r:.100} follows an item with a higher position.")
         self._position = record["position"]
         for counts in (self._counts, self._totals):
             counts["items" if record["kind"] == "item" else "evicted"] += 1
@@ -260,7 +262,7 @@ class Sequence:
     def _compare(record: Record, counted: dict[str, int], what: str) -> None:
         for name, number in counted.items():
             if record[name] != number:
-                raise ValueError(f"{what} is said to have {record[name]} {name}, and has {number}.")
+                raise ValueError(f"{what} should have {record[name]} {name}, but has {number}.")
 
 
 def _article(kind: str) -> str:
@@ -271,19 +273,19 @@ def _check_fields(
     what: str, found: Record, rules: dict[str, Rule], *, whole: bool = True, optional: Collection[str] = ()
 ) -> None:
     if unknown := found.keys() - rules.keys():
-        raise ValueError(f"{what} has no {min(unknown)!r:.100}.")
+        raise ValueError(f"{what} has an unknown field {min(unknown)!r:.100}.")
     if whole and (missing := rules.keys() - found.keys() - set(optional)):
         raise ValueError(f"{what} lacks {min(missing)!r}.")
     for name, value in found.items():
-        is_right, wanted = rules[name]
-        if not is_right(value):
-            raise ValueError(f"{name} of {what.removeprefix('extra of ')} is to be {wanted}, not {value!r:.50}.")
+        is_valid, expected = rules[name]
+        if not is_valid(value):
+            raise ValueError(f"{name} of {what.removeprefix('extra of ')} must be {expected}, not {value!r:.50}.")
 
 
 def _check_item(record: Record) -> None:
-    """Raise `ValueError` unless the XML of an item is as the cache would have stored it."""
-    name, data = record["name"], record["data"]
-    what = f"the XML of the item {name!r:.100}"
+    """Raise `ValueError` unless the XML of an item is in the form in which the cache stores it."""
+    item_id, data = record["name"], record["data"]
+    what = f"the XML of the item {item_id!r:.100}"
     if len(data.encode()) > settings.MAX_ITEM_SIZE:
         raise ValueError(f"{what} is longer than {settings.MAX_ITEM_SIZE} bytes.")
     try:
@@ -293,7 +295,7 @@ def _check_item(record: Record) -> None:
         raise ValueError(f"{what} is refused: {error}") from error
     if element.tag != f"{{{xmlform.PUBSUB}}}item" or normal != data:
         raise ValueError(f"{what} is not an <item/> in normal form.")
-    if element.get("id", "") != name:
+    if element.get("id", "") != item_id:
         raise ValueError(f"{what} has another id.")
     if record["publisher"] not in ("", element.get("publisher", "")):
         raise ValueError(f"{what} names another publisher.")

@@ -1,8 +1,8 @@
-"""An export as XML: the structure of XEP-0227, with our records in JSON containers (XEP-0335).
+"""Reads and writes exports as XML: the structure of XEP-0227, with records in JSON containers (XEP-0335).
 
-What an account's own service (PEP) has stands where XEP-0227 has it, so that XMPP servers can read it. Nodes of other
-services, which that format does not know, stand alike in a `<service/>` of our own. Each `<item/>` is followed by its
-record, which is that of the JSON lines without the XML.
+Nodes of the account's own service (PEP) are written as XEP-0227 defines, so XMPP servers can read them. XEP-0227 has no
+place for nodes of other services; these are in a `<service/>` element of our own. Each `<item/>` is followed by its
+record, which is the same as in JSON lines, but without the XML.
 """
 
 import re
@@ -28,12 +28,12 @@ CONFIGURATION = f"{xmlform.PUBSUB}#node_config"
 FORM = "jabber:x:data"
 OURS = "urn:pubsubcache:export"
 CHUNK = 64 * 1024
-# What XML 1.0 has no way to write; the records have it as JSON escapes.
-_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+# Characters that XML 1.0 cannot represent. Records contain them as JSON escapes.
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def _attribute(text: str) -> str:
-    return _UNSPEAKABLE.sub("\ufffd", text)
+    return _NOT_IN_XML.sub("\ufffd", text)
 
 
 class ServerDataWriter:
@@ -44,10 +44,10 @@ class ServerDataWriter:
         self._xml = XMLGenerator(stream, encoding="utf-8")
         self._open: list[str] = []
         self._account = self._service = ""
-        self._own: list[tuple[str, dict[str, str]]] = []  # nodes of the account's own service, with what is configured
+        self._own: list[tuple[str, dict[str, str]]] = []  # nodes of the account's own service, and their configuration
 
     def write(self, record: Record) -> None:
-        """Write one."""
+        """Write a record."""
         match record["kind"]:
             case "header":
                 self._xml.startDocument()
@@ -67,13 +67,13 @@ class ServerDataWriter:
             self._close(0)
 
     def _write_json(self, record: Record) -> None:
-        escaped = _UNSPEAKABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", encode(record))
+        escaped = _NOT_IN_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", encode(record))
         self._start("json", line=False, xmlns=JSON)
         self._xml.characters(escaped)
         self._close(len(self._open) - 1)
 
     def _go_to(self, record: Record) -> None:
-        """Open the elements that a node stands in, closing those of another account or service."""
+        """Open the elements around a node, and close those of another account or service."""
         account, service = record["account"], record["service"]
         if account != self._account:
             self._close(1)
@@ -98,7 +98,7 @@ class ServerDataWriter:
             self.stream.write("\n")
 
     def _close(self, depth: int) -> None:
-        """Close elements until so many are open; a user's own nodes are then followed by their configuration."""
+        """Close elements until `depth` are open. Before a user is closed, write the configuration of its nodes."""
         while len(self._open) > depth:
             if self._open[-1] == "user" and self._own:
                 self._write_configurations()
@@ -136,7 +136,7 @@ def read(stream: BinaryIO) -> Iterator[Located]:
     yield from reader.taken()
 
 
-# Which elements stand in which.
+# The elements that may contain records or items, with the children allowed in them.
 PIE, PUBSUB, OWNED = f"{{{SERVER_DATA}}}", f"{{{xmlform.PUBSUB}}}", f"{{{OWNER}}}"
 ITEM, JSON_TAG, SERVICE = f"{PUBSUB}item", f"{{{JSON}}}json", f"{{{OURS}}}service"
 CHILDREN: dict[str, set[str]] = {
@@ -149,11 +149,11 @@ CHILDREN: dict[str, set[str]] = {
     f"{PUBSUB}items": {ITEM, JSON_TAG},
     f"{OWNED}pubsub": {f"{OWNED}configure"},
 }
-SKIPPED = f"{OWNED}configure"  # what it says stands in the records as well
+SKIPPED = f"{OWNED}configure"  # its content is also in the records
 
 
 class _Reader:
-    """Follows a parser through the file; what it finds waits in `_records` until it is taken."""
+    """Handles the events of an XML parser, and collects records in `_records` until `taken` returns them."""
 
     def __init__(self) -> None:
         self._parser = expat.ParserCreate("utf-8")
@@ -165,23 +165,23 @@ class _Reader:
         self._parser.StartDoctypeDeclHandler = self._on_doctype
         self._records: list[Located] = []
         self._path: list[tuple[str, dict[str, str]]] = []
-        self._inside = 0  # elements open within an item, a container or what is skipped
+        self._inside = 0  # open elements within an item, a container or a skipped element
         self._builder: TreeBuilder | None = None
         self._json: list[str] | None = None
         self._item: str | None = None
-        self._in_node = False  # the record of the node whose items these are was there
+        self._in_node = False  # the record of the current node has been read
         self._fed = self._began = self._line = 0
-        self.waiting = 0  # bytes of a piece that the parser has not seen the end of
+        self.waiting = 0  # bytes of an unfinished token
 
     def feed(self, chunk: bytes, *, last: bool = False) -> None:
-        """Go on with the next bytes. Raises `DamagedFile`."""
+        """Parse the next bytes. Raises `DamagedFile`."""
         self._fed += len(chunk)
         try:
             self._parser.Parse(chunk, last)
         except expat.ExpatError as error:
-            cut = " The file seems to be cut off." if last else ""
-            words = expat.errors.messages[error.code]
-            raise DamagedFile(f"Line {error.lineno}: this is not well-formed XML: {words}.{cut}") from error
+            hint = " The file seems to be truncated." if last else ""
+            reason = expat.errors.messages[error.code]
+            raise DamagedFile(f"Line {error.lineno}: this is not well-formed XML: {reason}.{hint}") from error
         except ValueError as error:
             raise DamagedFile(f"Line {self._parser.CurrentLineNumber}: {error}") from error
         self.waiting = self._fed - max(self._parser.CurrentByteIndex, 0)
@@ -193,7 +193,7 @@ class _Reader:
         return len(self._path) + self._inside
 
     def taken(self) -> Iterator[Located]:
-        """Yield, once, the records that were complete by now."""
+        """Yield the records completed since the last call."""
         records, self._records = self._records, []
         yield from records
 
@@ -207,12 +207,12 @@ class _Reader:
             return
         parent = self._path[-1][0] if self._path else ""
         if tag not in CHILDREN[parent]:
-            raise ValueError(f"<{xmlform.split_tag(tag)[1]}/> cannot stand here.")
+            raise ValueError(f"<{xmlform.split_tag(tag)[1]}/> is not allowed here.")
         if tag in (ITEM, JSON_TAG, SKIPPED):
             self._began, self._line = self._parser.CurrentByteIndex, self._parser.CurrentLineNumber
             if tag == ITEM:
                 if self._item is not None:
-                    raise ValueError("an item has no record of its own.")
+                    raise ValueError("an item has no record.")
                 self._builder = TreeBuilder()
             elif tag == JSON_TAG:
                 self._json = []
@@ -227,7 +227,7 @@ class _Reader:
         if self._builder is not None:
             self._builder.start(tag, attributes)
         elif self._json is not None and self._inside > 1:
-            raise ValueError("there is an element within JSON.")
+            raise ValueError("there is an element inside JSON.")
 
     def _limit(self, depth: int) -> None:
         if depth > xmlform.MAX_DEPTH:
@@ -243,7 +243,7 @@ class _Reader:
         elif self._json is not None:
             self._json.append(text)
         elif not self._inside and text.strip(" \t\r\n"):
-            raise ValueError("there is text where none belongs.")
+            raise ValueError("text is not allowed here.")
 
     def _on_end(self, name: str) -> None:
         if self._names.scope == self._depth - 1:
@@ -272,22 +272,22 @@ class _Reader:
     def _take(self, record: Any) -> None:
         kind = record.get("kind") if isinstance(record, dict) else None
         if (kind == "item") != (self._item is not None):
-            raise ValueError("an item and its record don't stand together.")
+            raise ValueError("an item and its record are not adjacent.")
         if kind == "item":
             if "data" in record:
-                raise ValueError("the XML of an item stands in its record.")
+                raise ValueError("the record of an item contains its XML.")
             record["data"], self._item = self._item, None
         elif kind == "node":
             self._check_place(record)
             self._in_node = True
         if (kind in ("header", "end")) is self._in_node:
-            raise ValueError("a record stands in the wrong place.")
+            raise ValueError("a record is in the wrong place.")
         self._records.append((self._line, record))
         if self._names.size > MAX_HELD:
             self._names.forget()
 
     def _check_place(self, record: Record) -> None:
-        """Raise `ValueError` when a node's record does not say what the elements around it say."""
+        """Raise `ValueError` if a node's record and the elements around it disagree."""
         around = dict(self._path)
         account = f"{around[f'{PIE}user'].get('name')}@{around[f'{PIE}host'].get('jid')}"
         service = around.get(SERVICE, {}).get("jid", account)

@@ -1,7 +1,7 @@
-"""What all commands have in common: exit codes, the database made ready, options, output.
+"""Base classes of all commands: exit codes, migrations, options and output.
 
-Data goes to stdout, all else to stderr. Exit codes: 0 done, 1 command or usage error, 3 not in the cache, 4 the
-service refused, 5 cannot connect or log in; 130 and 143 when a signal ended it, 141 when nobody read on.
+Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 command or usage error, 3 not in the cache,
+4 the service refused, 5 cannot connect or log in, 130 and 143 ended by a signal, 141 stdout was closed early.
 """
 
 import argparse
@@ -26,31 +26,31 @@ from pubsubcache.utils import jid
 USAGE_ERROR = 1
 ARGPARSE_ERROR = 2
 FILTERS = {
-    "account": ("-a", "JID", "the login, a bare JID"),
+    "account": ("-a", "JID", "the account, a bare JID"),
     "service": ("-s", "JID", "the pubsub service"),
-    "node": ("-n", "NAME", "the node's name"),
-    "type": ("-t", "TYPE", 'the type given by the analyser ("" for none)'),
+    "node": ("-n", "NAME", "the name of the node"),
+    "type": ("-t", "TYPE", 'the type set by the analyser ("" for none)'),
     "subtype": ("-S", "SUBTYPE", 'the subtype ("" for none)'),
 }
 
 
 class ExitCodeCommand(BaseCommand):
-    """A command that ends with the project's exit codes, and with one sentence for whatever goes wrong."""
+    """A command that uses the project's exit codes, and reports every error in one sentence."""
 
     requires_migrations_checks = True
-    read_only = False  # whether the command never migrates; `is_read_only` may decide by its options
+    read_only = False  # whether the command never migrates; override `is_read_only` if that depends on the options
     _reads_only = False
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser of the command line, which takes options by their full name only."""
+        """Return the parser of the command line. Option names cannot be abbreviated."""
         return super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, **kwargs})
 
     def is_read_only(self, options: dict[str, Any]) -> bool:
-        """Whether the command, with these options, leaves the database alone when migrations are lacking."""
+        """Whether the command, with these options, never migrates the database."""
         return self.read_only
 
     def check_migrations(self) -> None:
-        """Migrate the database if needed, the command writes and the site opted in. Raises `MigrationsPending`."""
+        """Migrate the database if the command writes and the site opted in. Raises `MigrationsPending`."""
         if self._reads_only:
             database.require()
         else:
@@ -58,7 +58,7 @@ class ExitCodeCommand(BaseCommand):
             config.prepare_database()
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run as the command line asks, and exit."""
+        """Run with the arguments of the command line. Exits with the code of the error or signal."""
         try:
             super().run_from_argv(argv)
         except SystemExit as ended:
@@ -68,12 +68,12 @@ class ExitCodeCommand(BaseCommand):
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
         except BrokenPipeError:
-            # What is still buffered must not fail again when Python flushes it at exit.
+            # Otherwise the buffered output fails again when Python flushes it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run; what the application raises becomes a `CommandError` with its exit code."""
+        """Run the command. Errors of the application become a `CommandError` with their exit code."""
         self._reads_only = self.is_read_only(options)
         try:
             answer = super().execute(*args, **options)
@@ -86,30 +86,30 @@ class ExitCodeCommand(BaseCommand):
 
 
 class PubsubCommand(ExitCodeCommand):
-    """A command that does something and ends; its log is kept to errors unless more is asked for."""
+    """A command that does its work and ends. It logs only errors unless `--verbosity` is raised."""
 
     formats: tuple[str, ...] = ("table", "json")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run with a log as detailed as `--verbosity` says."""
+        """Run with the log level that `--verbosity` selects."""
         with _log_level(options.get("verbosity", 1)):
             return super().execute(*args, **options)
 
     # Options
 
     def add_output(self, parser: CommandParser | argparse.ArgumentParser, **changes: Any) -> None:
-        """Take `-O`."""
+        """Add the option `-O`; `changes` override the arguments of `add_argument`."""
         parser.add_argument(
             "-O",
             "--output",
             choices=self.formats,
-            **{"default": "table", "help": "how to print the result (default: table)", **changes},
+            **{"default": "table", "help": "the output format (default: table)", **changes},
         )
 
     def add_target(self, parser: CommandParser, *, node_required: bool = True) -> None:
-        """Take the options that name one node."""
+        """Add the options that identify one node."""
         parser.add_argument(
-            "-a", "--account", type=text, metavar="JID", help="the login to use (default: the only one there is)"
+            "-a", "--account", type=text, metavar="JID", help="the account to use (default: the only one there is)"
         )
         parser.add_argument(
             "-s", "--service", type=text, metavar="JID", help="the pubsub service (default: the account's own, PEP)"
@@ -119,7 +119,7 @@ class PubsubCommand(ExitCodeCommand):
         )
 
     def add_filters(self, parser: CommandParser, *names: str) -> None:
-        """Take options of `FILTERS`: each may be repeated, and all given must be fulfilled."""
+        """Add options of `FILTERS`. Each can be repeated; nodes must match all given options."""
         for name in names:
             flag, metavar, meaning = FILTERS[name]
             parser.add_argument(
@@ -133,7 +133,7 @@ class PubsubCommand(ExitCodeCommand):
             )
 
     def account(self, given: str | None) -> Account:
-        """Return the account `given`, or the only one. Raises `InvalidRequest`."""
+        """Return the account with the JID `given`, or the only account if it is None. Raises `InvalidRequest`."""
         if given is not None:
             account = Account.objects.filter(jid=(wanted := jid.account(given))).first()
             if account is None:
@@ -142,11 +142,11 @@ class PubsubCommand(ExitCodeCommand):
         accounts = list(Account.objects.all()[:2])
         if len(accounts) == 1:
             return accounts[0]
-        chooses = "choose one with --account: " if accounts else ""
-        raise InvalidRequest(f"No account is given; {chooses}{known_accounts()}")
+        choose = "choose one with --account: " if accounts else ""
+        raise InvalidRequest(f"No account is given; {choose}{known_accounts()}")
 
     def filtered_nodes(self, options: dict[str, Any]) -> PubsubNodeQuerySet:
-        """Return the nodes that fulfil the filters given. Raises `InvalidRequest`."""
+        """Return the nodes that match the given filters. Raises `InvalidRequest`."""
         accounts = [self.account(given).jid for given in options.get("account") or []]
         return PubsubNode.objects.matching(
             accounts=accounts,
@@ -159,7 +159,7 @@ class PubsubCommand(ExitCodeCommand):
     # Output
 
     def print_data(self, data: str, errors: str = "replace") -> None:
-        """Write a result, which ends its own lines, to stdout; `errors` as for `str.encode`."""
+        """Write a result to stdout without adding a newline. `errors` is as for `str.encode`."""
         self.stdout.write(writable(data, self.stdout, errors), ending="")
 
     def print_json(self, data: Any) -> None:
@@ -167,19 +167,19 @@ class PubsubCommand(ExitCodeCommand):
         self.print_data(as_json(data, self.stdout) + "\n")
 
     def print_result(self, options: dict[str, Any], data: Any, sentence: str) -> None:
-        """Write a result to stdout: as JSON if that was asked for, else as a sentence."""
+        """Write a result to stdout: `data` with `-O json`, otherwise `sentence`."""
         if options["output"] == "json":
             self.print_json(data)
         else:
             self.print_data(sentence + "\n")
 
     def say(self, options: dict[str, Any], sentence: str) -> None:
-        """Tell something that is no result, on stderr."""
+        """Write a message to stderr, unless `--verbosity` is 0."""
         if options["verbosity"] > 0:
             self.stderr.write(writable(plain(sentence), self.stderr), lambda said: said)
 
     def confirm(self, options: dict[str, Any], question: str) -> None:
-        """Ask on stderr whether to go on, unless `--noinput` was given. Raises `CommandError` if not."""
+        """Ask for confirmation on stderr unless `--noinput` is given. Raises `CommandError` if it is denied."""
         if not options["interactive"]:
             return
         self.stderr.write(f"{plain(question)} [yes/no] ", lambda said: said, ending="")
@@ -189,14 +189,14 @@ class PubsubCommand(ExitCodeCommand):
 
 
 def add_noinput(parser: CommandParser | argparse.ArgumentParser) -> None:
-    """Take `--noinput`."""
+    """Add the option `--noinput`."""
     parser.add_argument(
-        "--noinput", "--no-input", action="store_false", dest="interactive", help="don't ask for confirmation"
+        "--noinput", "--no-input", action="store_false", dest="interactive", help="do not ask for confirmation"
     )
 
 
 def text(value: str) -> str:
-    """Return an argument that is text, which databases and services take. Raises `ArgumentTypeError`."""
+    """Return `value` if it can be encoded in UTF-8, as databases and services need. Raises `ArgumentTypeError`."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -205,7 +205,7 @@ def text(value: str) -> str:
 
 
 def known_accounts() -> str:
-    """Return which accounts there are, as the end of a sentence."""
+    """Return a list of the accounts, as the end of a sentence."""
     jids = list(Account.objects.values_list("jid", flat=True)[:11])
     if not jids:
         return "there is none yet: add one with pubsub_account add."
@@ -214,7 +214,7 @@ def known_accounts() -> str:
 
 @contextmanager
 def _log_level(verbosity: int) -> Iterator[None]:
-    """Log nothing below errors unless asked: what matters is in the result, or in the one sentence."""
+    """Set the log level during the block. By default only errors are logged, because the output has the rest."""
     levels = {0: logging.ERROR, 1: logging.ERROR, 3: logging.DEBUG}
     logger = logging.getLogger("pubsubcache")
     before = logger.level

@@ -1,4 +1,4 @@
-"""Files that commands read and write whole."""
+"""Opens the files that commands read and write."""
 
 import io
 import os
@@ -18,7 +18,7 @@ STANDARD = "-"
 
 @contextmanager
 def reading(path: str) -> Iterator[io.BufferedReader]:
-    """Give a file to be read, "-" for stdin. Raises `InvalidRequest` when it cannot be."""
+    """Open a file for reading, or stdin for "-". Raises `InvalidRequest` if it cannot be read."""
     if path == STANDARD:
         yield sys.stdin.buffer  # type: ignore[misc]
         return
@@ -32,9 +32,10 @@ def reading(path: str) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def writing(path: str, stdout: OutputWrapper) -> Iterator[io.TextIOBase]:
-    """Give a stream of UTF-8 to be written to, "-" for `stdout`; a file is there only once all is written.
+    """Open a file for writing in UTF-8, or `stdout` for "-".
 
-    Only its owner may read the file. Raises `InvalidRequest` when it cannot be written.
+    The file appears at `path` only after everything has been written, and only its owner may read it. Raises
+    `InvalidRequest` if it cannot be written.
     """
     if path == STANDARD:
         with _standard(stdout) as stream:
@@ -50,7 +51,7 @@ def writing(path: str, stdout: OutputWrapper) -> Iterator[io.TextIOBase]:
 @contextmanager
 def _standard(stdout: OutputWrapper) -> Iterator[io.TextIOBase]:
     wrapper: Any = stdout
-    stream = wrapper._out  # the wrapper itself ends every write with a new line
+    stream = wrapper._out  # the wrapper adds a newline to every write
     if not hasattr(stream, "buffer"):
         yield stream
         return

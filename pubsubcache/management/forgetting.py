@@ -1,4 +1,4 @@
-"""Nodes given up by commands, together with their subscriptions at the services."""
+"""Removes nodes from the cache, and ends their subscriptions at the services."""
 
 from pubsubcache import store
 from pubsubcache.management.network import run, unsubscribe_pending
@@ -8,7 +8,7 @@ BATCH = 500
 
 
 def forget(nodes: PubsubNodeQuerySet, *, unsubscribe: bool) -> int:
-    """Remove nodes with their items, keeping with `unsubscribe` which subscriptions are to end; return their number."""
+    """Remove nodes with their items. With `unsubscribe`, schedule their unsubscription. Return their number."""
     total = 0
     while batch := list(nodes.order_by("pk").values_list("pk", flat=True)[:BATCH]):
         total += store.forget_nodes(PubsubNode.objects.filter(pk__in=batch), unsubscribe=unsubscribe)
@@ -16,7 +16,7 @@ def forget(nodes: PubsubNodeQuerySet, *, unsubscribe: bool) -> int:
 
 
 def unsubscribe(account: Account) -> tuple[int, int, str]:
-    """Give up the subscriptions that are to be given up: return how many were, how many are left, and why."""
+    """End the account's subscriptions that are scheduled to end; return the number ended, the number left, and why."""
     if not account.pending_unsubscriptions.exists():
         return 0, 0, ""
     done, why = run(lambda: unsubscribe_pending(account))

@@ -1,4 +1,4 @@
-"""What is needed to log in, asked for and checked before it is stored."""
+"""Reads and checks login data before they are stored."""
 
 import getpass
 import os
@@ -14,9 +14,14 @@ from pubsubcache.models import Account
 
 
 def password(account_jid: str, variable: str | None) -> str:
-    """Return the password: from the environment variable, else asked for, or read from a pipe's first line.
+    """Return the password from an environment variable, a prompt, or the first line of a pipe.
 
-    Raises `InvalidRequest` when there is none.
+    Args:
+        account_jid: The account, for the prompt.
+        variable: The name of the environment variable; None to prompt or read from the pipe.
+
+    Raises:
+        InvalidRequest: The password is missing or empty.
     """
     if variable is not None:
         if variable not in os.environ:
@@ -31,19 +36,19 @@ def password(account_jid: str, variable: str | None) -> str:
     try:
         entered.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest(f"{source} is not text in UTF-8.") from None
+        raise InvalidRequest(f"{source} is not valid UTF-8.") from None
     return entered
 
 
 def ca_file(path: str) -> str:
-    """Return the absolute path of a file of certificates. Raises `InvalidRequest` when it cannot be used."""
+    """Return the absolute path of a file of certificates. Raises `InvalidRequest` if the file cannot be used."""
     if not path:
         return ""
     absolute = str(Path(path).absolute())
     try:
         ssl.create_default_context().load_verify_locations(absolute)
     except ssl.SSLError as error:
-        raise InvalidRequest(f"{path} has no certificates (PEM) to trust.") from error
+        raise InvalidRequest(f"{path} contains no certificates (PEM).") from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}.") from error
     return absolute

@@ -1,4 +1,4 @@
-"""Requests of commands to services: through the worker that holds the account, else by an own short session."""
+"""Sends requests of commands to services: through the worker that holds the account, or a short session of its own."""
 
 import asyncio
 import signal
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class AccountService:
-    """Asks for `account`; nothing is connected before the first request.
+    """A `PubsubService` for an account. It does not connect before the first request.
 
-    A worker that can be reached is asked first. When it does not answer, a session is opened that lasts until
-    `close`; once that failed, every request fails likewise.
+    It tries the worker first, if there is one. If the worker does not answer, it opens a session that lasts until
+    `close`. If the session cannot be opened, all requests fail with the same error.
     """
 
     def __init__(self, account: Account, worker: PubsubService | None = None) -> None:
@@ -39,23 +39,18 @@ class AccountService:
         self._stack = AsyncExitStack()
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-        """See `PubsubService`."""
         return await self._ask(lambda service: service.get_items(address, request))
 
     async def get_item_ids(self, address: NodeAddress) -> list[str]:
-        """See `PubsubService`."""
         return await self._ask(lambda service: service.get_item_ids(address))
 
     async def subscribe(self, address: NodeAddress) -> Subscription:
-        """See `PubsubService`."""
         return await self._ask(lambda service: service.subscribe(address))
 
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
-        """See `PubsubService`."""
         await self._ask(lambda service: service.unsubscribe(address, subid))
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, Any]:
-        """See `PubsubService`."""
         return await self._ask(lambda service: service.get_node_metadata(address))
 
     async def log_in(self) -> None:
@@ -89,7 +84,7 @@ class AccountService:
     async def _open(self) -> PubsubService:
         if not self.account.password:
             raise AuthenticationFailed(
-                f"The password of {self.account.jid} is missing, or was encrypted with another key than this site's."
+                f"The password of {self.account.jid} is missing, or was encrypted with another key."
             )
         return await self._stack.enter_async_context(open_session(Keeper.login_of(self.account)))
 
@@ -104,7 +99,7 @@ async def _worker_of(account: Account) -> PubsubService | None:
 
 @asynccontextmanager
 async def asking(account: Account) -> AsyncIterator[PubsubService]:
-    """Give who asks services for `account`, and offer it to the rest of this process meanwhile."""
+    """Yield a service for `account`, and register it for this process during the block."""
     if (present := sessions.get(account.jid)) is not None:
         yield present
         return
@@ -117,13 +112,13 @@ async def asking(account: Account) -> AsyncIterator[PubsubService]:
 
 
 async def unsubscribe_pending(account: Account) -> tuple[int, str]:
-    """Give up the subscriptions that are to be given up; return how many were, and why the rest could not."""
+    """End the subscriptions that are scheduled to end; return their number, and why the rest failed or ""."""
     done = 0
     async with asking(account) as service:
         while pending := await in_thread(nodes.pending_unsubscriptions)(account.pk):
             for pk, address in pending:
                 try:
-                    with suppress(ServiceError):  # there is no such node or subscription (any more)
+                    with suppress(ServiceError):  # the node or the subscription no longer exists
                         await service.unsubscribe(address)
                 except PubsubCacheError as error:
                     return done, str(error)
@@ -133,7 +128,7 @@ async def unsubscribe_pending(account: Account) -> tuple[int, str]:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `work()` to its end; Ctrl-C and SIGTERM cancel it, so that it gives back what it holds."""
+    """Run `work()` to its end. SIGINT and SIGTERM cancel it, so it can release what it holds."""
     cancel = _Cancel()
 
     async def cancellable() -> T:
@@ -152,14 +147,14 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 class _Cancel:
-    """Cancels a task when a signal comes; a second one acts as if this were not here."""
+    """Cancels a task on a signal. A second signal has its usual effect."""
 
     def __init__(self) -> None:
         self.signal = 0
         self._cancel: Callable[[], object] | None = None
 
     def watch(self) -> None:
-        """Make the running task the one to be cancelled."""
+        """Make signals cancel the current task."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
@@ -168,7 +163,7 @@ class _Cancel:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """React to signals meanwhile, if this thread is the one that gets them."""
+        """Handle signals during the block, if this is the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -182,7 +177,7 @@ class _Cancel:
             restore()
             self.signal = number
             if self._cancel is not None:
-                with suppress(RuntimeError):  # the loop is closed: the work is done
+                with suppress(RuntimeError):  # the loop is closed, so the work is done
                     self._cancel()
 
         for number in before:

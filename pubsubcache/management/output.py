@@ -1,4 +1,4 @@
-"""Results for people and programs: JSON, tables, times, progress."""
+"""Formats the output of commands: JSON, tables, times and progress bars."""
 
 import io
 import json
@@ -15,44 +15,44 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-ENDLESS = 10_000  # columns, when nobody's screen limits them
+ENDLESS = 10_000  # columns, if the output is not a terminal
 Report = Callable[[int, int | None], None]
 
 
 def plain(value: object) -> str:
-    """Return a value on one line, without what a terminal would take for a command."""
+    """Return a value on one line, without control characters."""
     folded = " ".join(str(value).split())
     return "".join(character if character.isprintable() else "\ufffd" for character in folded)
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with what it counts, in the plural unless it is one."""
+    """Return a number with a noun, in the plural unless the number is 1."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def as_time(value: datetime | None) -> str | None:
-    """Return a time in ISO 8601 and UTC, None for none."""
+    """Return a time in ISO 8601 and UTC, or None for None."""
     return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def to_second(time: str | None) -> str | None:
-    """Return a time of `as_time` as people read it."""
+    """Return a time from `as_time` in the format of tables, without fractions of seconds."""
     return None if time is None else f"{time[:10]} {time[11:19]}Z"
 
 
 def encoding(stream: Any) -> str:
-    """Return the encoding that is written to a stream."""
+    """Return the encoding of a stream."""
     return getattr(stream, "encoding", None) or "utf-8"
 
 
 def writable(value: str, stream: Any, errors: str = "replace") -> str:
-    """Return text with something else, as `errors` says, for the characters that a stream cannot take."""
+    """Return text with the characters replaced that a stream cannot encode; `errors` is as for `str.encode`."""
     name = encoding(stream)
     return value.encode(name, errors=errors).decode(name)
 
 
 def as_json(data: Any, stream: Any, indent: int | None = 2) -> str:
-    """Return data as a JSON document, in characters that a stream can take; without `indent` on one line."""
+    """Return data as a JSON document that a stream can encode. With `indent=None` it has one line."""
     document = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
     try:
         document.encode(encoding(stream))
@@ -70,7 +70,7 @@ def _words(cell: object) -> str:
 def as_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], stream: OutputWrapper, options: dict[str, Any]
 ) -> str:
-    """Return rows as a table: as wide as the screen, or as it needs where there is none."""
+    """Return rows as a table. It is as wide as the terminal, or as wide as its content if there is none."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), overflow="fold")
@@ -92,7 +92,7 @@ def as_table(
 
 @contextmanager
 def progress_bar(stream: OutputWrapper, label: str, options: dict[str, Any]) -> Iterator[Report]:
-    """Show a bar while something is done, on a terminal only; give the function to report with: done, of how many."""
+    """Show a progress bar during the block if the stream is a terminal; yield a function to report (done, total)."""
     if options.get("verbosity", 1) == 0 or not stream.isatty():
         yield lambda done, total: None
         return
@@ -103,7 +103,7 @@ def progress_bar(stream: OutputWrapper, label: str, options: dict[str, Any]) -> 
         TimeElapsedColumn(),
     )
     wrapper: Any = stream
-    # What it wraps: the wrapper itself ends every write with a new line.
+    # The wrapped stream, because the wrapper adds a newline to every write.
     console = Console(file=wrapper._out, no_color=bool(options.get("no_color")))
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(plain(label), total=None)

@@ -1,4 +1,4 @@
-"""The web server and the worker in one event loop. Needs the extra `server`: import it only when serving."""
+"""Runs the web server and the worker in one event loop. Needs the extra `server`, so import it only to serve."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from pubsubcache.worker import PubsubWorker
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the command."""
+    """A server without signal handlers: the command handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -22,7 +22,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(application: Any, listening: socket.socket) -> None:
-    """Serve an ASGI application on a listening socket, and hold the sessions, until SIGTERM or SIGINT."""
+    """Serve an ASGI application on a listening socket and run a worker, until SIGTERM or SIGINT."""
     worker = PubsubWorker(channel_layer=get_channel_layer())
     config = uvicorn.Config(
         application, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"

@@ -1,4 +1,4 @@
-"""Synchronisations that a command runs in its own process, in turns with workers and other commands."""
+"""Runs synchronisations in the process of a command, one at a time per node across workers and commands."""
 
 import asyncio
 from dataclasses import dataclass
@@ -29,9 +29,13 @@ class Failure:
 
 
 async def sync_address(service: PubsubService, account: Account, address: NodeAddress, report: Report) -> SyncResult:
-    """Synchronise a node and keep it in sync from now on; one that is not in the cache is taken in.
+    """Synchronise a node and keep it in sync from now on. Adds it to the cache if it is not there yet.
 
-    Raises what `sync_node` raises. A node of which nothing came is not kept if it was not in the cache before.
+    If the synchronisation of a new node fails before any item is stored, the node is removed again.
+
+    Raises:
+        SyncFailed: The listing was inconsistent, or took longer than `SYNC_TIMEOUT`.
+        PubsubCacheError: The service refused or could not be reached; see `PubsubService`.
     """
     known = await in_thread(nodes.find_node)(account.jid, address)
     node = known
@@ -51,7 +55,7 @@ async def sync_address(service: PubsubService, account: Account, address: NodeAd
 
 
 async def sync_listed(service: PubsubService, pk: int, report: Report) -> SyncResult | Failure:
-    """Synchronise one of several nodes; a failure is returned, so that the others have their turn."""
+    """Synchronise one of several nodes. A failure is returned, not raised, so the others are synchronised too."""
     try:
         return await _sync(service, pk, report)
     except PubsubCacheError as error:
@@ -59,7 +63,7 @@ async def sync_listed(service: PubsubService, pk: int, report: Report) -> SyncRe
 
 
 async def _sync(service: PubsubService, pk: int, report: Report) -> SyncResult:
-    """Synchronise a node, after whoever is just doing that: what was purged is to come back, too."""
+    """Synchronise a node and fetch evicted items again. Waits while another process synchronises it."""
     while True:
         try:
             return await sync_node(service, pk, fetch_evicted=True, progress=report)
@@ -68,7 +72,7 @@ async def _sync(service: PubsubService, pk: int, report: Report) -> SyncResult:
 
 
 async def _other_ended(pk: int, report: Report) -> None:
-    """Return when nobody alive synchronises a node any more; `report` tells how far it is."""
+    """Wait until no live process synchronises a node, and report the progress of the other process."""
     while (node := await in_thread(nodes.load_node)(pk)) is not None and node.sync_owner:
         if not clock.is_recent(node.sync_heartbeat, await in_thread(clock.now)(), claim_timeout()):
             return

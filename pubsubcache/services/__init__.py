@@ -1,5 +1,5 @@
 """Requests to pubsub services.
 
-`protocol` says what can be asked, `sessions` finds who can ask it in this process, `remote` asks the worker that holds
-the account, and `consumers` answers there. `pager` reads a whole node, `fetching` answers one request of a reader.
+`protocol` defines the requests. `sessions` knows the sessions of this process, `remote` sends requests to the worker
+that holds the account, and `consumers` answers them there. `pager` reads a whole node, `fetching` answers one read.
 """

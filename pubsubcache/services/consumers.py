@@ -1,7 +1,7 @@
-"""The consumer of the workers' channels: requests of web processes, and calls to look at what is due.
+"""The consumer of the workers' channels: handles requests from other processes, and wake-up calls.
 
-Messages of a channel are handled one after another, so nothing here waits for the network: requests are
-answered by tasks of their own, whose number is bounded in all and for each service.
+Messages of a channel are handled one after another, so the consumer never waits for the network. Each request is
+answered by its own task; the number of tasks is limited, in total and for each service.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ MAX_REQUESTS_OF_SERVICE = 100
 class _Desk:
     """The requests in progress in this process.
 
-    One service of an account has at most `MAX_REQUESTS_OF_SERVICE` of them, and at most a quarter of what is free, so
-    that others always find room.
+    One service of an account gets at most `MAX_REQUESTS_OF_SERVICE` of them, and at most a quarter of those still free,
+    so there is always room for other services.
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class _Desk:
         self._refusing = 0
 
     def take(self, message: dict[str, Any]) -> None:
-        """Begin to answer a request, or to refuse it.
+        """Start to answer a request, or to refuse it. Does not block.
 
-        With too many refusals under way a request is dropped: its caller gives up by itself.
+        If too many refusals are in progress, the request is dropped; its caller times out.
         """
         key = (str(message.get("account")), jid.domain(str(message.get("service"))))
         free = MAX_REQUESTS - self._answering.total()
@@ -58,7 +58,7 @@ class _Desk:
 
     def _start(self, work: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)  # the event loop itself would let it go
+        self._tasks.add(task)  # the event loop keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: done())
 
@@ -75,15 +75,18 @@ _desk = _Desk()
 
 
 class PubsubConsumer(AsyncConsumer):  # type: ignore[misc]
-    """Answers for the sessions of this process. No message ends it: those that wait in its queue would be lost."""
+    """Answers requests with the sessions of this process.
+
+    No message ends it, because the messages that wait in its queue would be lost.
+    """
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[dict[str, Any]]], send: Any) -> None:
-        """Handle messages until cancelled; only the workers' channels lead here, no channel of its own."""
+        """Handle messages until cancelled. It only reads the workers' channels, and has no channel of its own."""
         while True:
             await self.dispatch(await receive())
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """Handle a message; drop one of an unknown type or of another shape."""
+        """Handle a message. Drop it if its type or its fields are unknown."""
         match message:
             case {"type": "pubsub.wake"}:
                 await self.pubsub_wake(message)
@@ -96,11 +99,11 @@ class PubsubConsumer(AsyncConsumer):  # type: ignore[misc]
                 remote.dropped.add("its type or its fields are unknown")
 
     async def pubsub_request(self, message: dict[str, Any]) -> None:
-        """Start to answer a request of `remote.RemoteService`."""
+        """Start to answer a request from `remote.RemoteService`."""
         _desk.take(message)
 
     async def pubsub_wake(self, message: dict[str, Any]) -> None:
-        """Have the worker look at what is due."""
+        """Wake the workers of this process."""
         wakers.call()
 
 
@@ -110,32 +113,32 @@ async def _refuse(message: dict[str, Any]) -> None:
 
 
 async def _answer(message: dict[str, Any]) -> None:
-    seconds = settings.RPC_TIMEOUT  # the caller waits no longer
+    seconds = settings.RPC_TIMEOUT  # the caller waits no longer than this
     try:
-        async with deadline(seconds, ServiceUnreachable(f"The service took over {seconds:g} seconds.")):
+        async with deadline(seconds, ServiceUnreachable(f"The service did not answer within {seconds:g} seconds.")):
             answer = remote.encode_result(await _perform(message))
     except PubsubCacheError as error:
         answer = remote.encode_error(error)
     except Exception:
         logger.exception("A request over the channel layer failed.")
-        answer = remote.encode_error(ServiceUnreachable("The worker failed to answer; its log says why."))
+        answer = remote.encode_error(ServiceUnreachable("The worker failed to answer; see its log."))
     await _send(message, answer)
 
 
 async def _send(message: dict[str, Any], answer: str) -> None:
     try:
         await remote.send_answer(get_channel_layer(), message["reply"], answer)
-    except Exception as error:  # the asking process may be gone, the layer down or full
+    except Exception as error:  # the calling process may have ended, or the layer is down or full
         logger.warning("An answer could not be sent: %s", error)
 
 
 async def _perform(message: dict[str, Any]) -> Any:
     service = sessions.get(message["account"])
     if service is None:
-        raise ServiceUnreachable(f"This worker has no session of {message['account']} (any more).")
+        raise ServiceUnreachable(f"This worker has no session of {message['account']}.")
     method = message["method"]
     if method not in remote.METHODS:
-        raise InvalidRequest(f"There is no request {method!r}.")
+        raise InvalidRequest(f"Unknown request {method!r}.")
     address = NodeAddress(message["service"], message["node"])
     if method == "get_items":
         return await service.get_items(address, remote.decode_request(message["argument"]))

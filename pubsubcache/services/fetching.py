@@ -1,7 +1,7 @@
-"""Reads of the service, brought to the rules that every answer follows (see `pubsubcache.cache.get_items`).
+"""Reads items from a service, with the same results as from the cache (see `pubsubcache.cache.get_items`).
 
-A read asks the service as often as it needs to, for `READ_TIMEOUT` altogether. What it puts together from several
-answers is bounded by `MAX_NODE_ITEMS` items, and in size by `MAX_STANZA_SIZE`, as one answer is.
+A read sends as many requests as it needs, within `READ_TIMEOUT` in total. A result combined from several answers is
+limited to `MAX_NODE_ITEMS` items, and to `MAX_STANZA_SIZE` characters, like a single answer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,17 +18,20 @@ from pubsubcache.utils.bounds import deadline
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether an error says that the service could not be asked, rather than that it refused."""
+    """Whether an error means that the service could not be reached, rather than that it refused."""
     if isinstance(error, ServiceError):
         return error.condition in UNREACHABLE_CONDITIONS
     return isinstance(error, ServiceUnreachable)
 
 
 async def read(service: PubsubService, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-    """Ask a service for items; those that cannot be kept are named in `left_out`.
+    """Read items from a service. `left_out` of the page lists those that the cache cannot store.
 
-    Raises what `PubsubService` raises, `ItemNotFound` for an unknown cursor, `ServiceUnreachable` after
-    `READ_TIMEOUT`, and `TooLarge` when the node has more items than a reader gets at once.
+    Raises:
+        ItemNotFound: There is no such node, or no such item to page from.
+        ServiceError: The service refused.
+        ServiceUnreachable: The service cannot be reached, or did not answer within `READ_TIMEOUT`.
+        TooLarge: The result has more items than one read may return.
     """
     page = await read_whole(service, address, request)
     page.left_out = [(item.id, item.left_out) for item in page.items if item.left_out]
@@ -37,7 +40,7 @@ async def read(service: PubsubService, address: NodeAddress, request: ItemsReque
 
 
 async def read_whole(service: PubsubService, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
-    """Ask a service for items as `read` does, with the items left out among the others."""
+    """Read items from a service like `read`, but keep the left-out items among the others."""
     async with _in_time(address):
         if request.item_ids is not None:
             return ItemsPage(items=await _read_ids(service, address, request.item_ids), complete=True)
@@ -48,30 +51,30 @@ async def read_whole(service: PubsubService, address: NodeAddress, request: Item
         return ItemsPage(items=await _read_all(service, address, request), complete=True)
 
 
-async def read_ids(service: PubsubService, address: NodeAddress, ids: Sequence[str]) -> list[Item]:
-    """Return the items of the given ids that exist, in the order asked, with those left out.
+async def read_ids(service: PubsubService, address: NodeAddress, item_ids: Sequence[str]) -> list[Item]:
+    """Return those of the items that exist, in the requested order, including left-out items.
 
-    Raises what `read` raises.
+    Raises the same errors as `read`.
     """
     async with _in_time(address):
-        return await _read_ids(service, address, ids)
+        return await _read_ids(service, address, item_ids)
 
 
 def _in_time(address: NodeAddress) -> AbstractAsyncContextManager[None]:
     seconds = settings.READ_TIMEOUT
-    words = f"{address.service} did not give all that was asked of {address.name} within {seconds:g} seconds."
-    return deadline(seconds, ServiceUnreachable(words))
+    message = f"{address.service} did not return all requested items of {address.name} within {seconds:g} seconds."
+    return deadline(seconds, ServiceUnreachable(message))
 
 
-async def _read_ids(service: PubsubService, address: NodeAddress, ids: Sequence[str]) -> list[Item]:
+async def _read_ids(service: PubsubService, address: NodeAddress, item_ids: Sequence[str]) -> list[Item]:
     found: dict[str, Item] = {}
     size = 0
-    for start in range(0, len(ids), settings.PAGE_SIZE):
-        batch = await fetch(service, address, ids[start : start + settings.PAGE_SIZE])
+    for start in range(0, len(item_ids), settings.PAGE_SIZE):
+        batch = await fetch(service, address, item_ids[start : start + settings.PAGE_SIZE])
         size += _size(batch.values())
         _check_size(address, size, len(found) + len(batch))
         found |= batch
-    return [found[known] for known in map(known_id, ids) if known in found]
+    return [found[known] for known in map(known_id, item_ids) if known in found]
 
 
 def _size(items: Iterable[Item]) -> int:
@@ -79,13 +82,11 @@ def _size(items: Iterable[Item]) -> int:
 
 
 def _check_size(address: NodeAddress, size: int, count: int) -> None:
-    """Raise `TooLarge` when `count` items of `size` characters are more than a reader gets at once."""
+    """Raise `TooLarge` if `count` items of `size` characters exceed what one read may return."""
     if count > settings.MAX_NODE_ITEMS:
-        raise TooLarge(f"The node {address.name} has over {settings.MAX_NODE_ITEMS} items: ask for a part of them.")
+        raise TooLarge(f"The node {address.name} has over {settings.MAX_NODE_ITEMS} items: request fewer.")
     if size > settings.MAX_STANZA_SIZE:
-        raise TooLarge(
-            f"The items of {address.name} take over {settings.MAX_STANZA_SIZE} bytes: ask for a part of them."
-        )
+        raise TooLarge(f"The items of {address.name} take over {settings.MAX_STANZA_SIZE} bytes: request fewer.")
 
 
 async def _read_newest(service: PubsubService, address: NodeAddress, request: ItemsRequest, number: int) -> ItemsPage:
@@ -106,16 +107,16 @@ async def _read_all(service: PubsubService, address: NodeAddress, request: Items
 
 
 async def _is_cut(service: PubsubService, address: NodeAddress, page: ServicePage) -> bool:
-    """Whether an answer is shorter than it should be, as some services give no more than a round number of items."""
+    """Whether an answer was truncated: some services return at most a round number of items."""
     if page.rsm is not None and page.rsm.count is not None:
         return page.rsm.count > len(page.items)
     if not page.items or len(page.items) % SHORTEST_CUT:
         return False
     try:
-        names = await service.get_item_ids(address)
+        item_ids = await service.get_item_ids(address)
     except ServiceError:
         return False
-    return not set(names) <= {item.id for item in page.items}
+    return not set(item_ids) <= {item.id for item in page.items}
 
 
 async def _read_pages(service: PubsubService, address: NodeAddress) -> list[Item]:
@@ -126,10 +127,10 @@ async def _read_pages(service: PubsubService, address: NodeAddress) -> list[Item
         size += _size(page.items)
         found |= {item.id: item for item in page.items}
         _check_size(address, size, len(found))
-    names = list(listing.ids)
-    if await starts_with_newest(service, address, names):
-        names.reverse()
-    return [found[name] for name in names]
+    item_ids = list(listing.ids)
+    if await starts_with_newest(service, address, item_ids):
+        item_ids.reverse()
+    return [found[item_id] for item_id in item_ids]
 
 
 async def _read_rsm(service: PubsubService, address: NodeAddress, request: ItemsRequest) -> ItemsPage:
@@ -140,17 +141,17 @@ async def _read_rsm(service: PubsubService, address: NodeAddress, request: Items
         if (count := await _count_if_past_end(service, address, request.rsm, error)) is None:
             raise
         return ItemsPage(items=[], rsm=Rsm(count=count), complete=True)
-    if page.rsm is None:  # the service has no paging: this is the whole node
+    if page.rsm is None:  # the service does not support paging: this is the whole node
         return local_page(page.items, request.rsm)
     if request.rsm.max is not None and len(page.items) > request.rsm.max:
-        raise ServiceError("undefined-condition", "the page is larger than asked for")
+        raise ServiceError("undefined-condition", "the page is larger than requested")
     return ItemsPage(items=page.items, rsm=page.rsm, complete=_is_last(page, request.rsm))
 
 
 async def _count_if_past_end(
     service: PubsubService, address: NodeAddress, asked: Rsm, error: ServiceError
 ) -> int | None:
-    """Return how many items there are if an index past their end is what `error` is about, as it is on ejabberd."""
+    """Return the number of items if `error` means that the index is past the end, as it does on ejabberd, or None."""
     if not asked.index or error.condition != "internal-server-error":
         return None
     rsm = (await service.get_items(address, ItemsRequest(rsm=Rsm(max=0)))).rsm
@@ -159,7 +160,7 @@ async def _count_if_past_end(
 
 
 def _is_last(page: ServicePage, asked: Rsm) -> bool:
-    """Whether nothing lies beyond `page`. Services cut pages and invent indexes: when in doubt, there is more."""
+    """Whether `page` is the last one. Services truncate pages and send wrong indexes: if unclear, it is not."""
     rsm = page.rsm or Rsm()
     size, count = len(page.items), rsm.count
     if asked.max == 0:
@@ -175,7 +176,7 @@ def _is_last(page: ServicePage, asked: Rsm) -> bool:
 
 
 def local_page(items: list[Item], rsm: Rsm) -> ItemsPage:
-    """Return the page that `rsm` asks for out of all the items of a node, whose ids serve as cursors."""
+    """Return the page that `rsm` requests, given all items of a node. Item ids serve as cursors."""
     places = {item.id: place for place, item in enumerate(items)}
     after, before = (_place_of(cursor, places) for cursor in (rsm.after, rsm.before))
     start, end = 0, len(items)
@@ -198,17 +199,17 @@ def local_page(items: list[Item], rsm: Rsm) -> ItemsPage:
 
 
 def _place_of(cursor: str | None, places: dict[str, int]) -> int | None:
-    """Return the place of the item that `cursor` names, None for no cursor. Raises `ItemNotFound`."""
+    """Return the place of the item with the id `cursor`, or None without a cursor. Raises `ItemNotFound`."""
     if not cursor:
         return None
-    for name in (cursor, known_id(cursor)):
-        if name in places:
-            return places[name]
+    for item_id in (cursor, known_id(cursor)):
+        if item_id in places:
+            return places[item_id]
     raise ItemNotFound(text=f"no item {cursor[:100]!r} to page from")
 
 
 def upright(page: ServicePage) -> ServicePage:
-    """Return `page` oldest first, where its cursors show that the service turned it round."""
+    """Return `page` oldest first: reverse it if its cursors show that it is newest first."""
     rsm = page.rsm
     if rsm is None or rsm.first is None or rsm.last is None or len(page.items) < 2:
         return page
@@ -216,7 +217,7 @@ def upright(page: ServicePage) -> ServicePage:
     if first_id == page.items[-1].id and last_id == page.items[0].id:
         return replace(page, items=page.items[::-1])
     if first_id == page.items[0].id:
-        return page  # ids that look like times
+        return page  # the cursors are ids, even if they look like times
     first, last = _time(rsm.first), _time(rsm.last)
     if first is not None and last is not None and first > last:
         return replace(page, items=page.items[::-1], rsm=replace(rsm, first=rsm.last, last=rsm.first))

@@ -1,4 +1,4 @@
-"""The channel layer between this process and others: Channels' own, or one within the process."""
+"""The channel layer between processes: the configured one, or an in-memory layer if none is configured."""
 
 from functools import cache
 from typing import Any
@@ -9,10 +9,13 @@ CAPACITY = 1000
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> Any:
-    """Return the channel layer `alias` of the settings; without a default one, a layer within this process.
+    """Return a channel layer of the settings. If there is no default layer, return an in-memory one.
+
+    Args:
+        alias: The name of the layer in CHANNEL_LAYERS.
 
     Returns:
-        The layer, or None when there is none of that alias.
+        The layer, or None if there is none with that alias.
     """
     layer = layers.get_channel_layer(alias)
     if layer is None and alias == DEFAULT_CHANNEL_LAYER:

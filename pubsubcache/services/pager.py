@@ -1,10 +1,10 @@
-"""Our own pager: all items of a node, page by page, from services of every kind.
+"""Lists all items of a node, page by page, from services with or without paging.
 
-No feature is looked up beforehand: a page is asked for, and the answer shows whether the service pages
-(XEP-0059). Where it doesn't, that answer should hold the whole node, which the list of ids (disco#items)
-confirms or completes. Cursors are opaque, counts are not believed, loops are detected, the next page is on
-its way while the last is worked on. Pages that end oddly are held against the list of ids. A listing that ends
-without an error is complete, and every listing ends: see `pubsubcache.utils.bounds`.
+It does not use feature discovery. It requests a page, and the answer shows whether the service supports paging
+(XEP-0059). If not, the answer should contain the whole node; the list of ids (disco#items) confirms or completes it.
+Cursors are opaque, counts are not trusted, loops are detected, and the next page is requested while the last one is
+processed. If pages end unexpectedly, the list of ids is checked. A listing that ends without an error is complete, and
+every listing ends: see `pubsubcache.utils.bounds`.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from pubsubcache.services.protocol import PubsubService
 from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, is_short, known_id
 from pubsubcache.utils.bounds import WalkBounds
 
-# What a service says to a page that is too large for it, or that it could not finish in time.
+# Error conditions for a page that is too large for the service, or that it could not produce in time.
 TOO_MUCH = frozenset(
     {"resource-constraint", "policy-violation", "internal-server-error", "remote-server-timeout", "not-acceptable"}
 )
 MAX_RESTARTS = 3
-# Services that cut their answers short do so at a round number of items, and at no fewer than these.
+# Services that truncate answers do so at a round number of items, and never below this number.
 SHORTEST_CUT = 10
-MAX_APART = 100  # requests to find those of a batch that a service does not refuse
-# Services may work through the whole node for each page: where all goes well, the pages of a large node grow.
+MAX_APART = 100  # requests to find the items of a batch that a service does not refuse
+# Some services process the whole node for each page, so pages of a large node grow while there are no errors.
 PAGES_BEFORE_GROWTH = 10
 GROWTH = 8
 GROWTH_LIMIT = 512 * 1024  # characters in a page
@@ -33,7 +33,7 @@ GROWTH_LIMIT = 512 * 1024  # characters in a page
 
 @dataclass(slots=True)
 class ListedPage:
-    """A page of the listing; `revision` is what the listing's `mark` returned when it was asked for."""
+    """A page of the listing. `revision` is the value of `Listing.mark` when the page was requested."""
 
     items: list[Item]
     revision: int = 0
@@ -41,18 +41,25 @@ class ListedPage:
 
 
 class _Suspect(SyncFailed):
-    """The pages ended in a way that does not show whether they were all."""
+    """The pages ended in a way that does not show whether they are complete."""
 
 
 @dataclass
 class Listing:
     """One walk over all items of a node, oldest first.
 
-    `mark` returns the revision to note with a page; it is called when a page is asked for.
+    Args:
+        service: Answers the requests.
+        address: The node.
+        mark: Called when a page is requested; its result becomes the `revision` of the page.
+        page_size: The size of the first page.
 
-    After `pages()` has ended, `ids` holds all ids in the service's order, `has_rsm` whether it pages,
-    `ids_are_cursors` whether its cursors are item ids. `restarts` counts the walks begun anew because the item
-    that a page was to follow had gone, or because pages made no sense.
+    Attributes:
+        ids: The ids seen so far; after `pages()` has ended, all ids in the service's order.
+        has_rsm: Whether the service supports paging, or None if that is not known yet.
+        ids_are_cursors: Whether the service uses item ids as cursors.
+        restarts: How often the walk restarted, because the item before the next page was removed, or because the pages
+            were inconsistent.
     """
 
     service: PubsubService
@@ -69,17 +76,19 @@ class Listing:
     _bounds: WalkBounds = field(init=False)
 
     def __post_init__(self) -> None:
-        self._begin_anew()
+        self._restart()
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self.ids.clear()
         self._bounds = WalkBounds(self.address.name)
 
     async def pages(self) -> AsyncIterator[ListedPage]:
-        """Yield all items, in pages; an item that moved meanwhile is yielded again.
+        """Yield all items, in pages. An item that moves meanwhile is yielded again.
 
-        Raises what `PubsubService` raises, `SyncFailed` when the service's pages make no sense, and `NodeTooLarge`
-        when they bring more items than `max_listed`.
+        Raises:
+            SyncFailed: The pages are inconsistent.
+            NodeTooLarge: The node has more items than `max_listed`.
+            PubsubCacheError: The service refused or could not be reached; see `PubsubService`.
         """
         while True:
             try:
@@ -89,34 +98,34 @@ class Listing:
             except ItemNotFound:
                 if not self._node_exists:
                     raise
-                # Either the item that the page was to follow went, or the node did: the first page tells.
+                # Either the item before the next page was removed, or the node was. The first page shows which.
                 self.restarts += 1
                 if self.restarts <= MAX_RESTARTS:
-                    self._begin_anew()
+                    self._restart()
                     continue
-                reason = SyncFailed("The items that pages were to follow kept going.")
+                reason = SyncFailed("The items that served as cursors were removed repeatedly.")
             except _Suspect as error:
                 if await self._is_confirmed(error):
                     return
                 reason = error
                 self.restarts += 1
-            self._begin_anew()
+            self._restart()
             async for page in self._by_ids(reason):
                 yield page
             return
 
     async def _is_confirmed(self, suspect: _Suspect) -> bool:
-        """Whether the list of ids has nothing that the pages did not bring."""
-        names = await self._listed_ids()
-        if names is None:
+        """Whether the pages contained all ids of the service's list. Raises `suspect` if that cannot be decided."""
+        item_ids = await self._listed_ids()
+        if item_ids is None:
             raise suspect
-        missing = set(names) - self.ids.keys()
-        if missing and self.ids.keys() - set(names):
-            raise suspect  # neither has all
+        missing = set(item_ids) - self.ids.keys()
+        if missing and self.ids.keys() - set(item_ids):
+            raise suspect  # neither is complete
         return not missing
 
     async def _listed_ids(self) -> list[str] | None:
-        """Return the service's list of the node's ids, None when it has none to give."""
+        """Return the service's list of the node's ids, or None if it provides none."""
         try:
             return list(dict.fromkeys(await self.service.get_item_ids(self.address)))
         except ServiceError:
@@ -138,7 +147,7 @@ class Listing:
             yield listed
 
     async def _first(self) -> tuple[int, ServicePage]:
-        """Ask for the first page, or for everything when the service does not want to hear of pages."""
+        """Request the first page, or the whole node if the service rejects paging."""
         try:
             return await self._ask(Rsm(max=self.page_size))
         except ServiceError as error:
@@ -149,7 +158,7 @@ class Listing:
             return revision, ServicePage(items=page.items)
 
     async def _ask(self, rsm: Rsm) -> tuple[int, ServicePage]:
-        """Ask for a page, a smaller one as long as the service finds it too large."""
+        """Request a page, and smaller ones while it is too large for the service."""
         while True:
             revision = self.mark()
             size = rsm.max or 1
@@ -184,26 +193,26 @@ class Listing:
         if page.rsm is not None and page.rsm.count is not None:
             count = page.rsm.count
         if count is not None and count > len(self.ids):
-            raise _Suspect(f"The service gave {len(self.ids)} items, and says that there are {count}.")
+            raise _Suspect(f"The service returned {len(self.ids)} items, but reports {count}.")
         if not self.ids and (await self._listed_ids() or count != 0):
-            raise _Suspect("The service gave no items, and does not say that there are none.")
+            raise _Suspect("The service returned no items, but does not report that there are none.")
 
     async def _upcoming(
         self, task: "asyncio.Task[tuple[int, ServicePage]]", count: int | None
     ) -> tuple[int, ServicePage]:
-        """Return the page that `task` fetches; an empty one where a service calls the page after the last missing."""
+        """Return the page that `task` fetches. Some services answer item-not-found after the last page: return none."""
         try:
             return await task
         except ItemNotFound:
             if count is None or len(self.ids) < count:
                 raise
-            names = await self._listed_ids()
-            if names is None or set(names) != self.ids.keys():
+            item_ids = await self._listed_ids()
+            if item_ids is None or set(item_ids) != self.ids.keys():
                 raise
             return 0, ServicePage(items=[])
 
     def _grow(self, items: list[Item]) -> None:
-        """Double the size of pages now and then while they are small enough, up to `GROWTH` times the usual size."""
+        """Double the page size every `PAGES_BEFORE_GROWTH` small pages, up to `GROWTH` times the usual size."""
         self._smooth += 1
         small = sum(len(item.xml) for item in items) < GROWTH_LIMIT and not any(item.left_out for item in items)
         if self._smooth % PAGES_BEFORE_GROWTH == 0 and small and not self._shrunk:
@@ -213,9 +222,9 @@ class Listing:
         self._bounds.count_page([item.id for item in items if item.id not in self.ids], cursor)
 
     def _next(self, rsm: Rsm, cursors: set[str]) -> Rsm | str:
-        """Return the request for the page after the one that `rsm` describes, or why there can't be one."""
+        """Return the request for the page after `rsm`, or an error message if there cannot be one."""
         if rsm.last is None:
-            return "The service gives no way to its next page."
+            return "The service sent a page without the cursor of its last item."
         if rsm.last in cursors:
             return "The service repeats its cursors."
         if self._bounds.is_stale:
@@ -232,24 +241,24 @@ class Listing:
         self.ids_are_cursors = self.ids_are_cursors and cursors <= ends
 
     async def _whole(self, revision: int, page: ServicePage) -> AsyncIterator[ListedPage]:
-        """Go through an answer that is the whole node, unless the list of ids says that it was cut short."""
+        """Yield the pages of an unpaged answer, completed with the list of ids if the answer was truncated."""
         have = {item.id: item for item in page.items}
-        names = await self._listed_ids()
-        if names is None:
+        item_ids = await self._listed_ids()
+        if item_ids is None:
             rest = await self._rest(len(have))
-            have = rest | {name: item for name, item in have.items() if name not in rest}
-            names = list(have)
-        missing = [name for name in names if name not in have]
-        # The order of the items, should the list's be another; the list itself may be cut short.
-        listed = set(names)
-        names = names + [name for name in have if name not in listed] if missing else list(have)
-        async for batch in self._by_name(names, have, revision):
+            have = rest | {item_id: item for item_id, item in have.items() if item_id not in rest}
+            item_ids = list(have)
+        missing = [item_id for item_id in item_ids if item_id not in have]
+        # Prefer the order of the items to that of the list, which may be truncated too.
+        listed = set(item_ids)
+        item_ids = item_ids + [item_id for item_id in have if item_id not in listed] if missing else list(have)
+        async for batch in self._in_batches(item_ids, have, revision):
             yield batch
 
     async def _rest(self, number: int) -> dict[str, Item]:
-        """Return the items of a node that has neither pages nor a list to tell whether `number` items are all.
+        """Return more items of a node without paging and a list of ids, if its answer of `number` items may be partial.
 
-        A service that gives few unless more are asked for gives a round number.
+        A service that limits the items it returns by default returns a round number.
         """
         if number % SHORTEST_CUT:
             return {}
@@ -258,42 +267,42 @@ class Listing:
         except ServiceError:
             answer = ServicePage(items=[])
         if not number and not answer.items:
-            raise SyncFailed("The service gave no items, and neither pages nor a list to tell if there are none.")
+            raise SyncFailed("The service returned no items, and has no paging or list of ids to confirm that.")
         return {item.id: item for item in answer.items}
 
     async def _by_ids(self, reason: Exception) -> AsyncIterator[ListedPage]:
-        """Go through a node that cannot be paged: ids first, their items in batches."""
-        names = await self._listed_ids()
-        if not names:
+        """Yield the pages of a node that cannot be paged: list its ids, then fetch the items in batches."""
+        item_ids = await self._listed_ids()
+        if not item_ids:
             raise reason
         self.has_rsm = False
-        async for listed in self._by_name(names, {}, 0):
+        async for listed in self._in_batches(item_ids, {}, 0):
             yield listed
 
-    async def _by_name(self, names: list[str], have: dict[str, Item], revision: int) -> AsyncIterator[ListedPage]:
-        """Go through the items `names`; those that are not among `have`, got at `revision`, are fetched."""
+    async def _in_batches(self, item_ids: list[str], have: dict[str, Item], revision: int) -> AsyncIterator[ListedPage]:
+        """Yield the given items in pages. Fetch those not in `have`, which was fetched at `revision`."""
         size = self.page_size
         start = 0
-        while start < len(names):
-            batch = names[start : start + size]
-            mark = revision if any(name in have for name in batch) else self.mark()
-            short = {name: Item.without_content(name) for name in batch if is_short(name)}
-            lacking = [name for name in batch if name not in have and name not in short]
+        while start < len(item_ids):
+            batch = item_ids[start : start + size]
+            mark = revision if any(item_id in have for item_id in batch) else self.mark()
+            short = {item_id: Item.without_content(item_id) for item_id in batch if is_short(item_id)}
+            missing = [item_id for item_id in batch if item_id not in have and item_id not in short]
             try:
-                found = await fetch(self.service, self.address, lacking)
+                found = await fetch(self.service, self.address, missing)
             except (TooLarge, ServiceUnreachable, ServiceError) as error:
                 size = _smaller(size, error)
                 continue
             found |= short
-            items = [item for name in batch if (item := have.pop(name, None) or found.get(name)) is not None]
+            items = [item for item_id in batch if (item := have.pop(item_id, None) or found.get(item_id)) is not None]
             self._count_page(items)
             self.ids |= dict.fromkeys(item.id for item in items)
             start += len(batch)
-            yield ListedPage(items, mark, len(names))
+            yield ListedPage(items, mark, len(item_ids))
 
 
 def _smaller(size: int, error: Exception) -> int:
-    """Return the size to try after a page of `size` met with `error`; raise that when another will not help."""
+    """Return the next page size to try after `error`. Raise `error` if a smaller page would not help."""
     if size <= 1 or (isinstance(error, ServiceError) and error.condition not in TOO_MUCH):
         raise error
     if isinstance(error, ServiceUnreachable):
@@ -305,73 +314,77 @@ def _smaller(size: int, error: Exception) -> int:
 
 
 def _forget(task: "asyncio.Task[tuple[int, ServicePage]] | None") -> None:
-    """Have nothing more to do with a request whose answer nobody waits for."""
+    """Cancel a request whose answer is no longer needed."""
     if task is None or task.cancelled():
         return
     if task.done():
-        task.exception()  # seen
+        task.exception()  # marks it as retrieved, or asyncio logs it
     else:
         task.cancel()
 
 
-async def starts_with_newest(service: PubsubService, address: NodeAddress, names: Sequence[str]) -> bool:
-    """Whether a service's list of ids has the newest item first, seen by asking for the newest."""
-    if len(names) < 2:
+async def starts_with_newest(service: PubsubService, address: NodeAddress, item_ids: Sequence[str]) -> bool:
+    """Whether a service's list of ids starts with the newest item. Requests the newest item to compare."""
+    if len(item_ids) < 2:
         return False
-    return await newest_id(service, address) == names[0]
+    return await newest_id(service, address) == item_ids[0]
 
 
 async def newest_id(service: PubsubService, address: NodeAddress) -> str:
-    """Return the id of a node's newest item; an empty text when the service does not say."""
+    """Return the id of a node's newest item, or an empty string if the service does not return exactly one item."""
     newest = (await service.get_items(address, ItemsRequest(max_items=1))).items
     return newest[0].id if len(newest) == 1 else ""
 
 
-async def fetch(service: PubsubService, address: NodeAddress, names: Sequence[str]) -> dict[str, Item]:
-    """Return those of the items `names` that exist, by the id under which the cache knows them.
+async def fetch(service: PubsubService, address: NodeAddress, item_ids: Sequence[str]) -> dict[str, Item]:
+    """Return those of the items that exist, by the id used in the cache.
 
-    Asks again for what an answer may have been cut short of, and for ever smaller parts where a service refuses all
-    for the sake of one that is unknown. Raises what `PubsubService` raises, `ItemNotFound` for a missing node, and
-    `ServiceError` when over `MAX_APART` requests would be needed.
+    Requests the rest again if an answer may be truncated. If a service refuses a request because one id is unknown,
+    requests ever smaller parts.
+
+    Raises:
+        ItemNotFound: The node does not exist.
+        ServiceError: The service refused, or over `MAX_APART` requests would be needed.
+        PubsubCacheError: The service could not be reached; see `PubsubService`.
     """
     found: dict[str, Item] = {}
-    lacking = list(names)
-    while lacking:
+    missing = list(item_ids)
+    while missing:
         try:
-            answer = await service.get_items(address, ItemsRequest(item_ids=tuple(lacking)))
+            answer = await service.get_items(address, ItemsRequest(item_ids=tuple(missing)))
         except ItemNotFound:
-            await service.get_items(address, ItemsRequest(max_items=1))  # raises when it is the node that is missing
-            return found if len(lacking) == 1 else found | await _fetch_apart(service, address, lacking)
-        new = _asked_for(answer, lacking)
+            await service.get_items(address, ItemsRequest(max_items=1))  # raises if the node does not exist
+            return found if len(missing) == 1 else found | await _fetch_apart(service, address, missing)
+        new = _requested(answer, missing)
         found |= new
-        lacking = [name for name in lacking if known_id(name) not in found]
+        missing = [item_id for item_id in missing if known_id(item_id) not in found]
         if len(new) < SHORTEST_CUT:
             break
     return found
 
 
-async def _fetch_apart(service: PubsubService, address: NodeAddress, names: list[str]) -> dict[str, Item]:
+async def _fetch_apart(service: PubsubService, address: NodeAddress, item_ids: list[str]) -> dict[str, Item]:
     found: dict[str, Item] = {}
-    parts = _halves(names)
+    parts = _halves(item_ids)
     for _ in range(MAX_APART):
         if not parts:
             return found
         part = parts.pop()
         try:
-            found |= _asked_for(await service.get_items(address, ItemsRequest(item_ids=tuple(part))), part)
+            found |= _requested(await service.get_items(address, ItemsRequest(item_ids=tuple(part))), part)
         except ItemNotFound:
             if len(part) > 1:
                 parts += _halves(part)
     if parts:
-        raise ServiceError("undefined-condition", f"too many of {len(names)} items are refused")
+        raise ServiceError("undefined-condition", f"too many of {len(item_ids)} items are refused")
     return found
 
 
-def _halves(names: list[str]) -> list[list[str]]:
-    return [names[: len(names) // 2], names[len(names) // 2 :]]
+def _halves(item_ids: list[str]) -> list[list[str]]:
+    return [item_ids[: len(item_ids) // 2], item_ids[len(item_ids) // 2 :]]
 
 
-def _asked_for(answer: ServicePage, names: list[str]) -> dict[str, Item]:
-    """Return the items `names` of an answer, by the id that the cache knows: a service may send others."""
-    wanted = set(map(known_id, names))
+def _requested(answer: ServicePage, item_ids: list[str]) -> dict[str, Item]:
+    """Return the requested items of an answer, by the id used in the cache. A service may send others."""
+    wanted = set(map(known_id, item_ids))
     return {item.id: item for item in answer.items if item.id in wanted}

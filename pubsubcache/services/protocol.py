@@ -1,7 +1,7 @@
-"""What we ask of a remote pubsub service, whoever asks it.
+"""The protocol for requests to a pubsub service.
 
-The protocol is spoken by an XMPP session of this process (`pubsubcache.xmpp`), and by the messenger to the worker that
-holds the session (`pubsubcache.services.remote`).
+An XMPP session of this process implements it (`pubsubcache.xmpp`), and so does the client of the worker that holds the
+session (`pubsubcache.services.remote`).
 """
 
 from typing import Protocol
@@ -10,14 +10,16 @@ from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscripti
 
 
 class PubsubService(Protocol):
-    """Requests to the services that an account reaches.
+    """Requests to pubsub services on behalf of an account.
 
-    Every method raises `ServiceError` (in its most telling class) when the service refuses, `ServiceUnreachable`
-    when it cannot be asked or does not answer in time, and `TooLarge` when its answer is over a bound.
+    Every method may raise:
+        ServiceError: The service refused. The subclass depends on the error condition.
+        ServiceUnreachable: The service cannot be reached, or did not answer in time.
+        TooLarge: The answer exceeds a limit.
     """
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-        """Ask for items (XEP-0060, 6.5), as the service gives them: no reordering, no retry."""
+        """Request items (XEP-0060, 6.5). The answer is neither reordered nor retried."""
         ...
 
     async def get_item_ids(self, address: NodeAddress) -> list[str]:
@@ -33,5 +35,5 @@ class PubsubService(Protocol):
         ...
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
-        """Return the values of the node's meta-data (XEP-0060, 5.4) by field name; empty when there is none."""
+        """Return the values of the node's metadata (XEP-0060, 5.4) by field name; empty if there is none."""
         ...

@@ -1,7 +1,7 @@
-"""Requests to the worker that holds an account's session, over the channel layer.
+"""Sends requests to the worker that holds an account's session, over the channel layer.
 
-A message asks for one method of `PubsubService`; the answer comes in pieces, since a layer bounds a
-message's size. A lost message costs time, never data: the caller gives up after `RPC_TIMEOUT`.
+A message requests one method of `PubsubService`. The answer is sent in pieces, because layers limit the size of a
+message. A lost message costs time, never data: the caller times out after `RPC_TIMEOUT`.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ Answer = TypeVar("Answer")
 
 WORKERS_GROUP = "pubsubcache-workers"
 PIECE = 256 * 1024  # characters in one message
-ANSWER_FACTOR = 4  # an answer is a stanza in JSON, in which a byte may take three characters
-# What a layer raises for a message that is no message: of another key, damaged, of another shape.
+ANSWER_FACTOR = 4  # an answer is a stanza in JSON, where one byte may take three characters
+# What layers raise for a message that was encrypted with another key, is damaged, or has another structure.
 UNREADABLE = (InvalidToken, ValueError, TypeError, LookupError, AttributeError)
-UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # of JSON that is none, or of another shape
-UNREADABLE_PAUSE = 0.005  # keeps a Redis that answers nothing but nonsense from taking the whole processor
+UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # invalid JSON, or JSON of another structure
+UNREADABLE_PAUSE = 0.005  # seconds; keeps a flood of unreadable messages from taking the whole processor
 DROPPED_LOG_INTERVAL = 10.0
 METHODS = frozenset({"get_items", "get_item_ids", "get_node_metadata", "subscribe", "unsubscribe"})
 _ERRORS: dict[str, type[PubsubCacheError]] = {
@@ -42,14 +42,14 @@ _ERRORS: dict[str, type[PubsubCacheError]] = {
 
 
 class _Dropped:
-    """Counts messages that were dropped, and logs them seldom: whoever can send one can send many."""
+    """Counts dropped messages, and limits the rate at which they are logged."""
 
     def __init__(self) -> None:
         self._number = 0
         self._next_log = 0.0
 
     def add(self, reason: str) -> None:
-        """Count a message that was dropped because of `reason`."""
+        """Count a dropped message. `reason` completes the sentence "dropped because"."""
         self._number += 1
         if (now := time.monotonic()) >= self._next_log:
             logger.warning("Channel messages dropped: %d; the last because %s.", self._number, reason)
@@ -60,54 +60,49 @@ dropped = _Dropped()
 
 
 def reaches_workers() -> bool:
-    """Whether the channel layer leads out of this process."""
+    """Whether the channel layer reaches other processes."""
     return leads_out(get_channel_layer())
 
 
 def worker_channel(worker: str) -> str:
-    """Return the channel that only the worker `worker` listens on."""
+    """Return the channel of the worker named `worker`."""
     return f"{settings.CHANNEL}.{worker}"
 
 
 async def awake() -> None:
-    """Tell all workers to look at what is due. Never raises: they look by themselves, only later."""
+    """Tell all workers to check for due work. Never raises: workers also check by themselves, only later."""
     layer = get_channel_layer()
     try:
         await layer.group_send(WORKERS_GROUP, {"type": "pubsub.wake"})
-    except Exception as error:  # the layer's own errors, whichever layer it is
+    except Exception as error:  # each layer has its own errors
         logger.warning("The workers could not be woken: %s", error)
 
 
 def wake() -> None:
-    """Tell all workers to look at what is due: `awake` for code that is not asynchronous."""
+    """Tell all workers to check for due work: `awake` for synchronous code."""
     async_to_sync(awake)()
 
 
 class RemoteService:
-    """The services that an account reaches through the worker that holds its session."""
+    """A `PubsubService` that sends its requests to the worker that holds the account's session."""
 
     def __init__(self, account_jid: str, worker: str) -> None:
         self.account_jid = account_jid
         self.worker = worker
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
-        """See `PubsubService`."""
         return (await self._ask("get_items", address, Page, encode_request(request))).opened()
 
     async def get_item_ids(self, address: NodeAddress) -> list[str]:
-        """See `PubsubService`."""
         return await self._ask("get_item_ids", address, list[str])
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
-        """See `PubsubService`."""
         return await self._ask("get_node_metadata", address, dict[str, tuple[str, ...]])
 
     async def subscribe(self, address: NodeAddress) -> Subscription:
-        """See `PubsubService`."""
         return await self._ask("subscribe", address, Subscription)
 
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
-        """See `PubsubService`."""
         await self._ask("unsubscribe", address, object, json.dumps(subid))
 
     async def _ask(self, method: str, address: NodeAddress, kind: type[Answer], argument: str = "null") -> Answer:
@@ -141,7 +136,7 @@ class RemoteService:
 
     @staticmethod
     async def _receive(layer: Any, reply: str) -> str:
-        """Return an answer whose pieces arrive in any order. Raises `TooLarge`."""
+        """Receive an answer. Its pieces may arrive in any order. Raises `TooLarge`."""
         pieces: dict[int, str] = {}
         size, most = 0, ANSWER_FACTOR * settings.MAX_STANZA_SIZE
         while True:
@@ -151,7 +146,7 @@ class RemoteService:
                     size += len(body)
                     pieces.setdefault(number, body)
                 case _:
-                    dropped.add("it is no piece of an answer")
+                    dropped.add("it is not a piece of an answer")
                     continue
             if size > most:
                 raise TooLarge(f"The worker's answer is longer than {most} characters.")
@@ -160,9 +155,9 @@ class RemoteService:
 
 
 async def receive(layer: Any, channel: str) -> dict[str, Any]:
-    """Return the next message of `channel` that can be read and has a type; drop those before.
+    """Return the next message of `channel` that is readable and has a type, and drop any before it.
 
-    Whoever reaches Redis can put anything there. Raises what the layer raises when it cannot be reached.
+    Anyone with access to Redis can send arbitrary messages. Raises the errors of the layer if it cannot be reached.
     """
     while True:
         try:
@@ -177,7 +172,7 @@ async def receive(layer: Any, channel: str) -> dict[str, Any]:
 
 
 async def send_answer(layer: Any, reply: str, text: str) -> None:
-    """Send an answer back to the process that asked, in numbered pieces."""
+    """Send an answer to the calling process, in numbered pieces."""
     starts = range(0, max(len(text), 1), PIECE)
     for number, start in enumerate(starts):
         piece = {"type": "pubsub.answer", "number": number, "of": len(starts), "body": text[start : start + PIECE]}
@@ -190,7 +185,7 @@ def encode_request(request: ItemsRequest) -> str:
 
 
 def decode_request(argument: str) -> ItemsRequest:
-    """Return the request that `encode_request` made the JSON `argument` of. Raises `InvalidRequest`."""
+    """Return the request that was encoded by `encode_request`. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(argument, type=ItemsRequest)
     except UNDECODABLE as error:
@@ -198,15 +193,21 @@ def decode_request(argument: str) -> ItemsRequest:
 
 
 def decode_subid(argument: str) -> str:
-    """Return the id of a subscription that is the JSON `argument`, or "". Raises `InvalidRequest`."""
+    """Return the id of a subscription from its JSON, or "" for null. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(argument, type=str | None) or ""
     except UNDECODABLE as error:
-        raise InvalidRequest(f"The id of the subscription cannot be read: {error!s:.200}.") from error
+        raise InvalidRequest(f"The subscription id cannot be read: {error!s:.200}.") from error
 
 
 class Page(msgspec.Struct):
-    """A service's answer as it is sent: its items by id, XML and publisher, and why some were left out, by id."""
+    """A `ServicePage` as it is sent.
+
+    Attributes:
+        items: The id, XML and publisher of each item.
+        rsm: The paging information.
+        left_out: Why items were left out, by id.
+    """
 
     items: list[tuple[str, str, str | None]]
     rsm: Rsm | None
@@ -214,7 +215,7 @@ class Page(msgspec.Struct):
 
     @classmethod
     def of(cls, page: ServicePage) -> "Page":
-        """Return what is sent of `page`."""
+        """Convert a `ServicePage`."""
         return cls(
             items=[(item.id, item.xml, item.publisher) for item in page.items],
             rsm=page.rsm,
@@ -222,47 +223,53 @@ class Page(msgspec.Struct):
         )
 
     def opened(self) -> ServicePage:
-        """Return the answer."""
+        """Convert back to a `ServicePage`."""
         items = [
-            Item(id=name, xml=xml, publisher=publisher, left_out="" if xml else self.left_out.get(name, ""))
-            for name, xml, publisher in self.items
+            Item(id=item_id, xml=xml, publisher=publisher, left_out="" if xml else self.left_out.get(item_id, ""))
+            for item_id, xml, publisher in self.items
         ]
         return ServicePage(items=items, rsm=self.rsm)
 
 
 class _Answer(msgspec.Struct):
-    """The answer to a request, of which only what it is was read: its result is JSON still."""
+    """A partly decoded answer: its result is still JSON."""
 
     result: msgspec.Raw = msgspec.Raw()
     error: str = ""
 
 
 class _Failure(msgspec.Struct):
-    """An answer that is an error for the caller to raise."""
+    """An answer with an error, which the caller raises."""
 
     error: str
     arguments: list[str]
 
 
 def encode_result(result: Any) -> str:
-    """Return the answer to a request that succeeded."""
+    """Return the answer to a successful request."""
     return _to_json({"result": Page.of(result) if isinstance(result, ServicePage) else result})
 
 
 def encode_error(error: PubsubCacheError) -> str:
-    """Return an error as the answer that makes the caller raise it."""
+    """Return the answer that makes the caller raise `error`."""
     arguments = [error.condition, error.text] if isinstance(error, ServiceError) else [str(error)]
     return _to_json({"error": type(error).__name__, "arguments": arguments})
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(msgspec.to_builtins(value))  # ASCII: a piece of so many characters has as many bytes
+    return json.dumps(msgspec.to_builtins(value))  # ASCII, so a piece has as many bytes as characters
 
 
 def decode_answer(text: str, kind: type[Answer]) -> Answer:
-    """Return the result in an answer, or raise the error that it carries.
+    """Return the result in an answer, or raise its error.
 
-    Raises `ServiceUnreachable` when the answer cannot be read, or the result is not of the type `kind`.
+    Args:
+        text: The answer.
+        kind: The type of the result.
+
+    Raises:
+        PubsubCacheError: The error in the answer.
+        ServiceUnreachable: The answer cannot be read, or its result has another type.
     """
     try:
         answer = msgspec.json.decode(text, type=_Answer)

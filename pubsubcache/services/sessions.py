@@ -1,4 +1,4 @@
-"""What this process itself offers: services of the sessions that it holds, and callbacks that wake its workers."""
+"""Registries of this process: the services that its sessions provide, and the callbacks that wake its workers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class _Sessions:
-    """The services that this process can ask itself, by the account's bare JID."""
+    """The services that sessions of this process provide, by the account's bare JID."""
 
     def __init__(self) -> None:
         self._by_jid: dict[str, list[tuple[PubsubService, asyncio.AbstractEventLoop]]] = {}
 
     def get(self, jid: str) -> PubsubService | None:
-        """Return the service for the account `jid`, callable from any event loop, or None."""
+        """Return the service for the account `jid`, or None. It can be called from any event loop."""
         if not (found := self._by_jid.get(jid)):
             return None
         service, loop = found[-1]
@@ -28,9 +28,9 @@ class _Sessions:
 
     @contextmanager
     def offered(self, jid: str, service: PubsubService) -> Iterator[None]:
-        """Offer `service`, which lives in the running event loop, for the account `jid` meanwhile.
+        """Register `service`, which belongs to the running event loop, for the account `jid` during the block.
 
-        The latest offer counts; offers may end in any order.
+        The latest registration counts. Registrations may end in any order.
         """
         offers = self._by_jid.setdefault(jid, [])
         offer = (service, asyncio.get_running_loop())
@@ -42,7 +42,7 @@ class _Sessions:
 
 
 class _OtherLoop:
-    """A service that lives in another event loop than its caller."""
+    """A service that belongs to another event loop than its caller."""
 
     def __init__(self, service: PubsubService, loop: asyncio.AbstractEventLoop) -> None:
         self._service = service
@@ -71,14 +71,14 @@ sessions = _Sessions()
 
 
 class _Wakers:
-    """What is to be called in this process when something became due."""
+    """The callbacks that wake the workers of this process when work is due."""
 
     def __init__(self) -> None:
         self._callbacks: set[Callable[[], None]] = set()
 
     @contextmanager
     def offered(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Have `callback`, which is to return at once, called meanwhile."""
+        """Register `callback` during the block. It must not block."""
         self._callbacks.add(callback)
         try:
             yield
@@ -86,7 +86,7 @@ class _Wakers:
             self._callbacks.discard(callback)
 
     def call(self) -> None:
-        """Call them all."""
+        """Call all registered callbacks."""
         for callback in list(self._callbacks):
             callback()
 

@@ -1,7 +1,7 @@
-"""Recognises floods: a node or service that notifies faster for longer than any use of it explains.
+"""Detects floods: a node or service that sends more notifications than any normal use does.
 
-Applying a notification takes time of the loop and of the database that others then lack. A flood is shed: what it says
-is not looked at, and its node or service is revalidated when it is over.
+Applying them would take time that the event loop and the database need for other nodes. Instead, a flood is shed:
+its notifications are discarded unread, and its node or service is revalidated when the flood ends.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
-RATE = 250.0  # notifications of one service in a second that are applied for as long as they come
-BURST = 2000.0  # over that rate before it is a flood
-INTERVAL = 1.0  # seconds between two looks whether a flood is over
-MAX_LEVELS = 4000  # nodes of a service, and services, that are counted before those at rest are forgotten
+RATE = 250.0  # notifications per second that one service may send indefinitely
+BURST = 2000.0  # notifications beyond that rate that are not yet a flood
+INTERVAL = 1.0  # seconds between two checks whether a flood is over
+MAX_LEVELS = 4000  # counted services, and counted nodes of a service, before idle ones are removed
 
-#: What floods: a node, or all nodes of a service.
+#: The source of a flood: a node, or all nodes of a service.
 Flood = NodeAddress | str
 
 
 @dataclass(slots=True)
 class _Level:
-    """Rises by one with each notification, and falls by `RATE` in a second."""
+    """A leaky bucket: it rises by one with each notification, and falls by `RATE` per second."""
 
     amount: float = 0.0
     at: float = 0.0
@@ -47,10 +47,10 @@ class _Service:
 class Floods:
     """Counts the notifications of each service and of its nodes, and sheds floods.
 
-    The node that makes most of a flood is shed alone; if there is none, as its nodes share it, the service is.
+    If one node causes at least half of a flood, only that node is shed, otherwise the whole service.
 
     Args:
-        queue: Where the notifications go that are not shed.
+        queue: Holds the pending notifications, which are dropped when a flood begins.
         clock: Returns the time in seconds.
     """
 
@@ -62,7 +62,7 @@ class Floods:
         self._watched: set[Flood] = set()
         #: The keys of the nodes that each flood is about, once they were invalidated.
         self.pks: dict[Flood, list[int]] = {}
-        #: How many notifications were shed.
+        #: The number of notifications shed.
         self.dropped = 0
 
     def __contains__(self, address: NodeAddress) -> bool:

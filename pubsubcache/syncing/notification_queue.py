@@ -1,8 +1,8 @@
-"""A queue of notifications: in order for each node, fair between services and between their nodes, bounded.
+"""A bounded queue of notifications: in order for each node, fair between services and between their nodes.
 
 Services take turns, and so do the nodes of a service, so a flood on one node delays the others by one turn. When the
-queue is full, the node or service that fills it loses its notifications; the others keep theirs. The queue remembers
-the nodes that lost something in `_invalidations` until they are invalidated.
+queue is full, it drops the notifications of the node or service that fills it; the others keep theirs.
+`_invalidations` lists the nodes that lost notifications until they are invalidated.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from itertools import count
 
 from pubsubcache.types import NodeAddress, Publish, PubsubEvent
 
-#: What lost notifications: a node, all nodes of a service, or all nodes.
+#: Where notifications were lost: a node, all nodes of a service, or all nodes.
 Scope = NodeAddress | str | None
 
 MAX_EVENTS = 20_000  # of one account
 MAX_BYTES = 64 * 1024 * 1024
-BLAME = 64  # a service that takes less than this part of a full queue is not the one that fills it
-MAX_INVALIDATIONS = 256  # scopes to invalidate; with more, all nodes are
+BLAME = 64  # if no service takes 1/64 of a full queue, the notifications of all services are dropped
+MAX_INVALIDATIONS = 256  # scopes to invalidate; if there are more, all nodes are invalidated
 TURN_BYTES = 4 * 1024 * 1024  # of notifications applied in one turn, unless a single one is larger
 BYTES_PER_EVENT = 1_000
 BYTES_PER_TAG = 160
@@ -31,7 +31,7 @@ class Place(Enum):
     """Where a batch is."""
 
     OUT = "out"  # being applied
-    ASIDE = "aside"  # waiting for something else, its node having no turns
+    ASIDE = "aside"  # waiting for a service or the database; its node gets no turns
     READY = "ready"  # waiting for its node's turn
     GONE = "gone"  # applied or dropped
 
@@ -40,7 +40,7 @@ class Place(Enum):
 class Batch:
     """Consecutive notifications of one node, taken from the queue together.
 
-    `progress` and `attempts` belong to whoever applies the batch. `task` is cancelled when the batch is dropped.
+    `progress` and `attempts` belong to the code that applies the batch. `task` is cancelled if the batch is dropped.
     `more` is set when another notification of the node arrives.
     """
 
@@ -57,7 +57,7 @@ class Batch:
 
 @dataclass(eq=False, slots=True)
 class _Lane:
-    """The pending notifications of one node: at most one batch, and what came after it."""
+    """The pending notifications of one node: at most one batch, and the notifications that arrived after it."""
 
     address: NodeAddress
     service: "_Service"
@@ -84,12 +84,12 @@ class EventQueue:
     """Pending notifications of one account.
 
     Args:
-        max_events: Notifications held at most, those being applied aside.
-        max_bytes: Memory that they may take, as `size_of` estimates it.
+        max_events: The maximum number of notifications, not counting those being applied.
+        max_bytes: The maximum memory they take, as estimated by `size_of`.
     """
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
-        # One number bounds both: each event costs its size, but at least its share of the events.
+        # One number limits both: an event costs its size, but at least an equal share of the capacity.
         self._capacity = max(max_bytes, max_events)
         self._least = self._capacity // max_events
         self._cost = 0
@@ -101,10 +101,10 @@ class EventQueue:
         self._news = asyncio.Event()
         self._progress = asyncio.Event()
 
-    # Taking in
+    # Adding
 
     def put(self, address: NodeAddress, event: PubsubEvent) -> int:
-        """Append a notification of a node; return how many notifications were dropped to make room."""
+        """Append a notification of a node; return the number of notifications dropped to make room."""
         self._fed += 1
         size = size_of(event)
         cost = self._cost_of(size)
@@ -147,9 +147,9 @@ class EventQueue:
             await self._news.wait()
 
     def take(self, limit: int) -> Batch | None:
-        """Return the next batch in turn, of at most `limit` changes, or None when no node is ready.
+        """Return the next batch in turn, of at most `limit` changes, or None if no node is ready.
 
-        Nothing else of its node is handed out until the batch is given to `done`, or back.
+        The node gets no further turn until the batch is passed to `done` or `put_back`.
         """
         if not self._turns:
             return None
@@ -184,7 +184,7 @@ class EventQueue:
         return max(self._least, size)
 
     def done(self, batch: Batch) -> None:
-        """Forget a batch, which was applied or given up."""
+        """Remove a batch that was applied or dropped."""
         if batch.place is Place.GONE:
             return
         lane = self._services[batch.address.service].lanes[batch.address.name]
@@ -195,9 +195,9 @@ class EventQueue:
         self._tidy(lane)
 
     def set_aside(self, batch: Batch) -> None:
-        """Let a batch wait: its node has no turn until the batch is put back; the others go on.
+        """Set a batch aside: its node gets no turn until the batch is put back; other nodes do.
 
-        It counts towards the bounds again, so room for it may have to be made.
+        The batch counts towards the limits again, so other notifications may be dropped to make room.
         """
         if batch.place is Place.OUT:
             batch.place = Place.ASIDE
@@ -205,7 +205,7 @@ class EventQueue:
             self._make_room(0)
 
     def put_back(self, batch: Batch) -> None:
-        """Return a batch to the front of its node's notifications, to be handed out again."""
+        """Return a batch to the front of its node's notifications; `take` will return it again."""
         self.set_aside(batch)
         if batch.place is Place.ASIDE:
             batch.place = Place.READY
@@ -214,7 +214,7 @@ class EventQueue:
     # Dropping
 
     def clear(self) -> int:
-        """Drop everything, batches handed out included; return how many events were dropped."""
+        """Drop everything, including batches that are being applied; return the number of dropped events."""
         dropped = 0
         for lane in list(self._lanes()):
             address, batch = lane.address, lane.batch
@@ -226,7 +226,7 @@ class EventQueue:
         return dropped
 
     def shed(self, scope: NodeAddress | str) -> int:
-        """Drop the pending notifications of a node or service and invalidate it; return how many were dropped."""
+        """Drop the pending notifications of a node or service and invalidate it; return their number."""
         name, node = (scope, None) if isinstance(scope, str) else (scope.service, scope.name)
         service = self._services.get(name)
         lanes = [] if service is None else [lane for key, lane in service.lanes.items() if node in (None, key)]
@@ -234,7 +234,7 @@ class EventQueue:
         return sum(self._drop(lane) for lane in lanes)
 
     def invalidate(self, scope: Scope) -> None:
-        """Remember that notifications of `scope` were lost."""
+        """Record that notifications of `scope` were lost."""
         if scope is None or None in self._invalidations or len(self._invalidations) >= MAX_INVALIDATIONS:
             self._invalidations = {None: next(self._versions)}
         else:
@@ -242,17 +242,17 @@ class EventQueue:
         self._news.set()
 
     def next_invalidation(self) -> tuple[Scope, int] | None:
-        """Return the oldest scope to invalidate, with the version to give to `resolve`, or None."""
+        """Return the oldest scope to invalidate, with the version to pass to `resolve`, or None."""
         return next(iter(self._invalidations.items()), None)
 
     def resolve(self, scope: Scope, version: int) -> None:
-        """Forget an invalidation, unless it was requested again since `version`."""
+        """Remove an invalidation unless it was requested again after `version`."""
         if self._invalidations.get(scope) == version:
             del self._invalidations[scope]
         self._moved()
 
     def _drop(self, lane: _Lane) -> int:
-        """Drop the pending events of a node, those being applied excepted; return their number."""
+        """Drop the pending events of a node, except those being applied; return their number."""
         dropped = len(lane.waiting)
         self._charge(lane, -sum(self._cost_of(size) for _, _, size in lane.waiting))
         lane.waiting.clear()
@@ -270,25 +270,26 @@ class EventQueue:
 
     async def settled(self, address: NodeAddress) -> None:
         """Wait until a node's notifications so far are applied or dropped, and its invalidation is written."""
-        taken_in = self._fed
-        while self._is_pending(address, taken_in):
+        last = self._fed
+        while self._is_pending(address, last):
             await self._progress.wait()
 
     async def join(self) -> None:
-        """Wait until what was taken in is applied or dropped, and invalidations are written."""
-        taken_in = self._fed
+        """Wait until all notifications so far are applied or dropped, and invalidations are written."""
+        last = self._fed
         for address in [lane.address for lane in self._lanes()]:
-            while self._is_pending(address, taken_in):
+            while self._is_pending(address, last):
                 await self._progress.wait()
         while self._invalidations:
             await self._progress.wait()
 
-    def _is_pending(self, address: NodeAddress, taken_in: int) -> bool:
+    def _is_pending(self, address: NodeAddress, last: int) -> bool:
+        """Whether a node has unfinished notifications up to the number `last`, or an unwritten invalidation."""
         if not self._invalidations.keys().isdisjoint((address, address.service, None)):
             return True
         service = self._services.get(address.service)
         lane = service.lanes.get(address.name) if service is not None else None
-        return lane is not None and lane.oldest <= taken_in
+        return lane is not None and lane.oldest <= last
 
     def _moved(self) -> None:
         self._progress.set()
@@ -331,7 +332,7 @@ class EventQueue:
                 self._turns.remove(lane.service)
 
     def _tidy(self, lane: _Lane) -> None:
-        """Give a node its next turn, or forget it when nothing of it is left."""
+        """Give a node its next turn, or remove it if it has no more notifications."""
         if lane.batch is None and lane.waiting:
             self._give_turn(lane)
         elif lane.batch is None:
@@ -343,7 +344,7 @@ class EventQueue:
 
 
 def size_of(event: PubsubEvent) -> int:
-    """Estimate the memory that a notification takes, in bytes: its texts, and the elements parsed from them."""
+    """Estimate the memory that a notification takes, in bytes: its text, and the elements parsed from it."""
     size = BYTES_PER_EVENT + sys.getsizeof(event.node) + sys.getsizeof(event.sender)
     for change in event.changes:
         if isinstance(change, Publish):

@@ -1,8 +1,8 @@
-"""Notifications, applied to the cache in order for each node, with fair turns between nodes.
+"""Applies notifications to the cache: in order for each node, with fair turns between nodes.
 
-One task empties the queue of an account. It never waits for a service: a batch that needs one is set aside until
-another task has fetched what is missing. Nothing is lost silently: a node whose notifications could not be applied is
-invalidated, then revalidated.
+One task empties the queue of an account. It never waits for a service: if a batch needs items from one, it is set
+aside until another task has fetched them. If the notifications of a node cannot be applied, the node is invalidated
+and then revalidated, so no change is lost silently.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
-BATCH_SIZE = 200  # notifications written in one transaction, at most
-ATTEMPTS = 5  # to write notifications that the database refuses while it answers otherwise
-GRACE = 0.25  # seconds that a node stays vouched for while a service is asked for what a notification left out
-DELAY, MAX_DELAY = 0.1, 5.0  # seconds between attempts to write, doubled each time
+BATCH_SIZE = 200  # maximum number of changes written in one transaction
+ATTEMPTS = 5  # to write a batch that the database refuses although it answers other queries
+GRACE = 0.25  # seconds that a node stays valid while missing payloads are fetched
+DELAY, MAX_DELAY = 0.1, 5.0  # seconds between attempts to write; the delay doubles each time
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -42,16 +42,16 @@ NodeCallback = Callable[[int], None]
 
 
 class _Void(Exception):
-    """The batch being applied was dropped meanwhile."""
+    """The batch was dropped while it was being applied."""
 
 
 @dataclass(slots=True)
 class _Arrived:
-    """An item that a notification brought, not yet parsed."""
+    """An item from a notification, not yet parsed."""
 
     item: Item
     has_payload: bool
-    delayed: bool = False  # sent on subscription or presence as the last item, which may be outdated by then
+    delayed: bool = False  # the last item, sent on subscription or presence; it may be outdated
 
 
 Arrival = _Arrived | Retraction | PurgeAll
@@ -59,13 +59,13 @@ Arrival = _Arrived | Retraction | PurgeAll
 
 @dataclass(slots=True)
 class _Work:
-    """What the notifications of a batch say, and what was fetched for them."""
+    """The content of a batch's notifications, and the items fetched for them."""
 
     changes: list[Arrival] = field(default_factory=list)
     is_deleted: bool = False
     subscribed: bool | None = None
     must_revalidate: bool = False
-    found: dict[str, Item] | None = None  # None: nothing was asked of the service
+    found: dict[str, Item] | None = None  # None if nothing was requested from the service
     error: Exception | None = None
     is_invalidated: bool = False
 
@@ -74,15 +74,15 @@ class _Work:
 class EventApplier:
     """Applies the notifications of one account.
 
-    `feed` takes them in, synchronously; `run` works until cancelled.
+    `feed` queues a notification and returns at once. `run` applies them until cancelled.
 
     Args:
         account: The bare JID of the account.
-        service: Where items are fetched that notifications do not carry.
-        on_id_check: Called with the key of a node whose ids must be compared with the service's.
+        service: Provides the items that notifications do not carry.
+        on_id_check: Called with the key of a node that needs an id check.
         on_invalidated: Called with the key of a node that was invalidated and must be revalidated.
         on_overflow: Called when all nodes of the account were invalidated because too much was dropped.
-        dropped: How many notifications were not applied, by reason.
+        dropped: The number of notifications that were not applied, by reason.
     """
 
     account: str
@@ -99,15 +99,15 @@ class EventApplier:
         self._fetches: set[asyncio.Task[None]] = set()
         self._may_ask = True
         self._tasks: asyncio.TaskGroup
-        self._failures = 0  # of the database, since it last took a batch
+        self._failures = 0  # of the database, since its last successful write
         self._lease: Lease | None = None
         self._is_open = asyncio.Event()
         self._is_open.set()
 
-    # Taking in
+    # Receiving
 
     def feed(self, event: PubsubEvent) -> None:
-        """Take a notification in; returns at once."""
+        """Queue a notification. Does not block."""
         address = self._address(event)
         if address is None:
             return
@@ -122,7 +122,7 @@ class EventApplier:
                 self.dropped["overflow"] += dropped
 
     def is_shed(self, sender: str, node: str) -> bool:
-        """Whether nothing that notifications of a sender say of a node is looked at, as there are too many."""
+        """Whether the sender's notifications about a node are discarded unread, because there are too many."""
         try:
             return bool(self._floods.pks) and NodeAddress(jid.normalise(sender), node) in self._floods
         except InvalidRequest:
@@ -130,11 +130,11 @@ class EventApplier:
 
     @property
     def flooded(self) -> tuple[int, ...]:
-        """The keys of nodes whose notifications are shed, which are not to be synchronised before that ends."""
+        """The keys of nodes whose notifications are shed. They must not be synchronised until the flood ends."""
         return tuple(pk for pks in self._floods.pks.values() for pk in pks)
 
     def _address(self, event: PubsubEvent) -> NodeAddress | None:
-        """Return the node that a notification is about, None when its sender cannot be a service."""
+        """Return the node that a notification is about, or None if the sender cannot be a service."""
         try:
             sender = jid.normalise(event.sender) if event.sender else self.account
         except InvalidRequest:
@@ -146,15 +146,15 @@ class EventApplier:
         return NodeAddress(sender, event.node)
 
     async def join(self, address: NodeAddress | None = None) -> None:
-        """Wait until the notifications taken in so far are applied or dropped.
+        """Wait until the notifications fed so far are applied or dropped.
 
         Args:
-            address: Wait for those of this node only.
+            address: Wait only for the notifications of this node.
         """
         await (self._queue.join() if address is None else self._queue.settled(address))
 
     async def finish(self) -> None:
-        """Apply what was taken in, without waiting for services: nodes that need them are invalidated."""
+        """Apply all queued notifications without waiting for services; nodes that need one are invalidated."""
         self._may_ask = False
         for fetch in self._fetches:
             fetch.cancel()
@@ -165,10 +165,10 @@ class EventApplier:
     # Sessions and leases
 
     def void(self) -> None:
-        """Forget everything taken in so far, for a session that does not continue the last one.
+        """Drop all queued notifications, because a new session does not resume the previous one.
 
-        What was fed before is not written after this returns: a write under way runs in the thread of the store, before
-        any store function called from now on. The nodes concerned are invalidated.
+        Nothing queued so far is written after this call: a write in progress runs in the store's thread, before any
+        store function called from now on. The nodes concerned are invalidated.
         """
         if dropped := self._queue.clear():
             self.dropped["void"] += dropped
@@ -177,22 +177,22 @@ class EventApplier:
         """Apply notifications from now on.
 
         Args:
-            lease: Under which they are written.
+            lease: The lease under which they are written.
         """
         self._lease = lease
         self._is_open.set()
 
     def close(self) -> None:
-        """Apply nothing until `open` is called; what is fed meanwhile waits."""
+        """Apply nothing until `open` is called. Notifications stay queued meanwhile."""
         self._is_open.clear()
 
     # The database
 
     async def _write(self, function: Callable[[*Args], T], *args: *Args, batch: Batch | None = None) -> T:
-        """Call a store function that writes; every write of the applier passes here.
+        """Call a store function that writes. Every write of the applier goes through this method.
 
         Raises:
-            _Void: `batch`, to which the write belongs, was dropped.
+            _Void: The write belongs to `batch`, which was dropped.
         """
         await self._is_open.wait()
         if batch is not None and batch.place is Place.GONE:
@@ -213,7 +213,7 @@ class EventApplier:
     # Turns
 
     async def run(self) -> None:
-        """Apply notifications until cancelled; what is not applied by then stays in the queue."""
+        """Apply notifications until cancelled. The rest stays in the queue."""
         async with asyncio.TaskGroup() as self._tasks:
             while True:
                 await self._queue.wait()
@@ -224,7 +224,7 @@ class EventApplier:
                     await self._turn(batch)
 
     async def _invalidate(self, scope: Scope, version: int) -> None:
-        """Stop vouching for nodes whose notifications were lost, and have them revalidated."""
+        """Invalidate nodes whose notifications were lost, and request their revalidation."""
         try:
             if isinstance(scope, NodeAddress):
                 node = await self._find(scope)
@@ -252,32 +252,33 @@ class EventApplier:
             self.on_invalidated(pk)
 
     async def _turn(self, batch: Batch) -> None:
-        """Apply a batch, set it aside, or give it up and invalidate its node."""
+        """Apply a batch or set it aside. If that fails, drop it and invalidate its node."""
         try:
             await self._apply(batch)
         except _Void:
             return
         except LeaseLost:
-            self._queue.done(batch)  # whoever holds the account now revalidates its nodes
+            self._queue.done(batch)  # the worker that holds the account now revalidates its nodes
         except (OperationalError, InterfaceError) as error:
             await self._retry(batch, error)
         except Exception as error:
             bug = None if isinstance(error, PubsubCacheError) else error
             logger.warning("Notifications of %s could not be applied: %s", batch.address.uri, error, exc_info=bug)
-            self._give_up(batch)
+            self._discard(batch)
         else:
             self._failures = 0
         finally:
             if batch.place is Place.OUT:  # cancelled
                 self._queue.put_back(batch)
 
-    def _give_up(self, batch: Batch) -> None:
+    def _discard(self, batch: Batch) -> None:
+        """Drop a batch that cannot be applied, and invalidate its node."""
         if batch.place is not Place.GONE:
             self._queue.invalidate(batch.address)
             self._queue.done(batch)
 
     async def _retry(self, batch: Batch, error: Exception) -> None:
-        """Try a batch again later: with the database away all wait, otherwise only its node does."""
+        """Try a batch again later. If the database is unavailable, all batches wait, otherwise only this one."""
         if not await self._database_answers(batch.address):
             await self._wait_for_database(error)
             self._queue.put_back(batch)
@@ -285,7 +286,7 @@ class EventApplier:
         batch.attempts += 1
         logger.warning("The database refused notifications of %s (%s).", batch.address.uri, type(error).__name__)
         if batch.attempts >= ATTEMPTS:
-            self._give_up(batch)
+            self._discard(batch)
         else:
             self._queue.set_aside(batch)
             batch.task = self._tasks.create_task(self._rest(batch, backoff.delay(batch.attempts, DELAY, MAX_DELAY)))
@@ -297,7 +298,7 @@ class EventApplier:
             self._queue.put_back(batch)
 
     async def _wait_for_database(self, error: Exception) -> None:
-        logger.warning("The database does not take notifications now (%s); trying again.", type(error).__name__)
+        logger.warning("Notifications cannot be written to the database now (%s); retrying.", type(error).__name__)
         self._failures += 1
         await asyncio.sleep(backoff.delay(self._failures, DELAY, MAX_DELAY))
 
@@ -324,7 +325,7 @@ class EventApplier:
         self._queue.done(batch)
 
     def _read(self, events: list[PubsubEvent]) -> _Work:
-        """Return what notifications say. What follows a deletion is about another node of that name."""
+        """Interpret notifications. Those that follow a deletion are about a new node of the same name: ignore them."""
         work = _Work()
         for event in events:
             work.must_revalidate = work.must_revalidate or bool(event.unreadable)
@@ -380,13 +381,13 @@ class EventApplier:
         await announce_items(items_published, outcome.node_pk, outcome.published)
         await announce_items(items_retracted, outcome.node_pk, outcome.retracted)
 
-    # What the service must be asked for
+    # Requests to the service
 
     async def _wanted(self, node: PubsubNode, work: _Work) -> set[str]:
-        """Return the ids of items to fetch before a batch can be applied.
+        """Return the ids of the items to fetch before a batch can be applied.
 
-        Those without a payload (XEP-0060, 4.3); those sent late that differ from what the cache has; and one item
-        whose notification names its publisher, until it is known whether the service does so in answers too.
+        These are items without a payload (XEP-0060, 4.3), delayed items that differ from the cached ones, and, until it
+        is known whether the service names publishers in answers too, one item whose notification names its publisher.
         """
         arrivals = [change for change in work.changes if isinstance(change, _Arrived)]
         late = [
@@ -403,7 +404,7 @@ class EventApplier:
         return wanted
 
     async def _names_publishers(self, node: PubsubNode, batch: Batch, work: _Work) -> bool:
-        """Whether the service names publishers in answers; learn it from what was fetched."""
+        """Whether the service names publishers in answers. Learns it from a fetched item if there is one."""
         named = _last_named(work.changes)
         if node.traits.publishers is None and named is not None and named.id in (work.found or {}):
             found: Item = (work.found or {})[named.id]
@@ -420,7 +421,7 @@ class EventApplier:
         batch.task.add_done_callback(self._fetches.discard)
 
     async def _fetch(self, batch: Batch, node_pk: int, work: _Work, wanted: set[str]) -> None:
-        """Fetch what a batch lacks, and put it back; its node is not vouched for meanwhile."""
+        """Fetch the items that a batch needs, and put it back. If that takes long, its node is invalidated."""
         invalidating = asyncio.create_task(self._keep_invalid(batch, node_pk, work))
         try:
             work.found = await self._fetcher.fetch(batch.address, wanted)
@@ -431,7 +432,10 @@ class EventApplier:
             self._queue.put_back(batch)
 
     async def _keep_invalid(self, batch: Batch, node_pk: int, work: _Work) -> None:
-        """Invalidate a node that waits for its service; again when more of it comes, as it may be in sync by then."""
+        """Invalidate a node while it waits for its service.
+
+        Invalidates it again with each further notification, because a revalidation may have completed in between.
+        """
         while True:
             await asyncio.sleep(GRACE)
             batch.more.clear()
@@ -449,7 +453,7 @@ class EventApplier:
 
 
 def _parts(event: PubsubEvent, size: int) -> Iterator[PubsubEvent]:
-    """Split a notification of many changes, so that none takes more than a turn."""
+    """Split a notification into parts of at most `size` changes, so that each fits into one turn."""
     if len(event.changes) <= size:
         yield event
         return
@@ -472,7 +476,7 @@ def _last_named(changes: list[Arrival]) -> Item | None:
 
 
 def _completed(changes: list[Arrival], found: dict[str, Item], *, keep_publisher: bool) -> list[Arrival]:
-    """Return changes with each item as the service would answer for it; those that are gone since are left out."""
+    """Return the changes with each item as the service would return it, without items that no longer exist."""
     completed: list[Arrival] = []
     for change in changes:
         if not isinstance(change, _Arrived):

@@ -1,7 +1,7 @@
-"""JIDs as text, prepared as slixmpp and the usual servers prepare them (RFC 6122: stringprep and IDNA).
+"""Validates and normalises JIDs like slixmpp and the usual servers (RFC 6122: stringprep and IDNA).
 
-The XMPP library prepares what goes on the wire. Here addresses are checked, and brought to the one spelling under which
-rows are kept, without loading it. What is returned here goes through slixmpp unchanged.
+Rows store normalised JIDs. This module does not import slixmpp, but agrees with it: slixmpp does not change a JID that
+was normalised here.
 """
 
 import ipaddress
@@ -18,11 +18,11 @@ from pubsubcache.exceptions import InvalidRequest
 MAX_LABEL = 63
 MAX_HOST = 253
 MAX_PART_BYTES = 1023
-# Characters before preparation, which makes two bytes of three at best: longer text is padded with invisible ones.
+# Characters before preparation. It shortens text noticeably only if that is padded with invisible characters.
 MAX_LENGTH = 4 * MAX_PART_BYTES
-_FULL_STOP = "\u3002"  # separates labels too (RFC 3490, 3.1); nameprep leaves it
+_FULL_STOP = "\u3002"  # also separates labels (RFC 3490, 3.1), but nameprep keeps it
 _NOT_IN_DOMAIN = set(" #%/:<>?@[\\]^|\x7f").union(map(chr, range(0x20)))  # URL Standard, "forbidden domain code point"
-_USUAL = re.compile("[a-z0-9._-]*")  # stays as it is in every part
+_USUAL = re.compile("[a-z0-9._-]*")  # needs no preparation in any part
 
 Table = Callable[[str], bool]
 _REFUSED: list[Table] = [
@@ -41,16 +41,16 @@ _REFUSED_IN_LOCALPART = [*_REFUSED_IN_RESOURCE, stringprep.in_table_c11, set("\"
 
 
 def _folded(character: str) -> str:
-    """Return `character` in lower case (RFC 3454, B.2). Python's table adds lower case that came after Unicode 3.2."""
+    """Return `character` in lower case (RFC 3454, B.2), ignoring mappings of Python that are newer than Unicode 3.2."""
     folded = stringprep.map_table_b2(character)
     return character if any(map(stringprep.in_table_a1, folded)) else folded
 
 
 def _prepared(text: str, refused: list[Table], fold: Callable[[str], str] = str) -> str:
-    """Return `text` as a profile of stringprep makes it (RFC 3454). Raises `ValueError`.
+    """Prepare `text` with a profile of stringprep (RFC 3454). Raises `ValueError`.
 
-    Characters that came after Unicode 3.2 are refused before they are normalised, as the RFC has it: some would become
-    older ones, and not those that another round would make.
+    Characters newer than Unicode 3.2 are refused before normalisation, as the RFC demands. Otherwise some would become
+    older characters, and the result would not be stable.
     """
     if _USUAL.fullmatch(text):
         return text
@@ -70,10 +70,10 @@ def _prepared(text: str, refused: list[Table], fold: Callable[[str], str] = str)
 
 
 def _prepared_domain(text: str) -> str:
-    """Return `text` as a domain. Raises `ValueError`."""
+    """Prepare `text` as the domain of a JID. Raises `ValueError`."""
     if text.startswith("[") and text.endswith("]"):
         if ipaddress.IPv6Address(text[1:-1]).scope_id is not None:
-            raise ValueError("an address of one host alone")
+            raise ValueError("an address with a scope id")
         return text.lower()
     text = text.removesuffix(".")
     _check_domain(text)
@@ -81,7 +81,7 @@ def _prepared_domain(text: str) -> str:
 
 
 def _check_domain(text: str) -> None:
-    """Raise `ValueError` unless `text` is the name of a domain (UTS #46, 4.1)."""
+    """Raise `ValueError` unless `text` is a domain name (UTS #46, 4.1)."""
     name = idna.uts46_remap(text, std3_rules=False)
     if not _NOT_IN_DOMAIN.isdisjoint(name):
         raise ValueError("a character that is not allowed")
@@ -95,7 +95,7 @@ def _check_domain(text: str) -> None:
         if has_two_directions:
             idna.check_bidi(label, check_ltr=True)
         if not all(idna.valid_contextj(label, place) for place, one in enumerate(label) if one in "\u200c\u200d"):
-            raise ValueError("a joiner where nothing is joined")
+            raise ValueError("a joiner in the wrong context")
     if len(".".join(map(_encoded, labels))) > MAX_HOST:
         raise ValueError("too long")
 
@@ -108,21 +108,24 @@ def _encoded(label: str) -> str:
 
 
 def _decoded(label: str) -> str:
-    """Return a label without the encoding of IDNA. Raises `ValueError` when it was not made by that."""
+    """Decode a label that may be encoded with IDNA. Raises `ValueError` if the encoding is not valid."""
     encoded = label.removeprefix("xn--")
     if encoded == label:
         return label
     made = _encoded(label)[4:].encode().decode("punycode")
     if made.isascii() or _encoded(made) != label or idna.uts46_remap(made, std3_rules=False) != made:
-        raise ValueError("a label that is not encoded rightly")
+        raise ValueError("a label with an invalid encoding")
     return made
 
 
-@lru_cache(maxsize=1000)  # each read and each notification names JIDs, and mostly the same ones
+@lru_cache(maxsize=1000)  # reads and notifications mostly contain the same JIDs
 def normalise(text: str) -> str:
-    """Return the JID `text` in the spelling under which it is kept. Raises `InvalidRequest`.
+    """Return the JID `text` in its normal form.
 
-    White space around an address is dropped, except in a resource, and so is the dot that may end a domain.
+    White space around the JID is removed, except in a resource, and so is a dot at the end of the domain.
+
+    Raises:
+        InvalidRequest: `text` is not a JID.
     """
     if len(text) > MAX_LENGTH:
         raise InvalidRequest(f"{text!r:.100} is not a JID: it is too long.")
@@ -144,20 +147,24 @@ def normalise(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """Return the JID `text` without its resource, normalised. Raises `InvalidRequest`.
+    """Return the normalised JID `text` without its resource. Raises `InvalidRequest`.
 
-    The resource may be any: servers let some pass, such as those with an emoji, that slixmpp would not send to.
+    The resource is not checked, because servers accept some that slixmpp refuses, such as those with an emoji.
     """
     return normalise(text.partition("/")[0])
 
 
 def domain(text: str) -> str:
-    """Return the domain of the JID `text`, which is normalised."""
+    """Return the domain of the normalised JID `text`."""
     return text.partition("/")[0].rpartition("@")[2]
 
 
 def account(text: str) -> str:
-    """Return the bare JID of a login: it has a localpart and no resource. Raises `InvalidRequest`."""
+    """Return the normalised bare JID of an account.
+
+    Raises:
+        InvalidRequest: `text` is not a JID, has no localpart, or has a resource.
+    """
     jid = normalise(text)
     if "/" in jid or "@" not in jid:
         raise InvalidRequest(f"{text!r} is not the bare JID of an account, such as alice@example.org.")
@@ -165,9 +172,9 @@ def account(text: str) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` is a host name (RFC 1123, internationalised too) or an IP address without brackets.
+    """Whether `text` is a host name (RFC 1123, or internationalised) or an IP address without brackets.
 
-    A name that ends in a number is neither: resolvers read some of them as addresses.
+    A name that ends in a numeric label is not valid, because resolvers may read it as an address.
     """
     try:
         return getattr(ipaddress.ip_address(text), "scope_id", None) is None

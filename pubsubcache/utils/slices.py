@@ -1,8 +1,8 @@
-"""Long work on the event loop, cut into slices, so that nobody waits behind all of it.
+"""Cuts long work on the event loop into time slices, so that other tasks need not wait for all of it.
 
-What a service answers takes time to read, on the loop that serves everybody. Work that is longer than a slice goes on
-when its turn comes: one slice in each round of the loop, services in turn. While somebody reads from the cache, the
-loop rests after each slice for as long.
+Processing the answer of a service may take long, on an event loop that serves all readers and services. Work that
+exceeds a slice waits for its turn: each iteration of the loop runs one slice, and services take turns. While there are
+readers, the loop pauses after each slice for the length of a slice.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from collections import OrderedDict, deque
 from weakref import WeakKeyDictionary
 
 SLICE = 0.001  # seconds
-READER_INTERVAL = 0.1  # seconds after a reader came in which another one is expected
+READER_INTERVAL = 0.1  # seconds after a read in which more reads are expected
 
 
 class Slices:
-    """Who waits for a slice of one event loop, by service."""
+    """The tasks that wait for a slice of one event loop, by service."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -24,7 +24,7 @@ class Slices:
 
     @property
     def are_wanted(self) -> bool:
-        """Whether anybody waits."""
+        """Whether any task waits for a slice."""
         return bool(self._waiting)
 
     async def turn(self, service: str) -> None:
@@ -32,32 +32,32 @@ class Slices:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         if not self._waiting:
-            self._go_on(loop)
+            self._schedule(loop)
         self._waiting.setdefault(service, deque()).append(turn)
         await turn
 
     def _hand_out(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let one who waits go on, and the next one in the next round."""
-        is_given = False
-        while self._waiting and not is_given:
+        """Resume one waiting task, and schedule the next one."""
+        resumed = False
+        while self._waiting and not resumed:
             service, turns = self._waiting.popitem(last=False)
             turn = turns.popleft()
             if turns:
                 self._waiting[service] = turns
-            if not turn.done():  # cancelled
+            if not turn.done():  # it is done if the task was cancelled
                 turn.set_result(None)
-                is_given = True
+                resumed = True
         if self._waiting:
-            self._go_on(loop)
+            self._schedule(loop)
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if time.monotonic() - self._reader_at < READER_INTERVAL:
             loop.call_later(SLICE, self._hand_out, loop)
         else:
             loop.call_soon(self._hand_out, loop)
 
     def reader_came(self) -> None:
-        """Leave time for a reader, and for those who may follow."""
+        """Note a read: for a short time the loop pauses between slices."""
         self._reader_at = time.monotonic()
 
 
@@ -70,7 +70,7 @@ def of_loop() -> Slices:
 
 
 class Work:
-    """Long work on the event loop that belongs to `service`; it calls `pause` often."""
+    """Long work on the event loop for one service. The work must call `pause` often."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -78,7 +78,7 @@ class Work:
         self._end = -math.inf if self._slices.are_wanted else time.monotonic() + SLICE
 
     async def pause(self) -> None:
-        """Let others have the event loop, if the slice is over."""
+        """Wait for the next slice if the current one is over."""
         if time.monotonic() >= self._end:
             await self._slices.turn(self._service)
             self._end = time.monotonic() + SLICE

@@ -1,4 +1,4 @@
-"""Keeps one account: its session open, its status true, its nodes synchronised and followed."""
+"""Serves one account: keeps its session open, its status current, and its nodes synchronised and followed."""
 
 import asyncio
 import math
@@ -26,11 +26,11 @@ from pubsubcache.xmpp.session import Login, Session, SessionStatus
 
 logger = get_logger(__name__)
 
-POLL_INTERVAL = 1.0  # seconds between looks at what is due, without being woken
-DRAIN_TIMEOUT = 5.0
-QUIET = 0.1  # seconds without news of a node before its ids are compared
-CHECK_PATIENCE = 60.0  # seconds that the comparison of a node's ids may wait for a slot
-MAX_UNSURE = 1000  # nodes whose ids may wait to be compared
+POLL_INTERVAL = 1.0  # seconds between checks for due work if nobody wakes the keeper
+DRAIN_TIMEOUT = 5.0  # seconds
+QUIET = 0.1  # seconds without notifications of a node before its id check
+CHECK_PATIENCE = 60.0  # seconds that an id check may wait for a slot
+MAX_ID_CHECKS = 1000  # that may wait for a slot
 
 
 class Keeper:
@@ -39,7 +39,7 @@ class Keeper:
     def __init__(self, account: Account) -> None:
         self.account_pk = account.pk
         self.jid = account.jid
-        #: The lease under which everything here is written; renewed when a session begins anew.
+        #: The lease under which the keeper writes. A new session gets a new one.
         self.lease = Lease(account.pk, account.worker, account.fencing_token)
         self.login = self.login_of(account)
         self._session = Session(self.login, on_event=self._on_event, on_status=self._on_status, is_shed=self._is_shed)
@@ -59,15 +59,15 @@ class Keeper:
         self._unsubscribing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ageing = Ageing(account.pk)
-        self._sessions = 0  # begun without resuming the stream before
-        self._recorded = 0  # the last of them that the account's row knows of
+        self._sessions = 0  # number of sessions begun without resuming the previous stream
+        self._recorded = 0  # the last of them that is stored in the account's row
         self._recording = False
-        #: Whether a job ended that should run on: what came since may be lost, so a new keeper starts anew.
+        #: Whether a job ended unexpectedly. Notifications may be lost since, so a new keeper replaces this one.
         self.failed = False
 
     @staticmethod
     def login_of(account: Account) -> Login:
-        """Return what is needed to log in."""
+        """Return the login data of an account."""
         return Login(
             jid=account.jid,
             password=account.password,
@@ -78,7 +78,7 @@ class Keeper:
         )
 
     def start(self) -> None:
-        """Begin."""
+        """Start the jobs as tasks of the running event loop."""
         jobs = [self._keep_session(), self._keep_status(), self._applier.run(), self._keep_nodes()]
         self._tasks = [asyncio.create_task(job) for job in jobs]
         for task in self._tasks:
@@ -86,15 +86,15 @@ class Keeper:
 
     def _job_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("A job for %s failed; its session begins anew.", self.jid, exc_info=error)
+            logger.error("A job for %s failed; starting a new session.", self.jid, exc_info=error)
             self.failed = True
 
     def has_lost(self, account: Account) -> bool:
-        """Whether another worker has held the account meanwhile, as its row `account` shows."""
+        """Whether the row `account` shows that another worker has held the account meanwhile."""
         return not self._recording and account.fencing_token > self.lease.token
 
     async def stop(self) -> None:
-        """End the session, store what came, give up claims."""
+        """End the session, store the received notifications, and release all claims."""
         busy = list(self._busy.values())
         if self._unsubscribing is not None:
             busy.append(self._unsubscribing)
@@ -111,10 +111,10 @@ class Keeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def wake(self) -> None:
-        """Look at what is due, soon."""
+        """Check for due work soon."""
         self._due.set()
 
-    # What the session tells, on its stream's time
+    # Callbacks of the session: they must not block its stream
 
     def _on_event(self, event: PubsubEvent) -> None:
         self._applier.feed(event)
@@ -124,7 +124,7 @@ class Keeper:
 
     def _on_status(self, status: SessionStatus) -> None:
         if status.state == "online" and not status.resumed:
-            # What the lost session brought and is not yet written is older than what this one reads.
+            # Pending notifications of the lost session are older than what the new one reads.
             self._sessions += 1
             self._applier.close()
             self._applier.void()
@@ -134,18 +134,18 @@ class Keeper:
         self.wake()
 
     def _schedule_id_check(self, pk: int) -> None:
-        self._id_checks[pk] = time.monotonic() + QUIET  # put off while more comes in
+        self._id_checks[pk] = time.monotonic() + QUIET  # postponed while more notifications arrive
 
     # Jobs
 
     async def _keep_session(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(sessions.offered(self.jid, self._session))
-            with suppress(AuthenticationFailed):  # its status says so; tried again when the login is changed
+            with suppress(AuthenticationFailed):  # stored in the status; retried when the login data change
                 await self._session.run()
 
     async def _keep_status(self) -> None:
-        """Store each state of the session, in order; only the last counts when the database was away."""
+        """Store each state of the session, in order. If the database was unavailable, store only the latest one."""
         while True:
             status = await self._statuses.get()
             while True:
@@ -180,7 +180,7 @@ class Keeper:
             self._applier.open(self.lease)
 
     def _is_recorded(self) -> bool:
-        """Whether the lease is that of the session as it is now: before, nothing may be written for it."""
+        """Whether the current session has its lease. Before that, nothing may be written for it."""
         return self._recorded == self._sessions
 
     async def _keep_nodes(self) -> None:
@@ -193,15 +193,15 @@ class Keeper:
                 except LeaseLost:
                     logger.debug("The lease of %s ended.", self.jid)
                 except Exception as error:
-                    logger.warning("What is due for %s could not be looked up: %s", self.jid, error)
+                    logger.warning("The due work for %s could not be loaded: %s", self.jid, error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience()):
                     await self._due.wait()
 
     def _patience(self) -> float:
-        """Return how long to wait for a call before looking at what is due."""
+        """Return the seconds to wait for a wake-up before checking for due work."""
         now = time.monotonic()
-        # What is ready and was not started waits for a slot: whoever gives one back calls.
+        # Checks that are due already wait for a slot. Releasing a slot wakes the keeper.
         soonest = min((due for due in self._id_checks.values() if due > now), default=math.inf) - now
         return float(min(POLL_INTERVAL, max(soonest, 0.01)))
 
@@ -213,33 +213,33 @@ class Keeper:
             self._unsubscribing = asyncio.create_task(self._unsubscribe())
 
     async def _start_checks(self) -> None:
-        """Begin to check the ids of nodes that may differ, as far as there are slots.
+        """Start due id checks while there are slots.
 
-        Those that had to wait for too long, or are too many, are no longer vouched for instead.
+        Nodes whose check has waited for too long are invalidated instead, and so are nodes beyond the maximum.
         """
         now = time.monotonic()
         waiting = sorted((due, pk) for pk, due in self._id_checks.items() if due <= now and pk not in self._busy)
         if not waiting:
             return
-        domains = await in_thread(nodes.domains_of)([pk for _, pk in waiting[:MAX_UNSURE]])
+        domains = await in_thread(nodes.domains_of)([pk for _, pk in waiting[:MAX_ID_CHECKS]])
         silent = self._session.silent
-        given_up = []
-        for number, (due, pk) in enumerate(waiting[:MAX_UNSURE]):
+        overdue = []
+        for number, (due, pk) in enumerate(waiting[:MAX_ID_CHECKS]):
             domain = domains.get(pk)
             if domain is None:
                 del self._id_checks[pk]
             elif domain not in silent and self._checks.take(domain):
                 del self._id_checks[pk]
                 self._start(pk, self._check_ids(pk), self._checks, domain)
-            elif now - due > CHECK_PATIENCE or len(waiting) - number > MAX_UNSURE:
-                given_up.append(pk)
-        if given_up:
-            await in_thread(nodes.invalidate_nodes)(given_up)
-            for pk in given_up:
+            elif now - due > CHECK_PATIENCE or len(waiting) - number > MAX_ID_CHECKS:
+                overdue.append(pk)
+        if overdue:
+            await in_thread(nodes.invalidate_nodes)(overdue)
+            for pk in overdue:
                 self._id_checks.pop(pk, None)
 
     async def _start_syncs(self) -> None:
-        """Begin to synchronise nodes that are due, one service after the other, as far as there are slots."""
+        """Start to synchronise due nodes while there are slots. Services take turns."""
         while self._syncs.free:
             found = await in_thread(scheduling.next_due)(
                 self.account_pk,
@@ -254,7 +254,7 @@ class Keeper:
             self._start(pk, self._synchronise(pk), self._syncs, domain)
 
     def _start(self, pk: int, work: Coroutine[Any, Any, None], slots: Slots, domain: str) -> None:
-        """Start work on a node, for which a slot of its service's `domain` was taken."""
+        """Start work on a node. The caller has taken a slot for the `domain` of its service."""
         self._busy[pk] = task = asyncio.create_task(self._guarded(pk, work))
         task.add_done_callback(lambda _: self._ended(pk, slots, domain))
 
@@ -271,26 +271,26 @@ class Keeper:
         except LeaseLost:
             logger.debug("The lease of %s ended while node %d was synchronised.", self.jid, pk)
         except PubsubCacheError as error:
-            logger.warning("Node %d of %s is not in sync: %s", pk, self.jid, error)
+            logger.warning("Node %d of %s could not be synchronised: %s", pk, self.jid, error)
         except (OperationalError, InterfaceError) as error:
-            logger.warning("Node %d of %s is not in sync: the database failed (%s).", pk, self.jid, error)
+            logger.warning("Node %d of %s could not be synchronised: the database failed (%s).", pk, self.jid, error)
         except Exception:
-            logger.exception("Node %d of %s could not be synchronised.", pk, self.jid)
+            logger.exception("Synchronising node %d of %s failed unexpectedly.", pk, self.jid)
 
     async def _synchronise(self, pk: int) -> None:
         await revalidate(self._session, pk, self._applier.join)
 
     async def _check_ids(self, pk: int) -> None:
         try:
-            settled = await check_ids(self._session, pk, self._applier.join)
+            done = await check_ids(self._session, pk, self._applier.join)
         except Exception:
-            self._id_checks[pk] = time.monotonic() + settings.RETRY_DELAY  # or as soon as the session is back
+            self._id_checks[pk] = time.monotonic() + settings.RETRY_DELAY  # or when the session is back online
             raise
-        if not settled:
+        if not done:
             self._schedule_id_check(pk)
 
     async def _unsubscribe(self) -> None:
-        """Give up the subscriptions of nodes that the cache no longer keeps."""
+        """End the subscriptions to nodes that are no longer cached."""
         unreached: set[str] = set()
         try:
             for pk, address in await in_thread(nodes.pending_unsubscriptions)(self.account_pk, self._session.silent):
@@ -302,8 +302,8 @@ class Keeper:
                 except ServiceError as error:
                     logger.info("Unsubscribing from %s: %s", address.uri, error)
                 except PubsubCacheError:
-                    unreached.add(domain)  # kept for later
+                    unreached.add(domain)  # try again later
                     continue
                 await in_thread(nodes.unsubscription_done)(pk)
         except Exception as error:
-            logger.warning("Subscriptions of %s could not be given up: %s", self.jid, error)
+            logger.warning("Subscriptions of %s could not be ended: %s", self.jid, error)

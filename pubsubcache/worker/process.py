@@ -1,4 +1,4 @@
-"""How a process is set up that holds sessions, and may serve readers beside them."""
+"""Sets up a process that holds sessions, and may also serve readers."""
 
 import gc
 import sys
@@ -7,10 +7,10 @@ SWITCH_INTERVAL = 0.0005  # seconds
 
 
 def set_up() -> None:
-    """Keep pauses short: for a reader, a thread that computes and a collection of garbage are both waiting time.
+    """Keep pauses short: readers wait while another thread computes, and during garbage collection.
 
-    Threads change places after half a millisecond, not five. What was imported is no longer looked at by the garbage
-    collector, which otherwise stops the process for tens of milliseconds now and then.
+    The switch interval of threads is half a millisecond instead of five. Imported objects are frozen, so the garbage
+    collector does not scan them; otherwise it occasionally stops the process for tens of milliseconds.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.collect()

@@ -1,19 +1,19 @@
-"""Slots for work on nodes, shared fairly between the services that it asks."""
+"""Slots for concurrent work on nodes, shared fairly between services."""
 
 from collections import Counter
 from collections.abc import Callable
 
-MAX_SERVED = 100  # services remembered of a round
+MAX_SERVED = 100  # services remembered per round
 
 
 class Slots:
-    """Limits the work under way: in all to `total`, and for each service to half of that, at least one.
+    """Limits concurrent work: to `total` slots, of which a service gets at most half, but at least one.
 
-    The last free slot is for a service that has none yet, so that two slow services do not hold up all others.
-    Services take turns: `served` names those that had a slot in this round, to be passed over while others have work.
+    The last free slot goes to a service that has none, so two slow services do not delay all others. Services take
+    turns: those in `served` had a slot in this round, and must wait while other services have work.
 
     Args:
-        total: Returns how many slots there are; asked at each use.
+        total: Returns the number of slots. Called at each use.
     """
 
     def __init__(self, total: Callable[[], int]) -> None:
@@ -28,7 +28,7 @@ class Slots:
 
     @property
     def full(self) -> frozenset[str]:
-        """The services that get no other slot for now."""
+        """The services that get no further slot for now."""
         share = 1 if self.free == 1 else max(self._total() // 2, 1)
         return frozenset(service for service, number in self._taken.items() if number >= share)
 
@@ -38,11 +38,11 @@ class Slots:
         return frozenset(self._served)
 
     def take(self, service: str) -> bool:
-        """Take a slot for work that asks `service`; return False when there is none for it."""
+        """Take a slot for work on a node of `service`. Return False if there is none for it."""
         if not self.free or service in self.full:
             return False
         self._taken[service] += 1
-        if service in self._served:  # so no other had work: a new round begins
+        if service in self._served:  # no other service has work: a new round begins
             self._served.clear()
         self._served[service] = None
         if len(self._served) > MAX_SERVED:
@@ -50,7 +50,7 @@ class Slots:
         return True
 
     def release(self, service: str) -> None:
-        """Give a slot of `service` back."""
+        """Release a slot of `service`."""
         self._taken[service] -= 1
         if not self._taken[service]:
             del self._taken[service]

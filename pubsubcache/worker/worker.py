@@ -1,7 +1,7 @@
-"""The worker: leases of accounts, a keeper for each, and the channels on which web processes ask.
+"""The worker: it holds leases of accounts, runs a keeper for each, and listens on channels for requests.
 
-It is Channels' worker with what that lacks for sessions that live long: sessions open before the first
-message comes, a bad message stops nothing, and a signal ends everything in order.
+It extends Channels' worker for long-lived sessions: sessions open before the first message arrives, an invalid message
+does not stop the worker, and a signal ends it in order.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from pubsubcache.worker.keeper import Keeper
 
 logger = get_logger(__name__)
 
-HEARTBEATS = 4  # in the time of a lease, so that a late one loses nothing
-GROUP_RENEWAL = 3600.0
-STOP_TIMEOUT = 15.0
-RELEASE_TIMEOUT = 5.0
+HEARTBEATS = 4  # per `LEASE_TIMEOUT`, so a late one does not lose the lease
+GROUP_RENEWAL = 3600.0  # seconds
+STOP_TIMEOUT = 15.0  # seconds
+RELEASE_TIMEOUT = 5.0  # seconds
 
 
 def worker_name() -> str:
-    """Return a name for this worker that no other has, fit to be part of a channel's name."""
+    """Return a unique name for this worker that is valid as part of a channel name."""
     host = re.sub(r"[^a-zA-Z0-9-]", "-", socket.gethostname())[:30]
     return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
@@ -45,7 +45,7 @@ def worker_name() -> str:
 class PubsubWorker(Worker):  # type: ignore[misc]
     """Holds the sessions of the enabled accounts that no other worker holds.
 
-    `run` works until SIGTERM or SIGINT, `work` (in a running event loop) until `stop`.
+    `run` works until SIGTERM or SIGINT. `work` runs in the current event loop until `stop` is called.
     """
 
     def __init__(self, channel_layer: Any) -> None:
@@ -58,7 +58,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         self._renewed = time.monotonic()
 
     def run(self) -> None:
-        """Work until a signal says to stop."""
+        """Work until SIGTERM or SIGINT."""
         process.set_up()
         asyncio.run(self._run())
 
@@ -69,11 +69,11 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         await self.work()
 
     def stop(self) -> None:
-        """Have `work` end."""
+        """Make `work` end."""
         self._stopping.set()
 
     async def work(self) -> None:
-        """Hold sessions and answer requests until `stop`; then end the sessions and give the leases back."""
+        """Hold sessions and answer requests until `stop` is called; then end the sessions and release the leases."""
         logger.info("Worker %s has started.", self.name)
         async with own_thread():
             await self._work()
@@ -100,7 +100,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
                 await self._release()
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        """End the sessions; the leases are kept until what came in is stored."""
+        """End the sessions. The leases are kept until all received notifications are stored."""
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -112,19 +112,19 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await in_thread(accounts.release_accounts)(self.name)
-        except Exception as error:  # the database may be away: the leases then expire
-            logger.warning("The leases could not be given back: %s", error or type(error).__name__)
+        except Exception as error:  # the database may be unavailable: the leases then expire
+            logger.warning("The leases could not be released: %s", error or type(error).__name__)
 
     async def _forever(self, job: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
-        """Run a job that never ends, and again when it fails, as when the layer or the database is away."""
+        """Run a job that never ends. Restart it if it fails, because the layer or the database may be unavailable."""
         failures = 0
         while True:
             began = time.monotonic()
             try:
                 await job()
             except Exception as error:
-                logger.warning("The worker's job %s failed (%s: %s); going on.", name, type(error).__name__, error)
-                logger.debug("It failed so:", exc_info=True)
+                logger.warning("The worker's job %s failed (%s: %s); restarting it.", name, type(error).__name__, error)
+                logger.debug("Traceback of job %s:", name, exc_info=True)
             failures = 1 if time.monotonic() - began > 60 else failures + 1
             await asyncio.sleep(backoff.delay(failures, 0.5, 10.0))
 
@@ -153,7 +153,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
             keeper.wake()
 
     async def _keep_renewing(self) -> None:
-        """Renew the leases, whatever else takes long; give all up when that has failed for too long."""
+        """Renew the leases, independently of other jobs that may take long."""
         while True:
             try:
                 await in_thread(accounts.renew_leases)(self.name)
@@ -169,19 +169,19 @@ class PubsubWorker(Worker):  # type: ignore[misc]
             try:
                 held = await uninterrupted(in_thread(accounts.claim_accounts)(self.name))
             except Exception as error:
-                logger.warning("The leases could not be looked at: %s", error)
+                logger.warning("The leases could not be checked: %s", error)
                 if time.monotonic() - self._renewed > settings.LEASE_TIMEOUT:
-                    await self._hold([])  # another worker may have them by now
+                    await self._hold([])  # the leases have expired: another worker may hold them now
             else:
                 self._renewed = time.monotonic()
                 await self._hold(held)
             with suppress(TimeoutError):
                 async with asyncio.timeout(settings.LEASE_TIMEOUT / HEARTBEATS):
                     await self._due.wait()
-                    await asyncio.sleep(0.05)  # several calls at once count as one
+                    await asyncio.sleep(0.05)  # combine several wake-ups
 
     async def _hold(self, held: list[Account]) -> None:
-        """Bring the keepers in line with the accounts that are ours."""
+        """Start and stop keepers so that there is one for each account held by this worker."""
         by_pk = {account.pk: account for account in held}
         leaving = [pk for pk, keeper in self._keepers.items() if self._must_end(keeper, by_pk.get(pk))]
         if leaving:
@@ -197,7 +197,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     @staticmethod
     def _must_end(keeper: Keeper, account: Account | None) -> bool:
-        """Whether the work for an account ends, given its row if it is still ours."""
+        """Whether a keeper must end. `account` is the row of its account, or None if this worker no longer holds it."""
         if account is None or keeper.failed:
             return True
         return keeper.login != Keeper.login_of(account) or keeper.has_lost(account)

@@ -287,7 +287,7 @@ def test_the_command_chooses_and_shows() -> None:
             ("tickets", True, False),
             ("other", False, True),
         ]
-        assert "Analyser tickets: its nodes are not. That changed 1 node.\n" in said
+        assert "Analyser tickets: its nodes are not synchronised; 1 node changed.\n" in said
         assert state(node) == EMPTY
         rows, _ = command("--default", "tickets")
         assert rows[0]["choice"] is None

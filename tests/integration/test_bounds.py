@@ -206,7 +206,7 @@ async def test_endless_node_is_too_large_to_read_at_once() -> None:
     service.refuse_over = 12
     service.refusal = TooLarge("big")
     with override_settings(PUBSUBCACHE_READ_TIMEOUT=60), sessions.offered(ALICE, service):
-        with pytest.raises(TooLarge, match="over 20 items: ask for a part"):
+        with pytest.raises(TooLarge, match="over 20 items: request fewer"):
             await get_items(ALICE, ADDRESS.service, ADDRESS.name)
         page = await get_items(ALICE, ADDRESS.service, ADDRESS.name, max_items=5)
     assert len(page.items) == 5

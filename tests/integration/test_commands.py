@@ -357,7 +357,7 @@ def test_reset_forgets_nodes_and_keeps_what_is_to_be_unsubscribed() -> None:
     make_node(make_account(BOB), "c", subscribed=True)
     out, err = call("pubsub_reset", "--noinput", "-a", ALICE, "-O", "json")
     assert json.loads(out) == {"forgotten": 2, "unsubscribed": 0, "pending": 1}
-    assert "Left for a worker to give up: 1 subscription of alice@capulet.example. 127.0.0.1:1 cannot be reached" in err
+    assert "A worker will end 1 subscription of alice@capulet.example. 127.0.0.1:1 cannot be reached" in err
     assert list(PubsubNode.objects.values_list("name", flat=True)) == ["c"]
     assert list(alice.pending_unsubscriptions.values_list("service", "name")) == [(ALICE, "a")]
     assert not PubsubItem.objects.exists()

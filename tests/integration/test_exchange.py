@@ -486,50 +486,50 @@ def exported(path: Path) -> Iterator[list[dict[str, Any]]]:
 HEADER, A_NODE, EVICTED, FIRST, SECOND, THIRD, NODE_END, END = range(8)
 BIG = "x" * 2049
 DAMAGE: list[tuple[int, dict[str, Any], str]] = [
-    (HEADER, {"version": 2}, "the export is of version 2; only 1 is understood."),
-    (HEADER, {"version": True}, "version of a header is to be 1, not True."),
-    (HEADER, {"format": "another"}, 'format of a header is to be "pubsubcache export", not'),
-    (HEADER, {"kind": "end"}, "an end cannot stand here."),
-    (A_NODE, {"account": "alice"}, "account of a node is to be the bare JID of an account, not 'alice'."),
-    (A_NODE, {"service": "Pubsub.Capulet.Example"}, "service of a node is to be a JID"),
+    (HEADER, {"version": 2}, "the export has version 2; only version 1 is supported."),
+    (HEADER, {"version": True}, "version of a header must be 1, not True."),
+    (HEADER, {"format": "another"}, 'format of a header must be "pubsubcache export", not'),
+    (HEADER, {"kind": "end"}, "an end record is not allowed here."),
+    (A_NODE, {"account": "alice"}, "account of a node must be the bare JID of an account, not 'alice'."),
+    (A_NODE, {"service": "Pubsub.Capulet.Example"}, "service of a node must be a JID"),
     (A_NODE, {"name": ""}, "The name of the node is missing."),
     (A_NODE, {"name": "x" * 3000}, "longer than"),
-    (A_NODE, {"name": 5}, "name of a node is to be a text, not 5."),
-    (A_NODE, {"policy": "perhaps"}, "policy of a node is to be one of"),
-    (A_NODE, {"sync_state": "DONE"}, "sync_state of a node is to be one of"),
-    (A_NODE, {"sync_state": "NO_SYNC"}, "which has none."),
-    (A_NODE, {"partial": 1}, "partial of a node is to be true or false, not 1."),
-    (A_NODE, {"reconcile_interval": 0}, "reconcile_interval of a node is to be null or a number of seconds"),
-    (A_NODE, {"extra": []}, "extra of a node is to be an object"),
-    (A_NODE, {"extra": {"limit": "many"}}, "limit of a node is to be a whole number of at least 1, not 'many'."),
-    (A_NODE, {"extra": {"unheard": 1}}, "extra of a node has no 'unheard'."),
-    (A_NODE, {"color": "red"}, "a node has no 'color'."),
-    (A_NODE, {"kind": "edge"}, "this is no record of an export."),
-    (A_NODE, {"kind": ["node"]}, "this is no record of an export."),
-    (EVICTED, {"name": BIG}, "name of an evicted is to be a text of at most 2048 bytes"),
-    (EVICTED, {"position": -1}, "position of an evicted is to be a whole number"),
-    (EVICTED, {"position": 2**70}, "position of an evicted is to be a whole number"),
-    (FIRST, {"name": BIG, "data": item_xml(BIG)}, "name of an item is to be a text of at most 2048 bytes"),
-    (FIRST, {"name": "item-0", "data": item_xml("item-0")}, "the item 'item-0' stands twice in its node."),
+    (A_NODE, {"name": 5}, "name of a node must be a string, not 5."),
+    (A_NODE, {"policy": "perhaps"}, "policy of a node must be one of"),
+    (A_NODE, {"sync_state": "DONE"}, "sync_state of a node must be one of"),
+    (A_NODE, {"sync_state": "NO_SYNC"}, "which has no items."),
+    (A_NODE, {"partial": 1}, "partial of a node must be true or false, not 1."),
+    (A_NODE, {"reconcile_interval": 0}, "reconcile_interval of a node must be null or a number of seconds"),
+    (A_NODE, {"extra": []}, "extra of a node must be an object"),
+    (A_NODE, {"extra": {"limit": "many"}}, "limit of a node must be an integer >= 1, not 'many'."),
+    (A_NODE, {"extra": {"unheard": 1}}, "extra of a node has an unknown field 'unheard'."),
+    (A_NODE, {"color": "red"}, "a node has an unknown field 'color'."),
+    (A_NODE, {"kind": "edge"}, "this is not a record of an export."),
+    (A_NODE, {"kind": ["node"]}, "this is not a record of an export."),
+    (EVICTED, {"name": BIG}, "name of an evicted must be a string of at most 2048 bytes"),
+    (EVICTED, {"position": -1}, "position of an evicted must be an integer"),
+    (EVICTED, {"position": 2**70}, "position of an evicted must be an integer"),
+    (FIRST, {"name": BIG, "data": item_xml(BIG)}, "name of an item must be a string of at most 2048 bytes"),
+    (FIRST, {"name": "item-0", "data": item_xml("item-0")}, "the item 'item-0' appears twice in its node."),
     (FIRST, {"name": "another"}, "the XML of the item 'another' has another id."),
     (FIRST, {"data": item_xml("item-1", publisher=BOB)}, "the XML of the item 'item-1' names another publisher."),
     (FIRST, {"data": "<item"}, "the XML of the item 'item-1' is refused: Not well-formed XML"),
     (FIRST, {"data": "<!DOCTYPE item><item/>"}, "is refused: XML with a document type definition"),
     (FIRST, {"data": f"<item id='item-1' xmlns='{xmlform.PUBSUB}'/>"}, "is not an <item/> in normal form."),
     (FIRST, {"data": '<item id="item-1"/>'}, "is not an <item/> in normal form."),
-    (FIRST, {"data": None}, "data of an item is to be a text, not None."),
-    (FIRST, {"created": "yesterday"}, "created of an item is to be a time with its zone"),
-    (FIRST, {"created": "2026-01-31T12:00:00"}, "created of an item is to be a time with its zone"),
-    (FIRST, {"created": "0001-01-01T00:00:00+23:00"}, "created of an item is to be a time with its zone"),
-    (FIRST, {"parsed": {"title": "\0"}}, "parsed of an item is to be data without NUL"),
-    (FIRST, {"parsed": {"\ud800": 1}}, "parsed of an item is to be data without NUL"),
-    (FIRST, {"text": "\udfff"}, "text of an item is to be a text"),
-    (SECOND, {"position": 0}, "the item 'item-2' stands behind one of a higher position."),
-    (NODE_END, {"items": 4}, "the node is said to have 4 items, and has 3."),
-    (NODE_END, {"evicted": 0}, "the node is said to have 0 evicted, and has 1."),
+    (FIRST, {"data": None}, "data of an item must be a string, not None."),
+    (FIRST, {"created": "yesterday"}, "created of an item must be a time with a time zone"),
+    (FIRST, {"created": "2026-01-31T12:00:00"}, "created of an item must be a time with a time zone"),
+    (FIRST, {"created": "0001-01-01T00:00:00+23:00"}, "created of an item must be a time with a time zone"),
+    (FIRST, {"parsed": {"title": "\0"}}, "parsed of an item must be data without NUL"),
+    (FIRST, {"parsed": {"\ud800": 1}}, "parsed of an item must be data without NUL"),
+    (FIRST, {"text": "\udfff"}, "text of an item must be a string"),
+    (SECOND, {"position": 0}, "the item 'item-2' follows an item with a higher position."),
+    (NODE_END, {"items": 4}, "the node should have 4 items, but has 3."),
+    (NODE_END, {"evicted": 0}, "the node should have 0 evicted, but has 1."),
     (NODE_END, {"next_position": 2}, "next_position is lower than the position of an item."),
-    (END, {"nodes": 2}, "the file is said to have 2 nodes, and has 1."),
-    (END, {"items": True}, "items of an end is to be a whole number, not True."),
+    (END, {"nodes": 2}, "the file should have 2 nodes, but has 1."),
+    (END, {"items": True}, "items of an end must be an integer >= 0, not True."),
 ]
 
 
@@ -541,7 +541,7 @@ def test_a_record_that_is_wrong_is_named(
     path.write_text("\n".join(map(json.dumps, exported)))
     sentence = refused(path)
     # A node is judged when what belongs to it comes.
-    assert sentence.startswith(f"Line {line + 1 + (reason == 'which has none.')}: ")
+    assert sentence.startswith(f"Line {line + 1 + (reason == 'which has no items.')}: ")
     assert reason in sentence
     assert not PubsubNode.objects.exists()
 
@@ -549,9 +549,9 @@ def test_a_record_that_is_wrong_is_named(
 LINES: list[tuple[str, int, str]] = [
     ("{", 3, "this is not JSON"),
     ("", 3, "this is not JSON"),
-    ("[1]", 3, "this is no record of an export."),
-    ('{"kind": "item", "kind": "item"}', 3, "an object has a key twice."),
-    ('{"kind": NaN}', 3, "NaN is no number of JSON."),
+    ("[1]", 3, "this is not a record of an export."),
+    ('{"kind": "item", "kind": "item"}', 3, "an object has a duplicate key."),
+    ('{"kind": NaN}', 3, "NaN is not a JSON number."),
     ('{"kind": "item", "parsed": 1e999}', 3, "an item lacks"),
     ("[" * 100_000, 3, "this is nested too deeply."),
     ("1" * 5_000, 3, "Exceeds the limit"),
@@ -572,7 +572,7 @@ def test_a_line_that_is_wrong_is_named(
 
 def test_infinity_is_no_number(path: Path, exported: list[dict[str, Any]]) -> None:
     path.write_text(path.read_text().replace("null, 1.5", "null, 1e999").replace("null,1.5", "null,1e999"))
-    assert "parsed of an item is to be data without" in refused(path)
+    assert "parsed of an item must be data without" in refused(path)
 
 
 @pytest.mark.parametrize("line", range(8))
@@ -632,22 +632,26 @@ def test_import_of_neither_format_is_refused(path: Path) -> None:
     path.write_text("")
     assert refused(path) == "The file is empty."
     path.write_text("hello")
-    assert refused(path) == "Line 1: this is no export, of either format."
+    assert refused(path) == "Line 1: this is not an export in a known format."
 
 
 XML_DAMAGE = [
     ("<server-data ", "<!DOCTYPE server-data><server-data ", "a document type definition is refused."),
-    ("<server-data ", "<other/><server-data ", "<other/> cannot stand here."),
-    ('xmlns="urn:xmpp:pie:0"', 'xmlns="urn:xmpp:pie:1"', "<server-data/> cannot stand here."),
+    ("<server-data ", "<other/><server-data ", "<other/> is not allowed here."),
+    ('xmlns="urn:xmpp:pie:0"', 'xmlns="urn:xmpp:pie:1"', "<server-data/> is not allowed here."),
     ('<user name="alice">', '<user name="bob">', "name different nodes."),
-    ('<user name="alice">', '<user name="alice">words', "there is text where none belongs."),
-    ('<user name="alice">', '<user name="alice"><vCard xmlns="vcard-temp"/>', "<vCard/> cannot stand here."),
+    ('<user name="alice">', '<user name="alice">words', "text is not allowed here."),
+    ('<user name="alice">', '<user name="alice"><vCard xmlns="vcard-temp"/>', "<vCard/> is not allowed here."),
     ('<host jid="capulet.example">', '<host jid="other.example">', "name different nodes."),
     (f'<items node="{NODE}">', '<items node="other">', "name different nodes."),
-    ('<json xmlns="urn:xmpp:json:0">{"kind":"item","name":"item-1"', "<json>{", "<json/> cannot stand here."),
-    ('"kind":"item","name":"item-1"', '"kind":"item","data":"","name":"item-1"', "the XML of an item stands in its"),
-    ('"kind":"item","name":"item-1"', '"kind":"evicted","name":"item-1"', "an item and its record don't stand"),
-    ('{"kind":"item","name":"item-1"', '<a/>{"kind":"item","name":"item-1"', "there is an element within JSON."),
+    ('<json xmlns="urn:xmpp:json:0">{"kind":"item","name":"item-1"', "<json>{", "<json/> is not allowed here."),
+    (
+        '"kind":"item","name":"item-1"',
+        '"kind":"item","data":"","name":"item-1"',
+        "the record of an item contains its XML",
+    ),
+    ('"kind":"item","name":"item-1"', '"kind":"evicted","name":"item-1"', "an item and its record are not adjacent"),
+    ('{"kind":"item","name":"item-1"', '<a/>{"kind":"item","name":"item-1"', "there is an element inside JSON."),
     ('"name":"item-1"', '"name":"item-9"', "the XML of the item 'item-9' has another id."),
     ("Title 1</title>", "Title 1", "this is not well-formed XML: mismatched tag."),
     ("Title 1</title>", "&lol;</title>", "this is not well-formed XML: undefined entity."),

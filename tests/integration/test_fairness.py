@@ -218,7 +218,7 @@ async def test_number_of_nodes_that_wait_to_be_compared_is_bounded() -> None:
     keeper._session.silent = frozenset({SILENT})
     pks = await in_thread(add_nodes)(account, SILENT, 25, sync_state="COMPLETED", checked_at=timezone.now())
     keeper._id_checks = dict.fromkeys(pks, time.monotonic() - 1)
-    with patch.object(keepers, "MAX_UNSURE", 10):
+    with patch.object(keepers, "MAX_ID_CHECKS", 10):
         for _ in range(3):
             await work.attend()
     assert len(keeper._id_checks) == 10

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_account`: the logins."""
+"""`manage.py pubsub_account`: manages the accounts."""
 
 import argparse
 from typing import Any
@@ -18,32 +18,33 @@ COLUMNS = ("jid", "host", "port", "enabled", "status", "detail", "session_starte
 
 
 class Command(PubsubCommand):
-    """Adds, lists, removes and tests accounts. Passwords are never printed, and never an argument."""
+    """Adds, lists, removes and tests accounts. Passwords are never printed, and never passed as arguments."""
 
     help = "Manage the XMPP accounts that the cache logs in with."
 
     def is_read_only(self, options: dict[str, Any]) -> bool:
-        """Whether the action only looks."""
+        """Whether the action writes nothing."""
         return options["action"] in ("list", "test")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take an action with its own options."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         add = self._action(actions, "add", "add an account")
         self._add_password(add)
-        add.add_argument("--host", type=text, default="", metavar="H", help="where to connect, if DNS does not tell")
-        add.add_argument("--port", type=int, metavar="P", help="the port at that host")
+        add.add_argument(
+            "--host", type=text, default="", metavar="H", help="the host to connect to (default: from DNS)"
+        )
+        add.add_argument("--port", type=int, metavar="P", help="the port of that host")
         add.add_argument("--ca-file", type=text, default="", metavar="F", help="a file of certificates (PEM) to trust")
-        add.add_argument("--insecure-tls", action="store_true", help="accept any certificate: only for tests")
-        password = self._action(actions, "password", "give an account another password")
+        add.add_argument("--insecure-tls", action="store_true", help="accept any certificate; only for tests")
+        password = self._action(actions, "password", "change the password of an account")
         self._add_password(password)
-        self._action(actions, "list", "list the accounts and how their sessions fare", takes_jid=False)
+        self._action(actions, "list", "list the accounts and the state of their sessions", takes_jid=False)
         remove = self._action(actions, "remove", "remove an account with all its nodes")
         remove.add_argument(
-            "--keep-subscriptions", action="store_true", help="leave the subscriptions at the services as they are"
+            "--keep-subscriptions", action="store_true", help="do not end the subscriptions at the services"
         )
         add_noinput(remove)
-        self._action(actions, "test", "log in once, and say how that went")
+        self._action(actions, "test", "log in once and report the result")
         self.add_output(parser)
 
     def _action(self, actions: Any, name: str, meaning: str, *, takes_jid: bool = True) -> CommandParser:
@@ -61,11 +62,10 @@ class Command(PubsubCommand):
     @staticmethod
     def _add_password(parser: CommandParser) -> None:
         parser.add_argument(
-            "--password-env", metavar="VAR", help="the environment variable that has the password (default: ask for it)"
+            "--password-env", metavar="VAR", help="the environment variable with the password (default: ask for it)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do the action."""
         getattr(self, f"_{options['action']}")(options)
 
     def _add(self, options: dict[str, Any]) -> None:
@@ -111,20 +111,20 @@ class Command(PubsubCommand):
         account = self.account(options["jid"])
         nodes = PubsubNode.objects.filter(account=account)
         self.confirm(options, f"Remove {account} and its {counted(nodes.count(), 'node')}?")
-        # A worker lets go of it first, and takes nothing in that is being given up.
+        # A disabled account is released by its worker, which then adds no more nodes.
         Account.objects.filter(pk=account.pk).update(enabled=False)
         remote.wake()
         keep = options["keep_subscriptions"]
         forgotten = forget(nodes, unsubscribe=not keep)
         ended, left, why = (0, 0, "") if keep else unsubscribe(account)
         if left:
-            self.say(options, f"Not given up, and left at the services: {counted(left, 'subscription')}. {why}")
+            self.say(options, f"{counted(left, 'subscription')} could not be ended at the services. {why}")
         account.delete()
         remote.wake()
         self.print_result(
             options,
             {"removed": account.jid, "nodes": forgotten, "unsubscribed": ended},
-            f"{account} removed: {counted(forgotten, 'node')} forgotten, {counted(ended, 'subscription')} given up.",
+            f"{account} removed: {counted(forgotten, 'node')} removed, {counted(ended, 'subscription')} ended.",
         )
 
     def _test(self, options: dict[str, Any]) -> None:

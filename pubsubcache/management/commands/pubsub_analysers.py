@@ -1,4 +1,4 @@
-"""`manage.py pubsub_analysers`: the registry, and what staff chose for its analysers."""
+"""`manage.py pubsub_analysers`: lists the analysers, and chooses which of them are synchronised."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,26 +16,29 @@ from pubsubcache.services.remote import wake
 
 COLUMNS = ("name", "type", "node", "namespace", "to_sync", "choice", "parser", "match_cb", "nodes")
 SWITCHES: dict[str, tuple[bool | None, str, str]] = {
-    "sync": (True, "keep all nodes that this analyser matches", "its nodes are synchronised"),
-    "no_sync": (False, "keep none of them: they are emptied, and their subscriptions given up", "its nodes are not"),
-    "default": (None, "leave it to the analyser again", "left to the analyser"),
+    "sync": (True, "synchronise all nodes that this analyser matches", "its nodes are synchronised"),
+    "no_sync": (
+        False,
+        "do not cache them: they are emptied, and their subscriptions ended",
+        "its nodes are not synchronised",
+    ),
+    "default": (None, "use the analyser's own default again", "it uses its own default"),
 }
 
 
 class Command(PubsubCommand):
-    """Lists the analysers in the order in which they are asked; before that, keeps choices for some of them."""
+    """Stores the given choices, then lists the analysers in the order in which they are tried."""
 
     help = (
-        "List the analysers in order; of several that match a node, the first decides. Choose for an analyser whether "
-        "its nodes are synchronised, whatever it says itself; a node's own policy wins over that."
+        "List the analysers in order. If several match a node, the first one is used. Optionally choose whether the "
+        "nodes of an analyser are synchronised, overriding its own default; a node's own policy takes precedence."
     )
 
     def is_read_only(self, options: dict[str, Any]) -> bool:
-        """Whether no choice is made."""
+        """Whether the command only lists."""
         return not any(options[switch] for switch in SWITCHES)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the choices, and the form of the list."""
         for switch, (_, meaning, _) in SWITCHES.items():
             parser.add_argument(
                 f"--{switch.replace('_', '-')}",
@@ -48,7 +51,6 @@ class Command(PubsubCommand):
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Keep the choices, then list the analysers."""
         self._choose(options)
         self._list(options)
 
@@ -64,7 +66,7 @@ class Command(PubsubCommand):
         for name, switch in chosen:
             to_sync, _, now = SWITCHES[switch]
             _choice, changed = store.choose_analyser(name, to_sync)
-            self.say(options, f"Analyser {name}: {now}. That changed {counted(changed, 'node')}.")
+            self.say(options, f"Analyser {name}: {now}; {counted(changed, 'node')} changed.")
         if chosen:
             wake()
 
@@ -93,11 +95,11 @@ class Command(PubsubCommand):
             self.print_data(as_table(COLUMNS, cells, self.stdout, options))
         counts.pop("", None)
         for name, number in sorted(counts.items()):
-            self.say(options, f"There are {counted(number, 'node')} of the analyser {name}, which no app registers.")
+            self.say(options, f"{counted(number, 'node')} with the analyser {name}, which no app registers.")
 
 
 def _is_known(name: str) -> bool:
-    """Whether an app registers an analyser, or did when nodes were analysed or a choice was made."""
+    """Whether an app registers the analyser, or nodes or choices refer to it."""
     return bool(name) and (
         registry.get(name) is not None
         or PubsubNode.objects.filter(analyser=name).exists()

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_export`: nodes as a file."""
+"""`manage.py pubsub_export`: writes nodes to a file."""
 
 from typing import Any
 
@@ -11,27 +11,27 @@ from pubsubcache.management.output import counted, progress_bar
 
 
 class Command(PubsubCommand):
-    """Writes nodes from the database; nothing is asked of a service."""
+    """Writes nodes from the database. Sends no requests to services."""
 
-    help = "Write nodes with their items to a file that pubsub_import takes."
+    help = "Write nodes with their items to a file for pubsub_import."
     read_only = True
     formats = FORMATS
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the filters, the format and the file."""
         self.add_filters(parser, "account", "service", "node", "type")
-        self.add_output(parser, default=FORMATS[0], help=f"JSON lines, or XML after XEP-0227 (default: {FORMATS[0]})")
+        self.add_output(
+            parser, default=FORMATS[0], help=f"JSON lines, or XML based on XEP-0227 (default: {FORMATS[0]})"
+        )
         parser.add_argument(
             "-o",
             "--output-file",
             type=text,
             default=STANDARD,
             metavar="FILE",
-            help="the file to write; one that is there is replaced once all is written (default: stdout)",
+            help="the file to write; an existing file is replaced after everything has been written (default: stdout)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Write them, and say how many."""
         nodes = self.filtered_nodes(options)
         with (
             writing(options["output_file"], self.stdout) as stream,

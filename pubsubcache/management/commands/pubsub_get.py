@@ -1,4 +1,4 @@
-"""`manage.py pubsub_get`: items of a node, from the cache if it vouches for them, else from the service."""
+"""`manage.py pubsub_get`: prints items of a node, from the cache if its copy is fresh, else from the service."""
 
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -14,38 +14,40 @@ from pubsubcache.types import ORDERS, Item, ItemsPage, NodeAddress
 from pubsubcache.utils import jid, xmlform
 
 TITLE_LENGTH = 80
-SHOWN = 20  # items left out that are named
+SHOWN = 20  # left-out items to list
 PAGING = ("max", "after", "before", "index")
 
 
 class Command(PubsubCommand):
-    """Reads as `pubsubcache.cache.get_items` does, and prints what it got."""
+    """Prints the result of `pubsubcache.cache.get_items`."""
 
-    help = "Print items of a node: all of them, or those asked for, oldest first."
+    help = "Print items of a node, oldest first: all of them, or the selected ones."
     read_only = True
     formats = ("table", "json", "xml")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the node, what of it to read, and who is to be asked."""
         self.add_target(parser)
         parser.add_argument(
-            "-i", "--item", action="append", type=text, metavar="ID", help="only the item of this id; may be repeated"
+            "-i", "--item", action="append", type=text, metavar="ID", help="only the item with this id; may be repeated"
         )
         parser.add_argument("-M", "--max-items", type=int, metavar="N", help="only the N newest items")
-        parser.add_argument("-m", "--max", type=int, metavar="MAX", help="a page of at most MAX items; 0 for the count")
+        parser.add_argument(
+            "-m", "--max", type=int, metavar="MAX", help="a page of at most MAX items; 0: only the count"
+        )
         parser.add_argument("--after", type=text, metavar="ID", help='the page after this cursor ("last" of a page)')
         parser.add_argument(
             "--before", type=text, metavar="ID", help='the page before this cursor ("first" of a page); "": the last'
         )
-        parser.add_argument("--index", type=int, metavar="I", help="the page that begins at this place, from 0")
-        parser.add_argument("-o", "--order-by", choices=ORDERS, help="order of the items (default: the service's own)")
+        parser.add_argument("--index", type=int, metavar="I", help="the page that starts at this index, from 0")
+        parser.add_argument(
+            "-o", "--order-by", choices=ORDERS, help="the order of the items (default: the service's own)"
+        )
         source = parser.add_mutually_exclusive_group()
-        source.add_argument("--no-cache", action="store_true", help="ask the service")
-        source.add_argument("--cache-only", action="store_true", help="never ask the service")
+        source.add_argument("--no-cache", action="store_true", help="read from the service in any case")
+        source.add_argument("--cache-only", action="store_true", help="never read from the service")
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Read and print."""
         account = self.account(options["account"])
         service = account.jid if options["service"] is None else jid.normalise(options["service"])
         page = run(lambda: _read(account, service, options))
@@ -58,8 +60,8 @@ class Command(PubsubCommand):
             self.print_data(self._as_table(page, options))
 
     def _as_table(self, page: ItemsPage, options: dict[str, Any]) -> str:
-        for name, reason in page.left_out[:SHOWN]:
-            self.say(options, f"Left out: {plain(name[:TITLE_LENGTH])}: {plain(reason)}")
+        for item_id, reason in page.left_out[:SHOWN]:
+            self.say(options, f"Left out: {plain(item_id[:TITLE_LENGTH])}: {plain(reason)}")
         rows = [(item.id, _title(item), item.publisher, to_second(as_time(item.updated))) for item in page.items]
         shown = as_table(("id", "title", "publisher", "updated"), rows, self.stdout, options) if rows else ""
         return f"{shown}\n{_footer(page)}\n".lstrip("\n")
@@ -104,7 +106,7 @@ def as_data(address: NodeAddress, page: ItemsPage) -> dict[str, Any]:
             }
             for item in page.items
         ],
-        "left_out": [{"id": name, "reason": reason} for name, reason in page.left_out],
+        "left_out": [{"id": item_id, "reason": reason} for item_id, reason in page.left_out],
     }
 
 
@@ -124,7 +126,7 @@ def _title(item: Item) -> str:
 
 
 def _footer(page: ItemsPage) -> str:
-    """Return a line on where an answer came from and what it is part of."""
+    """Return a line that says where an answer came from, and whether there are more items."""
     parts = [counted(len(page.items), "item")]
     if page.rsm is not None and page.rsm.count is not None:
         parts[0] += f" of {page.rsm.count}"

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_import`: nodes from a file."""
+"""`manage.py pubsub_import`: imports nodes from a file."""
 
 from typing import Any
 
@@ -14,28 +14,25 @@ from pubsubcache.store.importing import import_records
 
 
 class Command(PubsubCommand):
-    """Takes in what `pubsub_export` wrote: all of it, or nothing."""
+    """Imports a file written by `pubsub_export`: all of it, or nothing."""
 
     help = (
-        "Take nodes with their items from a file that pubsub_export wrote. They are compared with their services "
-        "before the cache vouches for them."
+        "Import nodes with their items from a file written by pubsub_export. They are revalidated before the cache "
+        "answers reads from them."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the file, and what is to become of what is there."""
         parser.add_argument(
             "file", nargs="?", type=text, default=STANDARD, metavar="FILE", help="the file to read (default: stdin)"
         )
         parser.add_argument(
-            "-a", "--account", type=text, metavar="JID", help="the login that all nodes of the file are to belong to"
+            "-a", "--account", type=text, metavar="JID", help="import all nodes of the file into this account"
         )
-        parser.add_argument(
-            "--replace", action="store_true", help="take nodes that are in the cache already from the file instead"
-        )
+        parser.add_argument("--replace", action="store_true", help="replace nodes that are already in the cache")
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Read it all, then store it all."""
+        """Read and check the whole file, then store it in one transaction."""
         account = self.account(options["account"]) if options["account"] is not None else None
         if account is not None and account.leaving:
             raise InvalidRequest(f"The account {account} is being removed.")

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_nodes`: the state of every node."""
+"""`manage.py pubsub_nodes`: lists nodes with their state."""
 
 from typing import Any
 
@@ -15,13 +15,12 @@ COLUMNS = ("account", "service", "node", "state", "items", "type", "policy", "su
 
 
 class Command(PubsubCommand):
-    """Lists nodes from the database; nothing is asked of a service."""
+    """Lists nodes from the database. Sends no requests to services."""
 
-    help = "List the nodes of the cache with their state."
+    help = "List the nodes in the cache with their state."
     read_only = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the filters."""
         self.add_filters(parser, "account", "service", "node", "type")
         parser.add_argument(
             "--state",
@@ -29,12 +28,11 @@ class Command(PubsubCommand):
             default=[],
             type=_state,
             choices=[*PubsubNode.SyncState.values, NONE],
-            help='only nodes in this state, "none" for those not yet synchronised; may be repeated',
+            help='only nodes in this state; "none" for those not yet synchronised; may be repeated',
         )
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """List them."""
         nodes = _in_states(self.filtered_nodes(options), options["state"])
         nodes = nodes.select_related("account").order_by("account__jid", "service", "name", "pk")
         left_out = left_out_counts(nodes)
@@ -63,7 +61,7 @@ def _in_states(nodes: PubsubNodeQuerySet, states: list[str]) -> PubsubNodeQueryS
 
 
 def as_data(node: PubsubNode, left_out: int = 0) -> dict[str, Any]:
-    """Return the state of a node as JSON data; `left_out` is the number of its items that cannot be kept."""
+    """Return the state of a node as JSON data. `left_out` is the number of items that the cache cannot store."""
     return {
         "account": node.account.jid,
         "service": node.service,

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_purge`: free space by removing items from the cache; the nodes stay in sync."""
+"""`manage.py pubsub_purge`: evicts items from the cache to free space. The nodes stay in sync."""
 
 from typing import Any
 
@@ -11,19 +11,18 @@ from pubsubcache.management.output import counted
 
 
 class Command(PubsubCommand):
-    """Purges what all given filters choose."""
+    """Evicts the items that match all given filters."""
 
     help = (
-        "Remove items from the cache, not from the service. Reads that reach what was removed go to the service; "
-        "pubsub_sync brings it back."
+        "Remove items from the cache, not from the service. Reads that include removed items go to the service; "
+        "pubsub_sync fetches them again."
     )
 
     def is_read_only(self, options: dict[str, Any]) -> bool:
-        """Whether items are only counted."""
+        """Whether the command only counts items."""
         return bool(options["dry_run"])
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the filters."""
         self.add_filters(parser, "account", "service", "node", "type", "subtype")
         for event in ("created", "updated"):
             parser.add_argument(
@@ -31,12 +30,11 @@ class Command(PubsubCommand):
                 metavar="TIME",
                 help=f'only items {event} in the cache before this time: ISO 8601, or like "6 months ago"',
             )
-        parser.add_argument("--dry-run", action="store_true", help="only say how many items would be removed")
+        parser.add_argument("--dry-run", action="store_true", help="only count the items that would be removed")
         add_noinput(parser)
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Count, ask, remove, say how many."""
         nodes = self.filtered_nodes(options)
         before = {
             name: point_in_time(options[name], unsigned=False) if options[name] is not None else None

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_reindex`: make the full text index anew."""
+"""`manage.py pubsub_reindex`: rebuilds the full text index."""
 
 from typing import Any
 
@@ -12,16 +12,14 @@ from pubsubcache.models import PubsubItem
 
 
 class Command(PubsubCommand):
-    """Makes the index in one transaction: searches wait until it is done, and so do writes."""
+    """Rebuilds the index in one transaction. Searches and writes wait until it is done."""
 
-    help = "Make the full text index anew, as after a change of PostgreSQL's search language."
+    help = "Rebuild the full text index, for example after a change of PostgreSQL's search language."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the output format."""
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make it, and say of how many items."""
         schema.rebuild(DEFAULT_DB_ALIAS)
         total = PubsubItem.objects.count()
         self.print_result(options, {"items": total}, f"{counted(total, 'item')} indexed.")

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_reparse`: parse stored items again after a parser changed."""
+"""`manage.py pubsub_reparse`: parses stored items again after a parser changed."""
 
 from typing import Any
 
@@ -11,24 +11,20 @@ from pubsubcache.store.reparsing import reparse
 
 
 class Command(PubsubCommand):
-    """Parses what is stored; nothing is asked of a service, and no time of an item changes."""
+    """Parses stored items again. Sends no requests to services, and does not change the times of items."""
 
     help = "Parse stored items again with the parsers of their nodes' analysers."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the filters."""
         self.add_filters(parser, "account", "service", "node", "type")
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Parse, and say what changed."""
         nodes = self.filtered_nodes(options)
         with progress_bar(self.stderr, "Parsing", options) as report:
             outcome = run(lambda: reparse(nodes, report))
         for name, number in sorted(outcome.skipped.items()):
-            self.say(
-                options, f"Left as they are: {counted(number, 'node')} of the analyser {name}, which no app registers."
-            )
+            self.say(options, f"Skipped {counted(number, 'node')} with the analyser {name}, which no app registers.")
         self.print_result(
             options,
             {"items": outcome.items, "changed": outcome.changed, "errors": outcome.errors},

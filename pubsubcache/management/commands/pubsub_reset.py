@@ -1,4 +1,4 @@
-"""`manage.py pubsub_reset`: forget all nodes."""
+"""`manage.py pubsub_reset`: removes all nodes from the cache."""
 
 from typing import Any
 
@@ -11,27 +11,25 @@ from pubsubcache.models import Account
 
 
 class Command(PubsubCommand):
-    """Forgets nodes with their items; later reads fill the cache anew."""
+    """Removes nodes with their items from the cache. Later reads fill it again."""
 
-    help = "Forget all nodes and their items, and give up the subscriptions at the services."
+    help = "Remove all nodes and their items from the cache, and end the subscriptions at the services."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the accounts."""
         self.add_filters(parser, "account")
         subscriptions = parser.add_mutually_exclusive_group()
         subscriptions.add_argument(
-            "--unsubscribe", action="store_true", default=True, help="give up the subscriptions (default)"
+            "--unsubscribe", action="store_true", default=True, help="end the subscriptions (default)"
         )
         subscriptions.add_argument(
-            "--keep-subscriptions", action="store_false", dest="unsubscribe", help="leave the subscriptions"
+            "--keep-subscriptions", action="store_false", dest="unsubscribe", help="do not end the subscriptions"
         )
         add_noinput(parser)
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Ask, forget, unsubscribe, say how many."""
         nodes = self.filtered_nodes(options)
-        self.confirm(options, f"Forget {counted(nodes.count(), 'node')} with all their items?")
+        self.confirm(options, f"Remove {counted(nodes.count(), 'node')} with all their items from the cache?")
         accounts = list(Account.objects.filter(nodes__in=nodes).distinct())
         forgotten = forget(nodes, unsubscribe=options["unsubscribe"])
         ended, pending = 0, 0
@@ -39,9 +37,9 @@ class Command(PubsubCommand):
             done, left, why = unsubscribe(account)
             ended, pending = ended + done, pending + left
             if left:
-                self.say(options, f"Left for a worker to give up: {counted(left, 'subscription')} of {account}. {why}")
+                self.say(options, f"A worker will end {counted(left, 'subscription')} of {account}. {why}")
         self.print_result(
             options,
             {"forgotten": forgotten, "unsubscribed": ended, "pending": pending},
-            f"{counted(forgotten, 'node')} forgotten, {counted(ended, 'subscription')} given up.",
+            f"{counted(forgotten, 'node')} removed from the cache, {counted(ended, 'subscription')} ended.",
         )

@@ -1,4 +1,4 @@
-"""`manage.py pubsub_search`: items of the cache by where they are, by their words, by fields of their parsed data."""
+"""`manage.py pubsub_search`: searches items in the cache by node, by full text, and by fields of their parsed data."""
 
 import json
 from collections.abc import Iterator
@@ -17,24 +17,23 @@ from pubsubcache.search import Found, SearchResult, search
 
 RESULTS = "urn:pubsubcache:search:0"
 TITLE_LENGTH = 80
-MARK = "**"  # around what was looked for, in snippets
+MARK = "**"  # around the search terms in snippets
 
 
 class Command(PubsubCommand):
-    """Prints what `pubsubcache.search.search` finds; nothing is asked of a service."""
+    """Prints the results of `pubsubcache.search.search`. Sends no requests to services."""
 
-    help = "Find items in the cache, of all accounts unless some are named. See docs/search.md."
+    help = "Find items in the cache, of all accounts by default. See docs/search.md."
     read_only = True
     formats = ("table", "json", "xml")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the filters, the order, and what to print."""
         parser.add_argument(
             "-f", "--fts", type=text, default="", metavar="QUERY", help="items with these words in their content"
         )
         self.add_filters(parser, "account", "service", "node", "type", "subtype")
         parser.add_argument(
-            "--item", action="append", type=text, default=[], metavar="ID", help="the item's id; may be repeated"
+            "--item", action="append", type=text, default=[], metavar="ID", help="the id of the item; may be repeated"
         )
         parser.add_argument(
             "-F",
@@ -44,7 +43,7 @@ class Command(PubsubCommand):
             type=text,
             default=[],
             metavar=("PATH", "OP VALUE"),
-            help="a condition on a field of the parsed data; may be repeated, and all must hold",
+            help="a condition on a field of the parsed data; may be repeated, items must match all",
         )
         parser.add_argument(
             "-o",
@@ -56,8 +55,8 @@ class Command(PubsubCommand):
             metavar=("ORDER", "PATH DIRECTION"),
             help="creation (default), modification, item_id, rank or field PATH, with asc or desc; may be repeated",
         )
-        parser.add_argument("-l", "--limit", type=int, metavar="N", help="at most N items (default, and 0: all)")
-        parser.add_argument("-i", "--index", type=int, default=0, metavar="I", help="begin at this place, from 0")
+        parser.add_argument("-l", "--limit", type=int, metavar="N", help="at most N items (default and 0: all)")
+        parser.add_argument("-i", "--index", type=int, default=0, metavar="I", help="start at this index, from 0")
         parser.add_argument(
             "-k",
             "--key",
@@ -67,11 +66,10 @@ class Command(PubsubCommand):
             metavar="KEY",
             help="only this key of the parsed data; may be repeated",
         )
-        parser.add_argument("-P", "--with-payload", action="store_true", help="with the whole item as XML")
+        parser.add_argument("-P", "--with-payload", action="store_true", help="include the whole item as XML")
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Search and print."""
         as_xml = options["output"] == "xml"
         result = search(
             fts=options["fts"],
@@ -95,7 +93,7 @@ class Command(PubsubCommand):
         else:
             self._print_table(result, options)
 
-    # Item by item, as there may be more than fit into the memory
+    # JSON and XML are printed item by item, because the result may not fit into memory
 
     def _print_json(self, result: SearchResult) -> None:
         self.print_data(f'{{"total": {result.total}, "items": [')
@@ -123,7 +121,7 @@ class Command(PubsubCommand):
 
 
 def as_data(found: Found) -> dict[str, Any]:
-    """Return an item that was found as JSON data."""
+    """Return a found item as JSON data."""
     data = {
         "account": found.account,
         "service": found.service,

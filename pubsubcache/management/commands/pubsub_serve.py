@@ -1,4 +1,4 @@
-"""`manage.py pubsub_serve`: web and worker in one process, the embedded default."""
+"""`manage.py pubsub_serve`: runs the web server and the worker in one process."""
 
 import asyncio
 import socket
@@ -20,13 +20,14 @@ class Command(ExitCodeCommand):
     help = "Serve the site and hold the sessions, in one process and event loop."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the address."""
         parser.add_argument(
-            "--bind", default="127.0.0.1:8000", metavar="HOST:PORT", help="Where to listen (default: %(default)s)."
+            "--bind",
+            default="127.0.0.1:8000",
+            metavar="HOST:PORT",
+            help="the address to listen on (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Listen and work."""
         serve = _server()
         has_own = getattr(settings, "ASGI_APPLICATION", None)
         application = get_default_application() if has_own else get_asgi_application()

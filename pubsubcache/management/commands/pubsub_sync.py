@@ -1,4 +1,4 @@
-"""`manage.py pubsub_sync`: synchronise nodes now."""
+"""`manage.py pubsub_sync`: synchronises nodes now."""
 
 from itertools import groupby
 from typing import Any
@@ -22,20 +22,19 @@ COLUMNS = ("account", "service", "node", *COUNTS, "seconds", "error")
 
 
 class Command(PubsubCommand):
-    """Synchronises nodes in this process, whatever their policy, and brings back what was purged."""
+    """Synchronises nodes in this process, regardless of their policy, and fetches evicted items again."""
 
-    help = "Synchronise a node with its service now, taking it into the cache if it is not there yet."
+    help = "Synchronise a node with its service now. Adds the node to the cache if it is not there yet."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the node, or which nodes."""
         self.add_target(parser, node_required=False)
         several = parser.add_mutually_exclusive_group()
-        several.add_argument("--all", action="store_true", help="all nodes that are to be kept in sync")
-        several.add_argument("--stale", action="store_true", help="of those, the ones that the cache cannot vouch for")
+        several.add_argument("--all", action="store_true", help="all nodes that should be in sync")
+        several.add_argument("--stale", action="store_true", help="those of them whose copy is not fresh")
         self.add_output(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Synchronise, and say what that changed. Exits with the code of the first failure."""
+        """Synchronise and print the changes. Exits with the code of the first failure."""
         if options["all"] or options["stale"]:
             self._sync_several(options)
         else:
@@ -43,7 +42,7 @@ class Command(PubsubCommand):
 
     def _sync_one(self, options: dict[str, Any]) -> None:
         if options["node"] is None:
-            raise InvalidRequest("Which node? Name it with --node, or give --all or --stale.")
+            raise InvalidRequest("No node is given: use --node, --all or --stale.")
         account = self.account(options["account"])
         service = account.jid if options["service"] is None else jid.normalise(options["service"])
         address = NodeAddress(service, options["node"])
@@ -62,9 +61,9 @@ class Command(PubsubCommand):
 
     def _sync_several(self, options: dict[str, Any]) -> None:
         if options["node"] is not None:
-            raise InvalidRequest("--node names one node: give it without --all and --stale.")
+            raise InvalidRequest("--node cannot be combined with --all or --stale.")
         chosen = self._chosen(options)
-        done = run(lambda: self._work_off(chosen, options))
+        done = run(lambda: self._sync_chosen(chosen, options))
         rows = [_row(node, outcome) for node, outcome in done]
         if options["output"] == "json":
             self.print_json(rows)
@@ -92,7 +91,7 @@ class Command(PubsubCommand):
             if nodes.wants_sync(node) and not (options["stale"] and cache.freshness(node) is cache.Freshness.FRESH)
         ]
 
-    async def _work_off(
+    async def _sync_chosen(
         self, chosen: list[PubsubNode], options: dict[str, Any]
     ) -> list[tuple[PubsubNode, SyncResult | Failure]]:
         done: list[tuple[PubsubNode, SyncResult | Failure]] = []

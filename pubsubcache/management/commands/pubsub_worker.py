@@ -1,4 +1,4 @@
-"""`manage.py pubsub_worker`: the worker that holds the sessions."""
+"""`manage.py pubsub_worker`: runs the worker that holds the sessions."""
 
 from typing import Any
 
@@ -16,11 +16,9 @@ class Command(ExitCodeCommand):
     help = "Hold the sessions of the enabled accounts, and keep their nodes in sync."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the channel layer."""
-        parser.add_argument("--layer", default=DEFAULT_CHANNEL_LAYER, help="Alias of the channel layer to use.")
+        parser.add_argument("--layer", default=DEFAULT_CHANNEL_LAYER, help="the alias of the channel layer to use")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Work."""
         layer = get_channel_layer(options["layer"])
         if layer is None:
             raise CommandError(f"There is no channel layer {options['layer']!r}.")
