@@ -60,7 +60,7 @@ class Floods:
         self._services: dict[str, _Service] = {}
         self._levels: dict[Flood, _Level] = {}
         self._watched: set[Flood] = set()
-        #: The keys of the nodes that each flood is about, once they were invalidated.
+        #: The primary keys of the nodes that each flood concerns, once they were invalidated.
         self.pks: dict[Flood, list[int]] = {}
         #: The number of notifications shed.
         self.dropped = 0
@@ -107,7 +107,7 @@ class Floods:
             self._levels[flood] = service.nodes.pop(node)
         else:
             self._levels[flood] = self._services.pop(name).total
-        logger.warning("A flood of notifications from %s is shed.", flood if isinstance(flood, str) else flood.uri)
+        logger.warning("Shedding a flood of notifications from %s.", flood if isinstance(flood, str) else flood.uri)
         self.pks[flood] = []
         self.dropped += self._queue.shed(flood)
 
@@ -123,7 +123,7 @@ class Floods:
         return scope in self.pks
 
     def _look(self, flood: Flood) -> None:
-        """End a flood that is over. In any case something of it was lost, and its nodes may be in sync since."""
+        """End the flood if it is over. Invalidate its nodes in any case: they may have been synchronised meanwhile."""
         self._watched.discard(flood)
         if self._levels[flood].after(self._clock()) <= BURST / 2:
             del self._levels[flood], self.pks[flood]
