@@ -216,7 +216,7 @@ def check_refusals(host: Host) -> None:
     for arguments in (("pubsub_nodes",), ("pubsub_account", "add", "alice@example.org", "--password-env", "P")):
         sentence = host.refused(*arguments, P="secret")
         assert "pubsubcache.0001_initial" in sentence
-        assert "run manage.py migrate" in sentence
+        assert "run manage.py migrate" in sentence.lower()
     assert not (host.folder / "db.sqlite3").exists()
 
 
