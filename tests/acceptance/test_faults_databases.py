@@ -96,12 +96,17 @@ def _whatever_the_database_says(condition: Any) -> Any:
 
 @pytest.fixture
 def disk(live_database: None) -> Any:
-    """`disk("full")` has the database take nothing more, `disk("free")` has it take things again."""
+    """`disk("full")` makes the database refuse to grow, `disk("free")` lets it grow again."""
+    opened: list[Any] = []  # by any thread
 
     def limit(sender: Any, connection: Any, **rest: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA page_count")
-            cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0] if full else 1 << 30}")
+        opened.append(connection)
+        set_limit(connection)
+
+    def set_limit(connection: Any) -> None:
+        if (raw := connection.connection) is not None:
+            (pages,) = raw.execute("PRAGMA page_count").fetchone()
+            raw.execute(f"PRAGMA max_page_count = {pages if full else 1 << 30}")
 
     def sqlite(state: str) -> None:
         nonlocal full
@@ -109,6 +114,8 @@ def disk(live_database: None) -> Any:
         with connection.cursor() as cursor:
             cursor.execute("VACUUM")  # so that no page is free
         connections.close_all()
+        for each in opened:
+            set_limit(each)
 
     def postgresql(state: str) -> None:
         refuse = "BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END"
