@@ -86,7 +86,7 @@ async def test_clock_that_steps_back_causes_no_storm_of_synchronisations(
     async def told() -> bool:
         return "new" in await site.names(address)
 
-    await site.until(told, timeout=20)
+    await site.until(told)
 
 
 READ = """
