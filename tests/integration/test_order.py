@@ -1,6 +1,6 @@
-"""The order of a node is the service's, whatever notifications, walks and breaks say of it, and in which sequence.
+"""The cache has the service's order after any sequence of notifications, walks and lost sessions.
 
-Services differ in where they put an item that is edited, and the cache learns it. It may learn only what is proven.
+Some services move edited items to the end. The cache learns which, and may learn it only from proof.
 """
 
 import asyncio
@@ -49,9 +49,9 @@ def _site() -> Iterator[None]:
 
 @dataclass
 class Followed:
-    """A node that a worker follows, and the service that it is on.
+    """A node that a worker follows, and its service.
 
-    What the service notifies waits in `late`, at the latest until the service is next asked for something.
+    Notifications wait in `late` until `told`, or until the next request: they come before its answer.
     """
 
     service: FakeService
@@ -207,7 +207,7 @@ async def test_edit_of_an_item_that_no_walk_has_listed_teaches_nothing(manners: 
 @pytest.mark.parametrize("apart", [False, True])
 @in_loop
 async def test_edits_of_two_items_before_one_check(apart: bool, manners: dict[str, Any]) -> None:
-    """The second one is of the item that follows the first."""
+    """The second edit is of the item that follows the first one."""
     async with synced(4, **manners) as here:
         for name in ("item-002", "item-003"):
             here.publish(name, "edited")
@@ -221,7 +221,7 @@ async def test_edits_of_two_items_before_one_check(apart: bool, manners: dict[st
 @pytest.mark.parametrize("again", ["edited", "edited again"])
 @in_loop
 async def test_item_edited_or_told_of_twice(again: str, manners: dict[str, Any]) -> None:
-    """As of a client's own writes, which are stored before their notifications come."""
+    """A client's own writes are stored before their notifications arrive."""
     async with synced(4, **manners) as here:
         for title in ("edited", again):
             here.publish("item-001", title)
