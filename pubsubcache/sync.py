@@ -358,7 +358,7 @@ async def _verify_once(service: PubsubService, node: PubsubNode, settled: Settle
             ids: list[str] | int | None = await _count(service, node)
             if ids is None:
                 ids = await _listed_ids(service, node)
-            elif node.extra.get("probe") or (newest := await _newest_ids(service, node)) is None:
+            elif len(set(node.extra.get("probe", ()))) == 1 or (newest := await _newest_ids(service, node)) is None:
                 ids = await _walked_ids(service, node)
         if ids is None:
             return Verdict.CHANGED
@@ -390,7 +390,7 @@ async def _newest_ids(service: PubsubService, node: PubsubNode) -> list[str] | N
     if not 0 < len(names) <= limit:
         return None if "probe" in node.extra or names else []
     newest = await newest_id(service, node.address)
-    if len(names) <= 2 and newest == names[-1] and "probe" not in node.extra:
+    if newest == names[-1] and len(names) == 1 and "probe" not in node.extra:
         return names
     newest_page = await live.read_whole(service, node.address, ItemsRequest(max_items=len(names)))
     ids = [item.id for item in newest_page.items]

@@ -84,8 +84,11 @@ def apply_changes(node_pk: int, changes: Sequence[Change]) -> Outcome | None:
         outcome.purged = True
         drop_items(node)
         node.purged_revision = node.revision
-    writer = _Writer(node, outcome, list(final))
-    for name, last in sorted(final.items(), key=lambda pair: pair[1].place):
+    if (probe := node.extra.get("probe")) and (list(final) != probe[:1] or final[probe[0]].anew):
+        node.extra["probe"] = probe[:1] * 2  # another change: the edit proves nothing any more
+    ordered = sorted(final.items(), key=lambda pair: pair[1].place)
+    writer = _Writer(node, outcome, [name for name, _ in ordered])
+    for name, last in ordered:
         if last.prepared is None:
             writer.retract(name)
         else:
@@ -105,6 +108,8 @@ class _Writer:
     def __init__(self, node: PubsubNode, outcome: Outcome, names: list[str]) -> None:
         self.node = node
         self.outcome = outcome
+        self.names = names
+        self.next_position = node.next_position
         self.now: datetime = clock.now()
         self.existing = {item.name: item for item in node.items.filter(name__in=names)}
         self.evicted = {row.name: row for row in node.evicted.filter(name__in=names)} if node.evicted_count else {}
@@ -147,7 +152,7 @@ class _Writer:
             known = True
         if known and not anew and row.data == item.xml:
             # Late, its item having been listed meanwhile; or told again; or published again without a change.
-            self._is_moved(row, is_edit=False)
+            self._place_again(row, is_edit=False)
             row.revision = self.node.revision
             self.rows.append(row)
             return
@@ -156,8 +161,8 @@ class _Writer:
             row.created = self.now
             self.outcome.grown = True
             self.outcome.order_unknown = self.outcome.order_unknown or bool(self.node.sync_owner)
-        elif self._is_moved(row, is_edit=True):
-            row.position = self._next_position()
+        else:
+            self._place_again(row, is_edit=True)
         row.updated = self.now if known else row.created
         row.data, row.publisher, row.text = item.xml, prepared.publisher, prepared.text
         row.parsed, row.parse_error = prepared.parsed, prepared.parse_error
@@ -178,37 +183,43 @@ class _Writer:
             self.outcome.order_unknown = self.outcome.order_unknown or bool(self.node.sync_owner)
         else:
             row.created, row.position = before.created, before.position
-            if self._is_moved(row, is_edit=True):
-                row.position = self._next_position()
+            self._place_again(row, is_edit=not getattr(before, "reason", ""))  # if it was left out, nobody knows
         self.left_out.append(row)
 
     def _next_position(self) -> int:
         self.node.next_position += 1
         return self.node.next_position
 
-    def _is_moved(self, row: PubsubItem | PubsubEvicted, is_edit: bool) -> bool:
-        """Whether an item that is known goes to the end: where that isn't known of the service, it is to be found out.
+    def _place_again(self, row: PubsubItem | PubsubEvicted, *, is_edit: bool) -> None:
+        """Place a known item that was published again: at the end, if the service is thought to move edited items.
 
-        A notification that changes nothing may be late, its item having been listed meanwhile.
+        Unless the service is known to keep them in place, the order has to be checked. Without an edit the notification
+        may be late: the item was listed before.
         """
         moves = self.node.extra.get("moves")
-        if moves is False or (moves and is_edit):
-            return bool(moves)
-        follower = self._follower(row.position)
-        if follower is not None:
-            self.outcome.order_unknown = True
-            self.node.extra["probe"] = [row.name, follower] if is_edit else []
-        return False
+        follower = None if moves is False else self._follower(row.position)
+        if follower is None and (moves is False or self.node.next_position == self.next_position):
+            return  # nothing follows it, in the node or in this batch
+        self.outcome.order_unknown = True
+        if moves:
+            row.position = self._next_position()
+        extra = self.node.extra
+        if not is_edit and not self.node.sync_owner:
+            extra.setdefault("probe", [])
+        elif not is_edit or not moves:
+            confirmed, is_last = extra.get("confirmed", 0), row.name == self.names[-1]
+            is_proof = follower is not None and follower[0] <= confirmed and is_last
+            extra["probe"] = [row.name, follower[1] if follower and is_proof else row.name]
 
-    def _follower(self, position: int) -> str | None:
-        """Return the id of the item after a position, None at the end."""
+    def _follower(self, position: int) -> tuple[int, str] | None:
+        """Return position and id of the item after a position, None at the end."""
         managers: list[Any] = [self.node.items, self.node.evicted] if self.node.evicted_count else [self.node.items]
         found = [
             place
             for rows in managers
             for place in rows.filter(position__gt=position).order_by("position").values_list("position", "name")[:1]
         ]
-        return min(found)[1] if found else None
+        return min(found, default=None)
 
     def write(self) -> None:
         """Write what was collected."""

@@ -9,7 +9,7 @@ from django.db.models import Max
 
 from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
 from pubsubcache.store.leases import fenced
-from pubsubcache.store.syncing import EPOCH, HALF_EPOCH, learn_place, note_count
+from pubsubcache.store.syncing import note_count
 
 SyncState = PubsubNode.SyncState
 
@@ -86,9 +86,7 @@ def unconfirmed(pk: int, limit: int) -> list[str]:
 
 def _anchor(node: PubsubNode) -> int:
     """Return the position of the newest item whose place the service itself gave; if none, the first one after."""
-    highest = node.items.aggregate(highest=Max("position"))["highest"] or 0
-    walked = highest // EPOCH * EPOCH + HALF_EPOCH - 1
-    confirmed: int = max(walked, node.extra.get("confirmed", 0))
+    confirmed: int = node.extra.get("confirmed", 0)
     models: tuple[type[Any], ...] = (PubsubItem, PubsubEvicted)
     places = [
         model._default_manager.filter(node=node, position__lte=confirmed).aggregate(place=Max("position"))["place"]
@@ -124,8 +122,26 @@ def _put_in_order(node: PubsubNode, ids: list[str], *, start: int) -> Verdict:
             if places[name][1] is model and places[name][0] != place
         ]
         model._default_manager.bulk_update(moved, ["position"], batch_size=500)
-    learn_place(node)
+    _learn_moves(node, [places[name][0] for name in ids])
     node.extra["confirmed"] = max(ordered, default=0)
     node.next_position = max([node.next_position, *ordered[-1:]])
     node.save(update_fields=["extra", "next_position"])
     return Verdict.EQUAL
+
+
+def _learn_moves(node: PubsubNode, listed: list[int]) -> None:
+    """Learn whether the service moves edited items to the end, from the edit that `changes` noted in `probe`.
+
+    `listed` has the positions that the items had in the cache, in the service's order. Where they contradict what was
+    learned before, that is deleted.
+    """
+    confirmed = [place for place in listed if place <= node.extra.get("confirmed", 0)]
+    if "probe" not in node.extra and listed[: len(confirmed)] != sorted(confirmed):
+        node.extra.pop("moves", None)
+    probe = node.extra.pop("probe", None) or []
+    places: dict[str, int] = {}
+    for rows in (node.items, node.evicted) if probe and node.is_followed() else ():
+        places |= dict(rows.filter(name__in=probe).values_list("name", "position"))
+    if len(places) == 2:
+        edited, follower = probe
+        node.extra["moves"] = places[edited] > places[follower]

@@ -112,6 +112,9 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
     node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).get(pk=pk)
     base = (max(_highest(node), node.next_position) // EPOCH + 1) * EPOCH
     node.next_position = base + HALF_EPOCH
+    node.extra["confirmed"] = 0  # until the walk has ended
+    if "probe" in node.extra:
+        node.extra["probe"] = []  # edits before it will be listed in their place, those noted meanwhile may not
     fetch_evicted, node.bring_back = fetch_evicted or node.bring_back, False
     if node.sync_state != SyncState.COMPLETED:
         set_state(node, SyncState.IN_PROGRESS)
@@ -327,10 +330,12 @@ def finish(
     node.partial = node.partial and node.evicted.filter(reason="").exists()
     node.tombstones.all().delete()
     node.extra |= extra
-    learn_place(node)
+    node.extra["confirmed"] = claim.base + HALF_EPOCH - 1
     notified = Q(position__gte=claim.base + HALF_EPOCH)
     if unsure or node.items.filter(notified).exists() or node.evicted.filter(notified).exists():
-        node.extra["probe"] = []  # notifications came in between: where their items belong is to be seen
+        node.extra.setdefault("probe", [])  # notifications came in between: where their items belong is to be seen
+    elif not node.extra.get("probe"):
+        node.extra.pop("probe", None)
     for name, value in changes.items():
         setattr(node, name, value)
     set_state(node, SyncState.COMPLETED)
@@ -399,17 +404,6 @@ def _reverse(node: PubsubNode) -> None:
             if kept_in is model
         ]
         model._default_manager.bulk_update(mirrored, ["position"], batch_size=500)
-
-
-def learn_place(node: PubsubNode) -> None:
-    """Learn from an edit noted before (see `changes`) whether the service moves edited items to the end."""
-    probe = node.extra.pop("probe", None) or []
-    places: dict[str, int] = {}
-    for rows in (node.items, node.evicted) if probe else ():
-        places |= dict(rows.filter(name__in=probe).values_list("name", "position"))
-    if len(places) == 2:
-        edited, follower = probe
-        node.extra["moves"] = places[edited] > places[follower]
 
 
 @fenced

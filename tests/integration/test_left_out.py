@@ -74,7 +74,7 @@ FORMS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def _site() -> Iterator[None]:
-    Account.objects.create(jid=ALICE)
+    Account.objects.create(jid=ALICE, worker="w", status=Account.Status.ONLINE, heartbeat=timezone.now())
     with (
         registry.temporarily(note_analyser(), replace=True),
         override_settings(PUBSUBCACHE_MAX_ITEM_SIZE=600, PUBSUBCACHE_PAGE_SIZE=4),

@@ -1,0 +1,454 @@
+"""The cache has the service's order after any sequence of notifications, walks and lost sessions.
+
+Some services move edited items to the end. The cache learns which, and may learn it only from proof.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from pubsubcache import clock
+from pubsubcache.analysers import registry
+from pubsubcache.cache import Trust, trust
+from pubsubcache.events import EventApplier
+from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.store import in_thread
+from pubsubcache.sync import sync_node, verify
+from pubsubcache.types import PubsubEvent
+from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser, publish_event, retract_event
+
+pytestmark = pytest.mark.django_db
+
+ALICE = "alice@example.org"
+SETTINGS = {"PUBSUBCACHE_PAGE_SIZE": 2, "PUBSUBCACHE_LEASE_TIMEOUT": 3600.0}
+SERVICES: dict[str, dict[str, Any]] = {
+    "pages": {"paging": "opaque"},
+    "pages, newest first": {"paging": "ids", "newest_first": True},
+    "lists ids": {},
+    "lists ids newest first": {"disco": "reversed"},
+    "pages, moves edited": {"paging": "opaque", "moves_edited": True},
+    "lists ids newest first, moves edited": {"disco": "reversed", "moves_edited": True},
+}
+STEPS = [
+    *["edit"] * 6, "same", "same", "new", "new", "retract", "walk", "cut", "break", *["check"] * 4, *["unlearn"] * 3,
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _site() -> Iterator[None]:
+    with registry.temporarily(note_analyser(), replace=True), override_settings(**SETTINGS):
+        yield
+
+
+@dataclass
+class Followed:
+    """A node that a worker follows, and its service.
+
+    Notifications wait in `late` until `told`, or until the next request: they come before its answer.
+    """
+
+    service: FakeService
+    pk: int
+    late: list[PubsubEvent] = field(default_factory=list)
+    unsure: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.applier = EventApplier(ALICE, self.service, self.unsure.append)
+        self.applier.open()
+        self.service.hook = lambda *asked: self.arrive()
+
+    def arrive(self) -> None:
+        """Let what was notified so far arrive."""
+        for event in self.late:
+            self.applier.feed(event)
+        self.late.clear()
+
+    async def told(self) -> None:
+        """Let what was notified so far arrive, and wait until it is stored."""
+        self.arrive()
+        await self.applier.join()
+
+    def publish(self, name: str, title: str = "") -> None:
+        """Publish an item, new or edited."""
+        self.late.append(publish_event(self.service.publish(name, title)))
+
+    def retract(self, name: str) -> None:
+        """Retract an item."""
+        self.service.retract(name)
+        self.late.append(retract_event(name))
+
+    async def check(self) -> None:
+        """Compare the node as long as the cache thinks that it must; then it is the service's, order included."""
+        await self.told()
+        for _ in range(20):
+            if not self.unsure and await self.trust() is Trust.VOUCHED:
+                break
+            self.unsure.clear()
+            if not await verify(self.service, self.pk, self.applier.join):
+                self.unsure.append(self.pk)
+        assert await self.trust() is Trust.VOUCHED
+        assert await self.stored() == list(self.service.xml().items())
+
+    async def check_now(self) -> None:
+        """The cache vouches for the node only if it is the service's, whether or not a check is still to come."""
+        assert await self.trust() is Trust.ASK or await self.stored() == list(self.service.xml().items())
+
+    async def cut(self, requests: int) -> None:
+        """Begin a walk that is cancelled at its next request for items after so many."""
+        walk = asyncio.create_task(sync_node(self.service, self.pk, settled=self.applier.join))
+        left = iter(range(requests))
+
+        def cancel(service: FakeService, method: str, argument: Any) -> None:
+            self.arrive()
+            if method == "get_items" and next(left, None) is None:
+                walk.cancel()
+
+        self.service.hook = cancel
+        with suppress(asyncio.CancelledError):
+            await walk
+        self.service.hook = lambda *asked: self.arrive()
+
+    @in_thread
+    def begin_session(self) -> None:
+        """Begin a session that does not resume the last one: what that would have brought is lost."""
+        self.late.clear()
+        account = Account.objects.get(jid=ALICE)
+        account.fencing_token += 1
+        account.save()
+
+    async def sync(self) -> None:
+        """Synchronise the node."""
+        await sync_node(self.service, self.pk, settled=self.applier.join)
+
+    @in_thread
+    def row(self) -> PubsubNode:
+        return PubsubNode.objects.get(pk=self.pk)
+
+    @in_thread
+    def trust(self) -> Trust:
+        return trust(PubsubNode.objects.select_related("account").get(pk=self.pk))
+
+    @in_thread
+    def stored(self) -> list[tuple[str, str]]:
+        return list(PubsubItem.objects.filter(node_id=self.pk).in_order().values_list("name", "data"))
+
+    @in_thread
+    def learn(self, moves: bool | None) -> None:
+        """Have the cache think that the service moves edited items to the end, or that it does not; None: forget it."""
+        node = PubsubNode.objects.get(pk=self.pk)
+        node.extra.pop("moves", None)
+        node.extra |= {} if moves is None else {"moves": moves}
+        node.save()
+
+    async def moves(self) -> bool | None:
+        """Return what the cache learned."""
+        return (await self.row()).extra.get("moves")  # type: ignore[no-any-return]
+
+
+@asynccontextmanager
+async def followed(size: int = 5, **manners: Any) -> AsyncIterator[Followed]:
+    """Have a node of so many items, followed by a worker that has not synchronised it yet."""
+    service = FakeService(**manners)
+    service.fill(size)
+    held = {"worker": "w", "status": Account.Status.ONLINE, "heartbeat": await in_thread(clock.now)()}
+    account = await in_thread(Account.objects.create)(jid=ALICE, **held)
+    extra = {"registry": registry.fingerprint(), "to_sync": True}
+    make = in_thread(PubsubNode.objects.create)
+    node = await make(account=account, service=ADDRESS.service, name=ADDRESS.name, analyser="note", extra=extra)
+    here = Followed(service, node.pk)
+    task = asyncio.create_task(here.applier.run())
+    try:
+        yield here
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def synced(size: int = 5, **manners: Any) -> AsyncIterator[Followed]:
+    """Have a node of so many items in sync."""
+    async with followed(size, **manners) as here:
+        await here.sync()
+        await here.check()
+        yield here
+
+
+MANNERS = pytest.mark.parametrize("manners", SERVICES.values(), ids=SERVICES)
+
+
+@MANNERS
+@in_loop
+async def test_edit_of_an_item_that_no_walk_has_listed_teaches_nothing(manners: dict[str, Any]) -> None:
+    """The first walk is interrupted, so that an old item seems new, and follows one that was published before."""
+    async with followed(8, **manners) as here:
+        await here.cut(3)
+        for number, name in enumerate(("new", "item-006", "new")):
+            here.publish(name, f"version {number}")
+            await here.told()
+        await here.begin_session()
+        await here.sync()
+        assert await here.moves() in (None, here.service.moves_edited)
+        await here.check()
+        here.publish("item-001", "edited")
+        await here.check()
+        assert await here.moves() is here.service.moves_edited
+        here.publish("item-002", "edited")
+        await here.check()
+
+
+@MANNERS
+@pytest.mark.parametrize("apart", [False, True])
+@in_loop
+async def test_edits_of_two_items_before_one_check(apart: bool, manners: dict[str, Any]) -> None:
+    """The second edit is of the item that follows the first one."""
+    async with synced(4, **manners) as here:
+        for name in ("item-002", "item-003"):
+            here.publish(name, "edited")
+            if apart:
+                await here.told()
+        await here.check()
+        assert await here.moves() in (None, here.service.moves_edited)
+
+
+@MANNERS
+@pytest.mark.parametrize("again", ["edited", "edited again"])
+@in_loop
+async def test_item_edited_or_told_of_twice(again: str, manners: dict[str, Any]) -> None:
+    """A client's own writes are stored before their notifications arrive."""
+    async with synced(4, **manners) as here:
+        for title in ("edited", again):
+            here.publish("item-001", title)
+            await here.told()
+        await here.check()
+        assert await here.moves() is here.service.moves_edited
+
+
+@MANNERS
+@in_loop
+async def test_item_edited_retracted_and_published_again(manners: dict[str, Any]) -> None:
+    async with synced(4, **manners) as here:
+        here.publish("item-001", "edited")
+        await here.told()
+        here.retract("item-001")
+        await here.told()
+        here.publish("item-001", "published again")
+        await here.check()
+        assert await here.moves() is None
+
+
+@MANNERS
+@pytest.mark.parametrize("name", ["item-000", "item-003", "item-005"])
+@in_loop
+async def test_edit_after_the_last_page_was_read(name: str, manners: dict[str, Any]) -> None:
+    async with synced(6, **manners) as here:
+
+        async def edit(service: FakeService, method: str, argument: Any) -> None:
+            if method == "get_node_metadata":  # between the walk and its end
+                here.publish(name, "edited")
+            await here.told()
+
+        here.service.hook = edit
+        await here.sync()
+        await here.check_now()
+        await here.check()
+        assert await here.moves() in (None, here.service.moves_edited)
+
+
+@MANNERS
+@in_loop
+async def test_item_published_again_as_it_was_after_the_last_page_was_read(manners: dict[str, Any]) -> None:
+    async with synced(6, **manners) as here:
+
+        async def publish(service: FakeService, method: str, argument: Any) -> None:
+            if method == "get_node_metadata":
+                here.publish("item-001")
+            await here.told()
+
+        here.service.hook = publish
+        await here.sync()
+        await here.check_now()
+        await here.check()
+
+
+@MANNERS
+@pytest.mark.parametrize("is_checked", [False, True])
+@in_loop
+async def test_edit_before_a_break_teaches_nothing(is_checked: bool, manners: dict[str, Any]) -> None:
+    """During the break the item that follows is edited, too. A check may come before the synchronisation."""
+    async with synced(4, **manners) as here:
+        here.publish("item-002", "edited")
+        await here.told()
+        here.publish("item-003", "edited, and nobody is told")
+        await here.begin_session()
+        if is_checked:
+            await verify(here.service, here.pk, here.applier.join)
+        await here.sync()
+        await here.check()
+        assert await here.moves() in (None, here.service.moves_edited)
+
+
+@MANNERS
+@in_loop
+async def test_edit_when_a_walk_after_a_break_begins_teaches_nothing(manners: dict[str, Any]) -> None:
+    """During the break the item was retracted and published again."""
+    async with synced(4, **manners) as here:
+        here.retract("item-001")
+        here.publish("item-001", "published again")
+        await here.begin_session()
+
+        async def edit(service: FakeService, method: str, argument: Any) -> None:
+            if method == "subscribe":
+                here.publish("item-001", "edited")
+            await here.told()
+
+        here.service.hook = edit
+        await here.sync()
+        await here.check()
+        assert await here.moves() is None
+
+
+@MANNERS
+@in_loop
+async def test_edit_of_an_item_that_was_not_told_of_in_order(manners: dict[str, Any]) -> None:
+    async with synced(4, **manners) as here:
+        for name in ("one", "two"):
+            here.publish(name)
+        here.late.reverse()
+        await here.told()
+        here.publish("two", "edited")
+        await here.check()
+        assert await here.moves() is None
+
+
+@MANNERS
+@in_loop
+async def test_last_item_edited_right_after_a_new_one(manners: dict[str, Any]) -> None:
+    async with synced(4, **manners) as here:
+        await here.learn(here.service.moves_edited)
+        here.publish("new")
+        here.publish("item-003", "edited")
+        await here.told()
+        await here.check_now()
+        await here.check()
+
+
+@MANNERS
+@in_loop
+async def test_items_published_again_as_they_were(manners: dict[str, Any]) -> None:
+    async with synced(4, **manners) as here:
+        await here.learn(here.service.moves_edited)
+        for name in ("item-001", "item-003"):
+            here.publish(name)
+            await here.told()
+            await here.check_now()
+        await here.check()
+
+
+@MANNERS
+@in_loop
+async def test_item_retracted_and_published_again_without_notice_of_the_retraction(manners: dict[str, Any]) -> None:
+    """This looks as an edit does that moves its item: the next edits show what it was."""
+    async with synced(6, **manners) as here:
+        here.service.retract("item-001")
+        for name in ("item-001", "item-002", "item-000", "item-003"):
+            here.publish(name, "again")
+            await here.check()
+        assert await here.moves() is here.service.moves_edited
+
+
+@MANNERS
+@in_loop
+async def test_what_was_learned_wrongly_is_corrected(manners: dict[str, Any]) -> None:
+    async with synced(6, **manners) as here:
+        await here.learn(not here.service.moves_edited)
+        here.publish("item-001", "edited")
+        here.publish("new")
+        await here.check()
+        assert await here.moves() is None
+        here.publish("item-002", "edited")
+        await here.check()
+        assert await here.moves() is here.service.moves_edited
+
+
+@pytest.mark.parametrize("paging", ["none", "opaque"])
+@in_loop
+async def test_edit_thought_to_move_its_item_is_checked_at_once(paging: Any) -> None:
+    async with synced(6, paging=paging) as here:
+        await here.learn(True)
+        here.publish("item-001", "edited")
+        await here.check()
+
+
+@in_loop
+async def test_edit_where_the_service_keeps_its_place_costs_little_to_learn() -> None:
+    async with synced(60, paging="opaque") as here:
+        here.publish("item-001", "edited")
+        here.service.requests.clear()
+        await here.check()
+        assert await here.moves() is False
+        assert len(here.service.asked()) == 3
+        here.service.requests.clear()
+        here.publish("item-000", "edited")
+        await here.check()
+        assert here.service.requests == []
+
+
+@MANNERS
+@pytest.mark.parametrize("seed", range(6))
+@in_loop
+async def test_any_sequence(seed: int, manners: dict[str, Any]) -> None:
+    """Changes, notifications that come late, walks that end or don't, lost sessions, and all to be learned anew."""
+    dice = random.Random(seed)
+    silent = seed % 3 == 0  # retractions without notice; elsewhere what is learned is true
+    async with synced(dice.choice([3, 6, 9]), **manners) as here:
+
+        async def check_all() -> None:
+            if silent:
+                await here.sync()
+            await here.check()
+            assert silent or await here.moves() in (None, here.service.moves_edited)
+
+        for number in range(30):
+            names = here.service.ids()
+            match dice.choice(STEPS):
+                case "edit":
+                    for name in dice.choices(names[-3:] + names, k=dice.randrange(1, 4)):
+                        here.publish(name, f"edited {number}")
+                case "same":
+                    name = dice.choice(names)
+                    here.late.append(publish_event(here.service.publish(name, title_of(here.service, name))))
+                case "new":
+                    here.publish(f"new-{number}")
+                case "retract" if len(names) > 2:
+                    name = dice.choice(names)
+                    here.retract(name)
+                    if silent:
+                        here.late.pop()
+                    if silent or dice.random() < 0.5:
+                        here.publish(name, f"again {number}")
+                case "unlearn":
+                    await here.learn(None)
+                case "walk":
+                    await here.sync()
+                case "cut":
+                    await here.cut(dice.randrange(4))
+                case "break":
+                    await here.begin_session()
+                    await here.sync()
+                case "check":
+                    await check_all()
+            if dice.random() < 0.6:
+                await here.told()
+        await check_all()
+
+
+def title_of(service: FakeService, name: str) -> str:
+    """Return the title of an item."""
+    return service.nodes[ADDRESS].items[name][1].element[0][0].text or ""
