@@ -196,9 +196,10 @@ class _Writer:
         Unless the service is known to keep them in place, the order has to be checked. Without an edit the notification
         may be late: the item was listed before.
         """
-        moves = self.node.extra.get("moves")
-        follower = None if moves is False else self._follower(row.position)
-        if follower is None and (moves is False or self.node.next_position == self.next_position):
+        if (moves := self.node.extra.get("moves")) is False:
+            return
+        follower = self._follower(row.position)
+        if follower is None and self.node.next_position == self.next_position:
             return  # nothing follows it, in the node or in this batch
         self.outcome.order_unknown = True
         if moves:
