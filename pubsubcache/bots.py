@@ -81,17 +81,16 @@ class CacheOfAccount:
             await self._invalidate(address)
             return
         self._written.setdefault(address, {}).update(dict.fromkeys(item_ids))
-        async with self._turns.setdefault(address, asyncio.Lock()):
-            if not (waiting := self._written.pop(address, None)):
-                return  # a previous holder of the lock included this write
-            try:
-                await self._update(address, list(waiting))
-            except PubsubCacheError as error:
-                logger.info("Could not read the items written to %s: %s", address.uri, error)
-                await self._invalidate(address)
-            except BaseException:
-                await uninterrupted(self._invalidate(address))
-                raise
+        try:
+            async with self._turns.setdefault(address, asyncio.Lock()):
+                if waiting := self._written.pop(address, None):  # else an earlier holder included this write
+                    await self._update(address, list(waiting))
+        except PubsubCacheError as error:
+            logger.info("Could not read the items written to %s: %s", address.uri, error)
+            await self._invalidate(address)
+        except BaseException:  # also if cancelled while it waits for the lock
+            await uninterrupted(self._invalidate(address))
+            raise
 
     async def _update(self, address: NodeAddress, item_ids: list[str]) -> None:
         for _ in range(ATTEMPTS):

@@ -78,7 +78,7 @@ def mechanisms(*names: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def scripted_server(*answers: bytes, bundle: Path | None = None) -> AsyncIterator[tuple[int, bytearray]]:
-    """A server that gives each answer after something came, whatever it was.
+    """A server that sends one answer each time it receives something.
 
     `bundle` is a key with its certificate: TLS comes first. Yields its port and what came since the answers began.
     """

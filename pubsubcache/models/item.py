@@ -16,7 +16,7 @@ from pubsubcache.lookups.hotkeys import COLUMNS, KEYS, HasTag, hot_key, hot_key_
 from pubsubcache.lookups.parsed import order_of_parsed, parsed_matches
 from pubsubcache.lookups.snippets import Snippet
 from pubsubcache.models.fields import JSONField
-from pubsubcache.models.node import PubsubNode
+from pubsubcache.models.node import PubsubNode, is_any_of
 from pubsubcache.types import Item
 
 
@@ -44,15 +44,16 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
 
         Empty filters are ignored.
         """
-        filters = {
-            "node__account__jid__in": list(accounts),
-            "node__service__in": list(services),
-            "node__name__in": list(nodes),
-            "node__type__in": list(types),
-            "node__subtype__in": list(subtypes),
-            "name__in": list(names),
-        }
-        return self.filter(**{lookup: values for lookup, values in filters.items() if values})
+        return self.filter(
+            is_any_of(
+                node__account__jid=accounts,
+                node__service=services,
+                node__name=nodes,
+                node__type=types,
+                node__subtype=subtypes,
+                name=names,
+            )
+        )
 
     def where_parsed(self, path: str | Sequence[str | int], operator: str, value: Any = True) -> Self:
         """Return the items whose parsed data match a condition.

@@ -25,6 +25,12 @@ def claim_timeout() -> float:
     return float(CLAIM_LEASES * settings.LEASE_TIMEOUT)
 
 
+def is_any_of(**values: Iterable[str]) -> models.Q:
+    """Return the condition that each field has one of its values. Fields without values are ignored."""
+    lists = {field: list(allowed) for field, allowed in values.items()}
+    return models.Q(**{f"{field}__in": allowed for field, allowed in lists.items() if allowed})
+
+
 class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
     """Queries for nodes."""
 
@@ -41,14 +47,7 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
 
         Empty filters are ignored.
         """
-        filters: dict[str, Any] = {
-            "account__jid__in": list(accounts),
-            "service__in": list(services),
-            "name__in": list(nodes),
-            "type__in": list(types),
-            "subtype__in": list(subtypes),
-        }
-        return self.filter(**{lookup: values for lookup, values in filters.items() if values})
+        return self.filter(is_any_of(account__jid=accounts, service=services, name=nodes, type=types, subtype=subtypes))
 
     def unclaimed(self, now: datetime | None = None) -> Self:
         """Return the nodes without a valid claim."""

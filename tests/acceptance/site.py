@@ -210,7 +210,7 @@ async def working_site(server: XmppServer) -> AsyncIterator[Site]:
 
 
 async def cached_node(site: Site, session: Session, count: int) -> NodeAddress:
-    """Make a node of `count` entries, and have the site cache it."""
+    """Create a node with `count` entries and wait until the site has cached it."""
     address = await make_node(session, site.server)
     await publish_many(session, address, count)
     await site.cached(address)

@@ -20,7 +20,7 @@ LOCKED = 2.0  # seconds; longer than the timeout of a connection in this test
 
 @pytest.fixture
 def impatient(live_database: None) -> Any:
-    """Have new connections of SQLite wait only half a second for another writer."""
+    """Make new SQLite connections wait only half a second for another writer."""
     if connection.vendor != "sqlite":
         yield
         connections.close_all()  # which the server has closed already

@@ -139,7 +139,7 @@ def reader(tmp_path: Path, prosody: TestProsody) -> Iterator[Reader]:
 
 
 def shows(browser: Chrome, *words: str) -> None:
-    """Wait until the page, which nobody reloads, shows `words`."""
+    """Wait until the page shows `words`, without reloading it."""
 
     def page_text(driver: Chrome) -> str:
         return str(driver.execute_script("return document.querySelector('main').innerText"))

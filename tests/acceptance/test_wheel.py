@@ -232,7 +232,7 @@ def set_up(host: Host, prosody: TestProsody) -> None:
 
 
 def check_admin(host: Host) -> None:
-    """Every page of the admin opens, unless nobody may open it."""
+    """Every admin page opens, except those that are closed to everybody."""
     statuses = host.script(OPEN_ADMIN)
     assert {"index", "app_list", "pubsubcache_analysers", "pubsubcache_pubsubitem_change"} <= set(statuses)
     forbidden = {name for name, status in statuses.items() if status == 403}

@@ -1,4 +1,4 @@
-"""A pubsub service in a process of its own, good or hostile as it is told.
+"""A pubsub service in a separate process, good or hostile as requested.
 
 The first line of stdin is JSON: the server, the service's name and its nodes. Each line after it is an order, which is
 answered by a line once it is carried out: `calm`, `silent`, `endless`, `flood JID` or `publish NODE ITEM`.

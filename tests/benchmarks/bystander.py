@@ -1,4 +1,4 @@
-"""Another site in a process and on a database of its own, to be attacked in the place of the one that is measured.
+"""Another site, in a separate process with its own database, which is attacked instead of the measured site.
 
 The first line of stdin is JSON: the server. Each line after it, `attacked` or `calm`, is answered by a line.
 """

@@ -112,7 +112,7 @@ def hostile_nodes(server: RunningServer) -> list[NodeAddress]:
 
 
 async def add_nodes(site: Site, addresses: list[NodeAddress]) -> None:
-    """Have nodes cached."""
+    """Wait until the nodes are cached."""
     for address in addresses:
         await site.cached(address)
 
@@ -169,7 +169,7 @@ async def _bystander(server: RunningServer) -> AsyncIterator[Order]:
 
 @asynccontextmanager
 async def under_attack(site: Site, addresses: list[NodeAddress]) -> AsyncIterator[None]:
-    """Have many read from the hostile service, and its nodes synchronised, meanwhile."""
+    """Read from the hostile service and synchronise its nodes during the block."""
 
     async def read(address: NodeAddress) -> None:
         while True:

@@ -227,7 +227,7 @@ def test_migrations_import_no_code_that_changes(path: Path) -> None:
 
 
 def definitions(alias: str) -> set[tuple[str, ...]]:
-    """The SQL of whatever the full text index and the tags consist of."""
+    """Return the SQL of the full text index and of the tags."""
     queries = {
         "sqlite": ["SELECT name, sql FROM sqlite_master WHERE name LIKE 'pubsubcache_words%' OR type = 'trigger'"],
         "postgresql": [

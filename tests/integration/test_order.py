@@ -117,7 +117,7 @@ class Followed:
 
     @in_thread
     def begin_session(self) -> None:
-        """Begin a session that does not resume the last one: what that would have brought is lost."""
+        """Start a session that does not resume the last one, so its pending notifications are lost."""
         self.late.clear()
         account = Account.objects.get(jid=ALICE)
         account.fencing_token += 1
@@ -141,7 +141,7 @@ class Followed:
 
     @in_thread
     def learn(self, moves: bool | None) -> None:
-        """Have the cache think that the service moves edited items to the end, or that it does not; None: forget it."""
+        """Set whether the cache assumes that the service moves edited items to the end; None for unknown."""
         node = PubsubNode.objects.get(pk=self.pk)
         node.moves = moves
         node.save()
@@ -153,7 +153,7 @@ class Followed:
 
 @asynccontextmanager
 async def followed(size: int = 5, **manners: Any) -> AsyncIterator[Followed]:
-    """Have a node of so many items, followed by a worker that has not synchronised it yet."""
+    """Provide a node with `size` items that a worker follows and has not synchronised yet."""
     service = FakeService(**manners)
     service.fill(size)
     held = {"worker": "w", "status": Account.Status.ONLINE, "heartbeat": await in_thread(clock.now)()}
@@ -173,7 +173,7 @@ async def followed(size: int = 5, **manners: Any) -> AsyncIterator[Followed]:
 
 @asynccontextmanager
 async def synced(size: int = 5, **manners: Any) -> AsyncIterator[Followed]:
-    """Have a node of so many items in sync."""
+    """Provide a node with `size` items that is in sync."""
     async with followed(size, **manners) as here:
         await here.sync()
         await here.check()

@@ -463,7 +463,7 @@ async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
     assert here.service.requests == []
     await in_thread(lambda: PubsubNode.objects.filter(pk=here.pk).delete())()
     pk = (await in_thread(nodes.get_or_create_node)(ALICE, OTHER)).pk
-    assert (await in_thread(PubsubNode.objects.get)(pk=pk)).moves is None  # nobody to learn from
+    assert (await in_thread(PubsubNode.objects.get)(pk=pk)).moves is None  # no other node to learn from
     pk = await _make_node(ADDRESS, moves=moves)
     await in_thread(PubsubNode.objects.filter(name=OTHER.name).delete)()
     learnt = await in_thread(nodes.get_or_create_node)(ALICE, OTHER)

@@ -7,6 +7,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
-    """Return the environment of a site of its own in `folder`."""
+    """Return the environment of a separate site in `folder`."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "SECRET_KEY")}
     return {**kept, "DATA_DIR": str(folder / "var"), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}

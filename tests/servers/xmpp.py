@@ -143,5 +143,5 @@ class TestProsody(Prosody, Logins):
 async def wait_online(session: "Session", seconds: float) -> None:
     """Return when `session`, which runs in another task, is online. Raises `TimeoutError` after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not session.online:  # noqa: ASYNC110  (nobody but the session knows)
+        while not session.online:  # noqa: ASYNC110  (the session offers nothing to await)
             await asyncio.sleep(0.01)

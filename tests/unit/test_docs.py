@@ -308,7 +308,7 @@ def test_names_imported_by_examples_exist(name: str, number: int, code: str) -> 
     tree = compile(code, name, "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            if node.module == "blog":  # made in the tutorial, which a test of its own follows
+            if node.module == "blog":  # created in the tutorial, which has its own test
                 continue
             module = __import__(node.module or "", fromlist=["_"])
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []

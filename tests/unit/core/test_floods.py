@@ -1,4 +1,4 @@
-"""Floods are recognised by their rate, shed for as long as they last, and cost nobody else a notification."""
+"""Test that floods are detected by their rate, shed while they last, and cost others no notification."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ class Line:
         self.floods = Floods(self.queue, self.clock)
 
     def feed(self, service: str, number: int, nodes: int = 1, per_second: float = 0.0) -> int:
-        """Have notifications of some nodes in turn; return how many were shed."""
+        """Send notifications of several nodes in turn; return how many were shed."""
         shed = 0
         for place in range(number):
             address = NodeAddress(service, f"node-{place % nodes}")

@@ -1,4 +1,4 @@
-"""What comes on the stream is read in slices of time, in order, and nothing is read for nobody."""
+"""Test that the stream is read in time slices and in order, and that shed items are not built."""
 
 import asyncio
 from xml.etree.ElementTree import Element
@@ -14,7 +14,7 @@ ITEMS = f"{{{PUBSUB_EVENT}}}items"
 
 
 class Transport:
-    """Notes whether more is to be read."""
+    """Records whether the stream reads from its socket."""
 
     def __init__(self) -> None:
         self.is_reading = True
@@ -22,7 +22,7 @@ class Transport:
         self.is_aborted = False
 
     def close(self) -> None:
-        """Nothing is to be sent any more."""
+        """Do nothing: the test has no socket."""
 
     def abort(self) -> None:
         self.is_aborted = True
