@@ -142,6 +142,30 @@ async def test_concurrent_writes_are_handled_together() -> None:
     assert len([request for request in service.asked() if request.item_ids]) <= 2
 
 
+@in_loop
+async def test_write_cancelled_while_another_one_is_read_invalidates_the_node() -> None:
+    service, pk, client = await synced()
+    reading, answered = asyncio.Event(), asyncio.Event()
+
+    async def read_ids(*asked: Any) -> list[Any]:
+        reading.set()
+        await answered.wait()
+        return []
+
+    with patch.object(bots.fetching, "read_ids", read_ids):
+        first = asyncio.create_task(client.written(ADDRESS, ["first"]))
+        await reading.wait()
+        service.publish("second")
+        second = asyncio.create_task(client.written(ADDRESS, ["second"]))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert (await in_thread(PubsubNode.objects.get)(pk=pk)).checked_at is None
+        answered.set()
+        await first
+
+
 @pytest.mark.parametrize("names", [None, ["new"]])
 @in_loop
 async def test_writes_of_unknown_items_request_revalidation(names: list[str] | None) -> None:
