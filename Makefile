@@ -19,45 +19,45 @@ PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: 
 .NOTPARALLEL:
 .PHONY: help run test test-long unit lint lock oracle bench clean python-packages run-packages test-packages
 
-help:  ## this list
+help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: run-packages $(VENV)/run.stamp  ## serve the admin with the cache at work (XMPP_JID, XMPP_PASSWORD: your account)
 	@exec $(BIN)/python -m project.run
 
-test: test-packages lint  ## the tests on SQLite, and those that depend on the database on PostgreSQL too
+test: test-packages lint  ## run the tests on SQLite, and those that depend on the database on PostgreSQL too
 	$(BIN)/python -m pytest $(AT_ONCE)
 	$(BIN)/python -m pytest $(AT_ONCE) --database=postgresql
 
-test-long: test-packages lint  ## every test on both databases, with all of its cases; before a release
+test-long: test-packages lint  ## run every test on both databases with all its cases, before a release
 	ORACLE_EXAMPLES=100 $(BIN)/python -m pytest $(AT_ONCE) --long
 	ORACLE_EXAMPLES=100 $(BIN)/python -m pytest $(AT_ONCE) --long --database=postgresql
 
-unit: $(VENV)/test.stamp  ## the quick tests, which need no server
+unit: $(VENV)/test.stamp  ## run the quick tests, which need no server
 	$(BIN)/python -m pytest $(AT_ONCE) $(QUICK)
 
-lint: $(VENV)/test.stamp  ## what tells mistakes without running the code
+lint: $(VENV)/test.stamp  ## check style, types, migrations and deployment settings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(PRODUCTION) $(BIN)/mypy
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-lock: $(VENV)/test.stamp  ## pin what pyproject.toml asks for, with hashes (UPGRADE=1: the newest that it allows)
+lock: $(VENV)/test.stamp  ## pin the requirements of pyproject.toml with hashes (UPGRADE=1: newest versions)
 	$(LOCK) pyproject.toml --output-file requirements.txt
 	$(LOCK) pyproject.toml --group dev --constraints requirements.txt --output-file requirements-dev.txt
 
 oracle: export ORACLE_EXAMPLES := $(or $(EXAMPLES),100)
 oracle: export ORACLE_SEED := $(or $(SEED),1)
 oracle: export ORACLE_HISTORY := $(if $(HISTORY),$(abspath $(HISTORY)))
-oracle: test-packages $(VENV)/test.stamp  ## random histories end in equality (EXAMPLES=100 SEED=1, or HISTORY=file)
+oracle: test-packages $(VENV)/test.stamp  ## test that random histories converge (EXAMPLES=100 SEED=1, or HISTORY=file)
 	$(BIN)/python -m pytest $(AT_ONCE) tests/oracle
 	$(BIN)/python -m pytest $(AT_ONCE) tests/oracle --database=postgresql
 
-bench: test-packages $(VENV)/test.stamp  ## how fast the cache is
+bench: test-packages $(VENV)/test.stamp  ## measure how fast the cache is
 	$(BIN)/python -m tests.benchmarks
 
-clean:  ## forget the virtual environment and what tools keep; the site's data in var/ stays
+clean:  ## remove the virtual environment and the caches of tools; data in var/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 python-packages:
