@@ -40,9 +40,13 @@ def quick_passwords() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestProsody]:
-    """A private Prosody, running; a test that stops it starts it again."""
+    """A private Prosody, running; a test that stops it starts it again.
+
+    What breaks it would make later tests fail, for no reason that they show: so it must not.
+    """
     with TestProsody(tmp_path_factory.mktemp("prosody")) as server:
         yield server
+        assert "Traceback[" not in server.log_file.read_text(errors="replace"), "A test broke Prosody; see its log."
 
 
 @pytest.fixture(scope="session")
