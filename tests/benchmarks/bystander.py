@@ -41,5 +41,5 @@ if __name__ == "__main__":
     django.setup()
     from pubsubcache import database
 
-    database.prepare()
+    database.prepare(whole_site=True)
     asyncio.run(main())
