@@ -89,9 +89,10 @@ def language(*elements: Element) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def translations(elements: Iterable[Element]) -> list[dict[str, str | None]]:
-    """Return `{language, text}` for each non-empty element of a list of translations."""
-    return [{"language": language(element), "text": text} for element in elements if (text := text_of(element))]
+def translations(elements: Iterable[Element], *parents: Element) -> list[dict[str, str | None]]:
+    """Return `{language, text}` for each non-empty element; those without a language have that of the parents."""
+    found = ((language(element, *parents), text_of(element)) for element in elements)
+    return [{"language": spoken, "text": text} for spoken, text in found if text]
 
 
 def attribute(element: Element, name: str) -> str | None:

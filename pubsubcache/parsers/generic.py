@@ -30,22 +30,34 @@ def parse_any(item: Element, context: ParseContext) -> dict[str, Any]:
     """
     if not len(item):
         raise ParseError("The item has no payload.")
-    converter = _Converter()
+    converter = Converter()
     payloads = converter.convert_children(item)
     return {"payloads": payloads, "truncated": converter.truncated}
 
 
-class _Converter:
-    """Converts elements level by level, and counts them."""
+class Converter:
+    """Converts elements level by level, and counts them.
+
+    Attributes:
+        truncated: Whether a bound cut something off.
+    """
 
     def __init__(self) -> None:
-        self.taken = 0
+        self._taken = 0
         self.truncated = False
+
+    def convert(self, element: Element) -> dict[str, Any] | None:
+        """Convert an element with its content; None if there is no room left."""
+        if not self._has_room():
+            return None
+        converted = self._convert(element)
+        converted["children"] = self.convert_children(element)
+        return converted
 
     def convert_children(self, root: Element) -> list[dict[str, Any]]:
         """Convert the content of `root` breadth first, so that deep elements don't use up the limit."""
-        payloads: list[dict[str, Any]] = []
-        level = [(root, payloads)]
+        found: list[dict[str, Any]] = []
+        level = [(root, found)]
         for _ in range(MAX_DEPTH):
             deeper: list[tuple[Element, list[dict[str, Any]]]] = []
             for parent, into in level:
@@ -55,12 +67,12 @@ class _Converter:
                         deeper.append((child, into[-1]["children"]))
             level = deeper
         self.truncated = self.truncated or any(len(parent) for parent, _ in level)
-        return payloads
+        return found
 
     def _has_room(self) -> bool:
-        self.taken += 1
-        self.truncated = self.truncated or self.taken > MAX_NODES
-        return self.taken <= MAX_NODES
+        self._taken += 1
+        self.truncated = self.truncated or self._taken > MAX_NODES
+        return self._taken <= MAX_NODES
 
     def _convert(self, element: Element) -> dict[str, Any]:
         pieces = [element.text, *(child.tail for child in element)]

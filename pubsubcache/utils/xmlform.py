@@ -173,6 +173,21 @@ def normal_item(item: Element) -> Element:
     return copy
 
 
+def with_namespace(element: Element, old: str, new: str) -> Element:
+    """Return a copy of an element in which all elements of the namespace `old` are in the namespace `new`."""
+    copy = Element("copy")
+    stack = [(element, copy)]
+    while stack:
+        source, parent = stack.pop()
+        tag = source.tag
+        if isinstance(tag, str) and split_tag(tag)[0] == old:
+            tag = f"{{{new}}}{split_tag(tag)[1]}"
+        target = ET.SubElement(parent, tag, dict(source.attrib))
+        target.text, target.tail = source.text, source.tail
+        stack.extend((child, target) for child in reversed(source))
+    return copy[0]
+
+
 def _unless_blank(text: str | None) -> str | None:
     return text if text and text.strip() else None
 

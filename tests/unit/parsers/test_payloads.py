@@ -197,7 +197,8 @@ def test_a_rating_out_of_range(rating: str) -> None:
 
 def test_a_mood_in_words_alone() -> None:
     parsed = parse("mood", "<mood xmlns='http://jabber.org/protocol/mood' xml:lang='de'><text>so so</text></mood>")
-    assert parsed == {"mood": None, "detail": None, "text": "so so", "language": "de"}
+    assert (parsed["mood"], parsed["text"], parsed["language"]) == (None, "so so", "de")
+    assert parsed["texts"] == [{"language": "de", "text": "so so"}]
 
 
 def test_a_mood_with_a_long_name() -> None:
