@@ -155,9 +155,13 @@ class EventApplier:
         """Wait until the notifications fed so far are applied or dropped.
 
         Args:
-            address: Wait only for the notifications of this node.
+            address: Wait only for the notifications of this node, not for analyses.
         """
-        await (self._queue.join() if address is None else self._queue.settled(address))
+        if address is not None:
+            await self._queue.settled(address)
+            return
+        await self._queue.join()
+        await asyncio.gather(*self._analyses.values(), return_exceptions=True)
 
     async def finish(self) -> None:
         """Apply all queued notifications without waiting for services; nodes that need one are invalidated."""
@@ -166,7 +170,7 @@ class EventApplier:
             fetch.cancel()
         for flood in self._floods.pks:
             self._queue.invalidate(flood)
-        await self._queue.join()
+        await self.join()
 
     # Sessions and leases
 

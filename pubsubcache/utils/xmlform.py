@@ -208,7 +208,9 @@ def payload_namespace(item: Element) -> str | None:
 def namespace_in(text: str) -> str | None:
     """Return the namespace of the first payload element, given the beginning of an item in normal form, or None."""
     found = _PAYLOAD.match(text)
-    return None if found is None else html.unescape(found[1] or PUBSUB)
+    if found is None:
+        return None
+    return PUBSUB if found[1] is None else html.unescape(found[1])
 
 
 def words(item: Element) -> str:
