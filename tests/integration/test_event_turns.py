@@ -47,12 +47,15 @@ class World:
     speaks: asyncio.Event = field(default_factory=asyncio.Event)
     unanswered: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    doubted: list[int] = field(default_factory=list)
+    invalidations: list[int] = field(default_factory=list)
     overflows: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.applier = EventApplier(
-            ALICE, self.service, on_invalidated=self.doubted.append, on_overflow=lambda: self.overflows.append(True)
+            ALICE,
+            self.service,
+            on_invalidated=self.invalidations.append,
+            on_overflow=lambda: self.overflows.append(True),
         )
         real = self.service.get_items
 
@@ -148,7 +151,7 @@ async def test_node_that_waits_for_its_service_is_not_fresh() -> None:
         await here.invalidated(SILENT)
         assert await here.is_fresh(SECOND)
         assert await here.is_fresh(GOOD)
-        assert not here.doubted
+        assert not here.invalidations
 
 
 @in_loop
@@ -187,7 +190,7 @@ async def test_notifications_of_a_node_stay_in_order_across_a_fetch() -> None:
             await here.applier.join()
     titles = await here.titles(SILENT)
     assert titles == {"item-001": "Title of item-001", "bare": "fetched", "edited": "later"}
-    assert here.doubted == [here.pks[SILENT]]
+    assert here.invalidations == [here.pks[SILENT]]
 
 
 @pytest.mark.parametrize("kind", ["purge", "delete"])
@@ -215,7 +218,7 @@ async def test_short_fetch_keeps_the_node_fresh() -> None:
         await here.applier.join()
     assert (await here.titles(SILENT))["new"] == "fetched"
     assert await here.is_fresh(SILENT)
-    assert not here.doubted
+    assert not here.invalidations
 
 
 @in_loop
@@ -229,7 +232,7 @@ async def test_fetch_without_answer_times_out() -> None:
             here.feed(here.publish(SILENT, "later"))
             await here.applier.join()
     assert "later" in await here.titles(SILENT)
-    assert here.doubted == [here.pks[SILENT]]
+    assert here.invalidations == [here.pks[SILENT]]
     assert not await here.is_fresh(SILENT)
 
 
@@ -246,7 +249,7 @@ async def test_silent_service_gets_few_requests_and_fails_all_waiting_nodes() ->
             here.feed(*(bare(address, "item-000") for address in addresses))
             await here.applier.join()
     assert here.unanswered == 2
-    assert sorted(here.doubted) == sorted(here.pks[address] for address in addresses)
+    assert sorted(here.invalidations) == sorted(here.pks[address] for address in addresses)
 
 
 @in_loop
@@ -275,7 +278,7 @@ async def test_finish_cancels_fetches_and_applies_the_rest() -> None:
             await here.applier.finish()
     assert "later" in await here.titles(SILENT)
     assert "new" in await here.titles(GOOD)
-    assert sorted(here.doubted) == sorted([here.pks[SILENT], here.pks[SECOND]])
+    assert sorted(here.invalidations) == sorted([here.pks[SILENT], here.pks[SECOND]])
     assert here.unanswered == 1
 
 
@@ -292,7 +295,7 @@ async def test_flood_does_not_affect_other_nodes() -> None:
             await here.applier.join()
     assert "new" in await here.titles(GOOD)
     assert "new" in await here.titles(SECOND)
-    assert here.doubted == [here.pks[SILENT]]
+    assert here.invalidations == [here.pks[SILENT]]
     assert await here.is_fresh(GOOD)
     assert await here.is_fresh(SECOND)
     assert not here.overflows
@@ -312,13 +315,13 @@ async def test_flood_is_not_applied_and_its_nodes_are_revalidated_when_it_is_ove
             assert not here.applier.is_shed(GOOD.service, GOOD.name)
             await here.applier.join()
             assert sorted(here.applier.flooded) == sorted([here.pks[SILENT], here.pks[SECOND]])
-            assert not here.doubted
+            assert not here.invalidations
             assert not await here.is_fresh(SILENT)
             now += floods.BURST / floods.RATE
             while here.applier.flooded:  # noqa: ASYNC110  (only the clock ends it)
                 await asyncio.sleep(0.01)
             await here.applier.join()
-    assert set(here.doubted) == {here.pks[SILENT], here.pks[SECOND]}
+    assert set(here.invalidations) == {here.pks[SILENT], here.pks[SECOND]}
     assert not any(name.startswith("flood") for name in await here.titles(SILENT))
     assert "new" in await here.titles(GOOD)
     assert await here.is_fresh(GOOD)
@@ -350,7 +353,7 @@ async def test_flood_of_unknown_nodes_invalidates_only_nodes_of_its_service() ->
         async with here.running():
             await here.applier.join()
     assert "new" in await here.titles(GOOD)
-    assert sorted(here.doubted) == sorted([here.pks[SILENT], here.pks[SECOND]])
+    assert sorted(here.invalidations) == sorted([here.pks[SILENT], here.pks[SECOND]])
     assert await here.is_fresh(GOOD)
 
 
@@ -363,7 +366,7 @@ async def test_overflow_caused_by_many_services_invalidates_all_nodes() -> None:
         async with here.running():
             await here.applier.join()
     assert here.overflows == [True]
-    assert sorted(here.doubted) == sorted(here.pks.values())
+    assert sorted(here.invalidations) == sorted(here.pks.values())
     assert not await here.is_fresh(GOOD)
 
 
@@ -403,7 +406,7 @@ async def test_nothing_fed_before_void_is_written_after_it() -> None:
         await here.applier.join()
     assert await here.titles(GOOD) == {"item-000": "new", "item-001": "Title of item-001"}
     assert here.applier.dropped == {"void": 2}
-    assert set(here.doubted) == {here.pks[GOOD], here.pks[SILENT]}
+    assert set(here.invalidations) == {here.pks[GOOD], here.pks[SILENT]}
 
 
 @in_loop
@@ -424,7 +427,7 @@ async def test_batch_being_applied_is_not_written_after_void(monkeypatch: pytest
         go_on.set()
         await here.applier.join()
     assert "new" not in await here.titles(GOOD)
-    assert here.doubted == [here.pks[GOOD]]
+    assert here.invalidations == [here.pks[GOOD]]
 
 
 @in_loop
@@ -463,7 +466,7 @@ async def test_nothing_is_applied_while_closed_and_all_in_order_after() -> None:
         await waiting
         await here.applier.join()
     assert (await here.titles(GOOD))["new"] == "second"
-    assert here.doubted == [here.pks[SECOND]]
+    assert here.invalidations == [here.pks[SECOND]]
 
 
 @in_loop
@@ -534,7 +537,7 @@ async def test_batch_that_the_database_refuses_loses_no_order(monkeypatch: pytes
         here.feed(here.publish(SILENT, "second"))
         await here.applier.join()
     assert list(await here.titles(SILENT))[2:] == ["first", "second"]
-    assert not here.doubted
+    assert not here.invalidations
 
 
 @in_loop
@@ -552,4 +555,4 @@ async def test_failed_write_affects_only_its_batch(monkeypatch: pytest.MonkeyPat
         here.feed(here.publish(SILENT, "new"), here.publish(GOOD, "new"))
         await here.applier.join()
     assert "new" in await here.titles(GOOD)
-    assert here.doubted == [here.pks[SILENT]]
+    assert here.invalidations == [here.pks[SILENT]]

@@ -116,11 +116,11 @@ async def synced(*odd: str, size: int = 12, **manners: Any) -> tuple[FakeService
     return service, node.pk
 
 
-async def apply(service: FakeService, *events: PubsubEvent, unsure: list[int] | None = None) -> list[int]:
+async def apply(service: FakeService, *events: PubsubEvent, unchecked: list[int] | None = None) -> list[int]:
     """Apply notifications; return the nodes that they invalidated."""
-    doubted: list[int] = []
-    note = (lambda pk: None) if unsure is None else unsure.append
-    applier = EventApplier(ALICE, service, on_id_check=note, on_invalidated=doubted.append)
+    invalidated: list[int] = []
+    note = (lambda pk: None) if unchecked is None else unchecked.append
+    applier = EventApplier(ALICE, service, on_id_check=note, on_invalidated=invalidated.append)
     for event in events:
         applier.feed(event)
     task = asyncio.create_task(applier.run())
@@ -128,7 +128,7 @@ async def apply(service: FakeService, *events: PubsubEvent, unsure: list[int] | 
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    return doubted
+    return invalidated
 
 
 def answer(page: ItemsPage) -> tuple[Any, ...]:
@@ -350,9 +350,9 @@ async def test_odd_item_published_after_the_last_page_is_kept() -> None:
 @in_loop
 async def test_order_is_checked_if_only_an_odd_item_follows_an_edited_one() -> None:
     service, pk = await synced("item-011", paging="ids", moves_edited=True)
-    unsure: list[int] = []
-    await apply(service, publish_event(service.publish("item-010", "edited")), unsure=unsure)
-    assert unsure == [pk]
+    unchecked: list[int] = []
+    await apply(service, publish_event(service.publish("item-010", "edited")), unchecked=unchecked)
+    assert unchecked == [pk]
     assert await check_ids(service, pk)
     assert (await row()).moves is True
     await check_equal(service)
