@@ -353,7 +353,7 @@ def test_invalid_conditions_are_refused_with_a_reason(path: Any, operator: Any, 
 
 
 @pytest.mark.usefixtures("_items")
-def test_patterns_take_linear_time() -> None:
+def test_hostile_patterns_are_answered() -> None:
     PubsubItem.objects.filter(name="empty").update(parsed={"title": "a" * 5000})
     assert names(PubsubItem.objects.where_parsed("title", "like", "%a" * 500 + "b")) == []
     assert names(PubsubItem.objects.where_parsed("title", "ilike", "%A" * 500 + "%")) == ["empty"]
