@@ -81,7 +81,7 @@ class FakeService:
     # Paging
     paging: Literal["none", "ids", "opaque"] = "none"  # the kind of cursors; "none" ignores <set/>
     page_limit: int | None = None  # the maximum length of pages, applied silently
-    newest_first: bool = False  # the whole listing, and each page of it
+    newest_first: bool = False  # listings and their pages begin with the newest item
     turned_last_page: bool = False  # pages requested from the end list the newest item first
     count: Callable[[int], int | None] = lambda real: real  # how it counts the items
     gives_cursors: bool = True

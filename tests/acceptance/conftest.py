@@ -1,4 +1,4 @@
-"""What acceptance tests share."""
+"""Fixtures of the acceptance tests."""
 
 from collections.abc import AsyncIterator
 

@@ -96,7 +96,7 @@ class Site:
         return await in_thread(Account.objects.with_time().get)(jid=self.jid)
 
     async def is_online(self) -> bool:
-        """Whether the account's session is up."""
+        """Return whether the account is online."""
         return (await self.account()).is_online()
 
     async def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109

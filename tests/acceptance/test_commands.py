@@ -287,14 +287,14 @@ async def test_sync_waits_for_a_running_sync(commands: Commands, client: Client)
     await commands.data("pubsub_sync", *commands.target(address))
     nodes = PubsubNode.objects.filter(name=address.name)
     unwanted = {"to_sync": False, "by_hand": False}
-    await in_thread(nodes.update)(sync_owner="somebody", sync_heartbeat=timezone.now(), **unwanted)
+    await in_thread(nodes.update)(sync_owner="another", sync_heartbeat=timezone.now(), **unwanted)
     patient = {"PUBSUBCACHE_LEASE_TIMEOUT": "600"}
     waiting = asyncio.create_task(commands.data("pubsub_sync", *commands.target(address), env=patient))
     async with asyncio.timeout(TIMEOUT):
         while not (await row(name=address.name)).by_hand:  # noqa: ASYNC110  (another process sets it)
             await asyncio.sleep(0.02)
     assert not waiting.done()
-    assert (await row(name=address.name)).sync_owner == "somebody"
+    assert (await row(name=address.name)).sync_owner == "another"
     await in_thread(nodes.update)(sync_owner="")
     assert (await waiting)["items"] == 5
 

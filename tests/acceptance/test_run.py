@@ -90,13 +90,13 @@ def log_in(site: Site) -> str:
     return str(answer.read().decode())
 
 
-def whole(rows: list[tuple[Any, ...]]) -> bool:
+def is_complete(rows: list[tuple[Any, ...]]) -> bool:
     return len(rows) == 18 and all(state == "COMPLETED" for _, _, state, _ in rows)
 
 
 def test_sample_is_cached_and_shown_in_the_admin(site: Site) -> None:
     assert "Log out" in log_in(site)
-    counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, whole)}
+    counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, is_complete)}
     assert counts["pubsub.sample.test", "garden-journal"] >= JOURNAL_LENGTH
     assert counts["alice@sample.test", "urn:xmpp:microblog:0"] == len(ARTICLES)
     kinds = dict(site.rows("SELECT type, count(*) FROM pubsubcache_pubsubnode GROUP BY type"))
@@ -107,7 +107,7 @@ def test_sample_is_cached_and_shown_in_the_admin(site: Site) -> None:
 
 def test_second_run_keeps_everything(site: Site) -> None:
     assert "Log out" in log_in(site)
-    site.await_rows(NODES, whole)
+    site.await_rows(NODES, is_complete)
     stored = site.rows(
         "SELECT count(*) FROM prosodyarchive WHERE store = 'pubsub_garden-journal'", "sample/prosody.sqlite"
     )
@@ -171,6 +171,6 @@ def test_root_runs_the_server_of_the_sample_as_another_user() -> None:
                     assert not readable_by("nobody", path)
                 for path in (data / "db.sqlite3", data / "secret_key", data / "admin_password"):
                     assert not readable_by("prosody", path)
-                site.await_rows(NODES, whole)
+                site.await_rows(NODES, is_complete)
     finally:
         shutil.rmtree(folder)

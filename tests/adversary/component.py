@@ -202,8 +202,8 @@ class HostileService:
 
         `inner` is added to the event's `<items/>`; `sender` may be any JID of the component's domain.
         """
-        told = "".join(f"<item id={quoteattr(name)}>{payload}</item>" for name, payload in items.items())
-        event = f"<event xmlns='{PUBSUB_EVENT}'><items node={quoteattr(node)}>{told}{inner}</items></event>"
+        written = "".join(f"<item id={quoteattr(name)}>{payload}</item>" for name, payload in items.items())
+        event = f"<event xmlns='{PUBSUB_EVENT}'><items node={quoteattr(node)}>{written}{inner}</items></event>"
         self.notify_raw(event, node=node, to=to, sender=sender)
 
     def notify_raw(self, content: str, *, node: str = "", to: Iterable[str] | None = None, sender: str = "") -> None:

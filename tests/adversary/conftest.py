@@ -25,7 +25,7 @@ StartWorker = Callable[..., Awaitable[ManagedProcess]]
 
 @pytest.fixture(autouse=True)
 def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the test process the same short times as the workers that `worker` starts."""
+    """Use the same short times as the workers that `worker` starts."""
     for name, value in QUICK.items():
         setattr(settings, name, float(value))
     for name, number in QUICK_CONSTANTS.items():

@@ -1,4 +1,4 @@
-"""An account that sends any XML to users that it is no contact of."""
+"""An account that sends any XML to users who do not have it as a contact."""
 
 import asyncio
 from collections.abc import AsyncIterator

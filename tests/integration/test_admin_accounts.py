@@ -57,7 +57,7 @@ def test_a_new_password_replaces_the_old() -> None:
     assert made.password == SECRET
 
 
-def test_the_password_is_on_no_page_and_in_no_log() -> None:
+def test_password_appears_on_no_page_and_in_no_log() -> None:
     client = superuser()
     made = account(password=SECRET)
     client.post(url("account", "change", made.pk), form(new_password=SECRET + "2", port="99999999"))  # refused

@@ -73,7 +73,7 @@ def test_pinned_nodes_are_kept(account: Account, fields: dict[str, Any]) -> None
 
 
 def test_node_that_is_being_synchronised_is_kept(account: Account) -> None:
-    make_nodes(account, 400, sync_owner="somebody", sync_heartbeat=timezone.now())
+    make_nodes(account, 400, sync_owner="another", sync_heartbeat=timezone.now())
     assert forget_all(account) == 0
 
 

@@ -602,7 +602,7 @@ def test_password_of_another_key_is_reported(settings: Any) -> None:
 # As a process
 
 
-def test_usage_errors_end_with_one(manage: Any) -> None:
+def test_usage_errors_exit_with_1(manage: Any) -> None:
     for arguments in [
         ("pubsub_get",),
         ("pubsub_get", "-n", "x", "-M", "many"),
@@ -722,7 +722,7 @@ def test_writing_commands_create_the_database_of_the_project(tmp_path: Path) -> 
 
 
 @pytest.mark.both_databases
-def test_commands_see_what_tests_write(manage: Any, db: None) -> None:
+def test_commands_use_the_test_database(manage: Any, db: None) -> None:
     get_user_model().objects.create_superuser("writer", password="from the test")
     script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"
     result = manage("shell", "-c", script)

@@ -129,7 +129,7 @@ def bare(address: NodeAddress, *names: str) -> PubsubEvent:
 
 
 @in_loop
-async def test_silent_service_delays_no_other_node() -> None:
+async def test_silent_service_does_not_delay_other_nodes() -> None:
     here = await world()
     here.silent = True
     async with here.running():

@@ -363,7 +363,7 @@ def test_imported_nodes_are_not_fresh(path: Path, form: str) -> None:
 def test_import_keeps_no_state_of_work_in_progress(path: Path) -> None:
     account = make_account()
     for state in (None, "IN_PROGRESS", "COMPLETED", "ERROR", "NO_SYNC"):
-        make_node(account, str(state), items=0, sync_state=state, sync_owner="somebody", sync_done=3)
+        make_node(account, str(state), items=0, sync_state=state, sync_owner="another", sync_done=3)
     export(path)
     import_from(path, "--replace")
     states = dict(PubsubNode.objects.values_list("name", "sync_state"))

@@ -151,7 +151,7 @@ def test_queries(query: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["-winter", "NOT winter", "NOT (winter AND NOT winter OR winter)"])
-def test_negation_alone(query: str) -> None:
+def test_query_of_only_a_negation(query: str) -> None:
     """SQLite's query language does not support this."""
     found = set(find(query))
     assert found == {item.name for item in PubsubItem.objects.all()} - {"title", "body", "apart"}

@@ -452,7 +452,7 @@ def call(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_commands_name_what_is_left_out() -> None:
+def test_commands_report_left_out_items() -> None:
     prepared()
     (node,) = json.loads(call("pubsub_nodes", "-O", "json"))
     assert (node["items"], node["left_out"]) == (11, 2)
@@ -464,7 +464,7 @@ def test_commands_name_what_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
-def test_export_and_import_keep_what_is_left_out(tmp_path: Path, form: str) -> None:
+def test_export_and_import_keep_left_out_items(tmp_path: Path, form: str) -> None:
     prepared()
     PubsubEvicted.objects.create(
         node=PubsubNode.objects.get(), name="purged", position=1, created=timezone.now(), updated=timezone.now()
@@ -491,7 +491,7 @@ def test_export_of_an_older_version_has_no_reasons(tmp_path: Path) -> None:
     assert set(PubsubEvicted.objects.values_list("reason", flat=True)) == {""}
 
 
-def test_node_page_of_the_admin_names_what_is_left_out() -> None:
+def test_node_page_of_the_admin_lists_left_out_items() -> None:
     prepared()
     node = PubsubNode.objects.get()
     now = timezone.now()

@@ -221,7 +221,7 @@ async def test_edits_of_two_items_before_one_check(apart: bool, manners: dict[st
 @pytest.mark.parametrize("again", ["edited", "edited again"])
 @in_loop
 async def test_item_edited_or_notified_twice(again: str, manners: dict[str, Any]) -> None:
-    """A client's own writes are stored before their notifications deliver."""
+    """A client's own writes are stored before their notifications arrive."""
     async with synced(4, **manners) as here:
         for title in ("edited", again):
             here.publish("item-001", title)

@@ -250,7 +250,7 @@ TRUST: list[tuple[str, dict[str, Any], int, bool, float | None, str, str]] = [
 
 @pytest.mark.parametrize("case", TRUST, ids=lambda case: case[0])
 @in_loop
-async def test_who_answers(case: Any) -> None:
+async def test_freshness_decides_who_answers(case: Any) -> None:
     _, account, begun, subscribed, checked, reachable, away = case
     service = await synced()
     if account:

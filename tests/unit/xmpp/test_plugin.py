@@ -18,7 +18,7 @@ SERVICE, NODE = "pubsub.example.org", "urn:example:notes"
 
 
 class StoredPages:
-    """Fake cache that returns or raises its answers one after the other."""
+    """Fake cache that returns or raises its answers one by one."""
 
     def __init__(self, *answers: ItemsPage | Exception) -> None:
         self.answers = list(answers)
