@@ -52,7 +52,7 @@ async def _gone(site: Site, address) -> bool:
 
 
 @pytest.mark.both_databases
-async def test_last_of_many_quick_updates_is_kept(site: Site, client) -> None:
+async def test_many_quick_updates_keep_the_last(site: Site, client) -> None:
     bob = await client(site.server)
     address = await cached_node(site, bob, 3)
     for turn in range(20):
