@@ -209,7 +209,7 @@ def test_namespace_matches_follow_the_same_order() -> None:
 
 
 def newest(written: str) -> list[str | None]:
-    """The namespaces of items, oldest first: a letter each, "-" for an item without a payload."""
+    """Return namespaces of items, oldest first: one per letter, None for "-"."""
     return [None if letter == "-" else f"urn:{letter}" for letter in written]
 
 
@@ -229,14 +229,14 @@ def register_kinds(kinds: str = "ab") -> None:
         ("baaaa", "a"),
         ("aaabx", "a"),
         ("abbba", "b"),
-        ("aaaaxxxxxxxx-", "a"),  # a payload that nobody knows says nothing
-        ("abab", "b"),  # the newest item decides
+        ("aaaaxxxxxxxx-", "a"),  # unknown payloads do not count
+        ("abab", "b"),  # the newest item breaks a tie
         ("abba", "a"),
-        ("b" * 30 + "a" * 11 + "b" * 9, "a"),  # older items say nothing
+        ("b" * 30 + "a" * 11 + "b" * 9, "a"),  # older items do not count
         ("b" * 30 + "a" * 10 + "b" * 10, "b"),
     ],
 )
-def test_most_of_the_newest_items_decide(items: str, expected: str) -> None:
+def test_namespace_of_most_newest_items_prevails(items: str, expected: str) -> None:
     register_kinds()
     assert matching.prevailing(newest(items)) == (f"urn:{expected}" if expected else "")
 
@@ -244,7 +244,7 @@ def test_most_of_the_newest_items_decide(items: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("items", "expected"),
     [
-        ("", ""),  # an empty node says nothing
+        ("", ""),
         ("xxxx", ""),
         ("b", "b"),
         ("ab", "a"),
@@ -255,13 +255,13 @@ def test_most_of_the_newest_items_decide(items: str, expected: str) -> None:
         ("abxxxxx", "a"),
     ],
 )
-def test_what_a_node_is_about_changes_only_clearly(items: str, expected: str) -> None:
+def test_present_namespace_prevails_unless_others_clearly_do(items: str, expected: str) -> None:
     register_kinds()
     assert matching.prevailing(newest(items), "urn:a") == (f"urn:{expected}" if expected else "")
 
 
 @given(st.text("abcx-", max_size=60), st.sampled_from(["", "urn:a", "urn:b", "urn:gone"]))
-def test_what_prevails_does_not_change_by_looking_again(items: str, present: str) -> None:
+def test_prevailing_namespace_is_stable(items: str, present: str) -> None:
     with registry.temporarily(replace=True):
         register_kinds("abc")
         found = matching.prevailing(newest(items), present)
@@ -274,7 +274,7 @@ def test_what_prevails_does_not_change_by_looking_again(items: str, present: str
 
 
 def reading(*payloads: str) -> Any:
-    """A parser with schemas, which returns its payloads."""
+    """Create a parser with one schema for each payload name."""
 
     @one_of(
         *(
@@ -293,7 +293,7 @@ def fail(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def holding(*payloads: str) -> Item:
-    """An item with payloads of these names; those in capitals are in the namespace of the item."""
+    """Create an item with these payloads; those in capitals are in the namespace of the item."""
     item = Element(f"{{{PUBSUB}}}item", {"id": "i"})
     for name in payloads:
         namespace = PUBSUB if name.isupper() else f"urn:{name}"
@@ -317,18 +317,18 @@ def _parsers() -> None:
     ("own", "payloads", "expected"),
     [
         ("b", "b", "b"),
-        ("b", "a", "a"),  # registered for the namespace, and the first of them
-        ("a again", "a", "a again"),  # its own comes before others
+        ("b", "a", "a"),  # the first one registered for the namespace
+        ("a again", "a", "a again"),  # the own one precedes others
         ("b", "c", "a by its shape"),
         ("b", "d", "c by another"),  # the first one that has a parser
-        ("b", "x", "b"),  # nobody reads it
+        ("b", "x", "b"),  # no parser fits
         ("b", "", "b"),
-        ("b", "xb", "b"),  # one of its payloads
+        ("b", "xb", "b"),  # any payload may fit
         ("b", "ax", "a"),
-        ("b", "B", "b"),  # not declared
+        ("b", "B", "b"),  # undeclared namespace
         ("b", "A", "b"),
-        ("any", "a", "any"),  # it says nothing of what it reads
-        ("none", "a", "none"),  # the payload is not to be parsed
+        ("any", "a", "any"),  # a parser without a schema
+        ("none", "a", "none"),  # an analyser without a parser
         ("", "a", "a"),
         ("", "d", "c by another"),
         ("", "x", ""),
@@ -336,20 +336,20 @@ def _parsers() -> None:
         ("", "", ""),
     ],
 )
-def test_payloads_are_parsed_by_the_analyser_that_knows_them(own: str, payloads: str, expected: str) -> None:
+def test_reader_of_an_item(own: str, payloads: str, expected: str) -> None:
     found = matching.reader(registry.get(own), holding(*payloads).element)
     assert (found.name if found else "") == expected
 
 
 @pytest.mark.usefixtures("_parsers")
-async def test_each_item_of_a_node_is_parsed_as_what_it_is() -> None:
+async def test_items_are_parsed_by_their_readers() -> None:
     own = registry.get("b")
     assert await matching.parse(own, holding("a"), ADDRESS) == {"by": ["a"]}
     assert await matching.parse(None, holding("b"), ADDRESS) == {"by": ["b"]}
     assert await matching.parse(None, holding("x"), ADDRESS) is None
 
 
-async def test_moods_are_parsed_in_a_node_of_notes_and_what_nobody_knows_is_an_error() -> None:
+async def test_mood_is_parsed_in_a_node_of_notes() -> None:
     register_analyser(name="mood", type="mood", node=mood.MOOD, parser=mood.parse_mood)
     notes = Analyser(name="notes", type="t", namespace="urn:n", parser=reads(NOTES)(fail))
     happy = f'<item xmlns="{PUBSUB}" id="now"><mood xmlns="{mood.MOOD}"><happy/></mood></item>'
@@ -363,7 +363,7 @@ NOTES = Schema(title="Notes", about="", payloads=(Shape("note", "urn:n"),), keys
 
 
 @pytest.mark.parametrize("scheme", encrypted.SCHEMES)
-async def test_encrypted_items_belong_to_the_analyser_of_their_node(scheme: tuple[str, str]) -> None:
+async def test_encrypted_item_is_parsed_by_the_analyser_of_its_node(scheme: tuple[str, str]) -> None:
     register_analyser(name="other", type="t", namespace=scheme[0], parser=reading("a"))
     notes = Analyser(name="notes", type="t", namespace="urn:n", parser=reads(NOTES)(fail))
     item = Element(f"{{{PUBSUB}}}item", {"id": "i"})
@@ -371,7 +371,7 @@ async def test_encrypted_items_belong_to_the_analyser_of_their_node(scheme: tupl
     assert (await matching.parse(notes, Item.from_element(item), ADDRESS))["encrypted"] is True
 
 
-async def test_an_item_with_many_payloads_is_parsed() -> None:
+async def test_item_with_many_payloads_has_a_reader() -> None:
     own = Analyser(name="b", type="t", node="n", parser=reading("b"))
     assert matching.reader(own, holding(*["x"] * 50_000).element) is own
 

@@ -29,7 +29,7 @@ def _analysers() -> Iterator[None]:
 
 
 def items(kinds: str, start: int = 0) -> list[Item]:
-    """Items of these kinds, "-" for an avatar, "?" for one that is left out, oldest first."""
+    """Create items, one per letter: "-" is an avatar, "?" an item that is left out."""
     made = []
     for number, kind in enumerate(kinds, start):
         item = make_item(f"{kind}{number}", namespace=AVATAR if kind == "-" else f"urn:{kind}")
@@ -42,7 +42,7 @@ def name(finding: Finding) -> str:
 
 
 class More:
-    """Counts the requests for the newest items."""
+    """Returns the newest items, and counts the requests."""
 
     def __init__(self, kinds: str = "") -> None:
         self.found = items(kinds, 100)
@@ -68,7 +68,7 @@ class More:
         ("-", "x-", "", None, 1),
     ],
 )
-async def test_items_at_hand_cost_no_request(
+async def test_more_items_are_requested_only_if_none_prevails(
     known: str, more: str, expected: str, sample: str | None, asked: int
 ) -> None:
     ask = More(more)
@@ -80,31 +80,31 @@ async def test_items_at_hand_cost_no_request(
     assert ask.count == asked
 
 
-async def test_nobody_is_asked_without_a_way_to_ask() -> None:
+async def test_known_items_suffice_if_no_more_can_be_requested() -> None:
     assert await analyse(ADDRESS, items("--")) == Finding(None, "", "")
     assert await analyse(ADDRESS) == Finding(None, "", "")
 
 
-async def test_name_of_the_node_suffices() -> None:
+async def test_match_by_name_looks_at_no_item() -> None:
     ask = More("a")
     finding = await analyse(ADDRESS.__class__(ADDRESS.service, "urn:example:named/1"), items("b"), ask)
     assert (name(finding), finding.namespace, ask.count) == ("named", None, 0)
 
 
-async def test_a_later_name_gets_the_newest_item_as_its_sample() -> None:
+async def test_match_by_name_after_namespaces_gets_the_newest_item() -> None:
     finding = await analyse(ADDRESS.__class__(ADDRESS.service, "urn:example:later"), items("-x"))
     assert finding.analysis is not None
     assert finding.analysis.item is not None
     assert (name(finding), finding.namespace, finding.analysis.item.get("id")) == ("later", "", "x1")
 
 
-async def test_many_items_of_many_kinds_are_looked_at_only_as_far_as_needed() -> None:
+async def test_only_the_newest_items_are_read() -> None:
     unread = [Item(id=f"i{number}", xml="<not read") for number in range(10_000)]
     newest = [make_item(f"n{number}", namespace=f"urn:kind:{number}") for number in range(19)]
     assert await analyse(ADDRESS, [*unread, *newest, *items("a")]) == Finding(samples[0], "", "urn:a")
 
 
-async def test_failures_are_reasons_unless_they_pass() -> None:
+async def test_failure_becomes_the_error_unless_it_passes() -> None:
     def fail(analysis: Analysis) -> None:
         raise ZeroDivisionError("no")
 
@@ -118,21 +118,21 @@ async def test_failures_are_reasons_unless_they_pass() -> None:
 # The newest items
 
 
-async def test_the_newest_items_are_one_request() -> None:
+async def test_newest_items_take_one_request() -> None:
     service = FakeService()
     names = service.fill(30)
     assert [item.id for item in await newest_items(service, ADDRESS)] == names[-20:]
     assert service.requests == [("get_items", ItemsRequest(max_items=20))]
 
 
-async def test_newest_items_stand_in_the_right_order() -> None:
+async def test_newest_items_are_oldest_first() -> None:
     service = FakeService(paging="opaque", newest_first=True, unrequested_set=True)
     names = service.fill(30)
     assert [item.id for item in await newest_items(service, ADDRESS)] == names[-20:]
 
 
 @pytest.mark.parametrize("refusal", [ServiceError("resource-constraint"), TooLarge("too large")])
-async def test_if_they_are_too_large_one_must_do(refusal: Exception) -> None:
+async def test_one_item_is_requested_if_more_are_too_large(refusal: Exception) -> None:
     service = FakeService(refuse_over=1, refusal=refusal)
     names = service.fill(30)
     assert [item.id for item in await newest_items(service, ADDRESS)] == names[-1:]
@@ -140,7 +140,7 @@ async def test_if_they_are_too_large_one_must_do(refusal: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [ServiceError("forbidden"), ServiceUnreachable("down")])
-async def test_other_errors_are_not_asked_about_again(error: Exception) -> None:
+async def test_other_errors_are_raised(error: Exception) -> None:
     service = FakeService(errors={"get_items": error})
     service.fill(1)
     with pytest.raises(type(error)):
@@ -163,7 +163,7 @@ def node(**fields: Any) -> PubsubNode:
         ({"sample_namespace": ""}, "x", False, False),
         ({"sample_namespace": ""}, "", False, False),
         ({"sample_namespace": ""}, "xa", True, True),  # no analyser matched
-        ({"sample_namespace": None}, "a", True, True),  # before anybody looked
+        ({"sample_namespace": None}, "a", True, True),  # never looked at
         ({"analyser": "a", "sample_namespace": "urn:a"}, "a", False, False),
         ({"analyser": "a", "sample_namespace": "urn:a"}, "", False, False),
         ({"analyser": "a", "sample_namespace": "urn:a"}, "x", False, False),
@@ -176,7 +176,7 @@ def node(**fields: Any) -> PubsubNode:
         ({"registry_fingerprint": "", "sample_namespace": None}, "a", False, False),
     ],
 )
-def test_when_a_node_is_analysed_again(fields: dict[str, Any], kinds: str, few: bool, newest: bool) -> None:
+def test_when_analysis_is_due(fields: dict[str, Any], kinds: str, few: bool, newest: bool) -> None:
     namespaces = [f"urn:{kind}" for kind in kinds]
     assert is_due(node(**fields), namespaces, newest=False) is few
     assert is_due(node(**fields), namespaces, newest=True) is newest

@@ -1,4 +1,4 @@
-"""Nodes are analysed again when their items show something else, and each item is parsed as what it is."""
+"""Test that nodes are analysed again when their content changes, and that each item is parsed by a fitting parser."""
 
 import asyncio
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ samples: list[str] = []  # ids of the samples that `match_cb` got
 
 
 def analyser(name: str, **options: Any) -> Analyser:
-    """An analyser whose parser has a schema."""
+    """Create an analyser whose parser has a schema."""
     namespace = f"urn:example:{name}"
     shape = Shape("note", namespace, children=words("title", once=True), attributes={"lang": WORDS})
 
@@ -56,7 +56,7 @@ def note_sample(analysis: Analysis) -> None:
 
 
 def kinds(*, post: Any = None, event: Any = None) -> list[Analyser]:
-    """Analysers of posts and events, and of avatars, which are known by the name of their node alone."""
+    """Create analysers of posts, of events, and of avatars, which match by the name of the node alone."""
     return [
         analyser("avatar", namespace=None, node="avatars"),
         analyser("post", **{"match_cb": note_sample} | (post or {})),
@@ -77,7 +77,7 @@ def _site() -> Iterator[None]:
 
 
 class Here:
-    """A node of a service, and what a worker and readers of alice's account do with it."""
+    """A node at a service, with the applier of its notifications for an account."""
 
     def __init__(self, *items: str, account: str = ALICE) -> None:
         self.account = account
@@ -87,7 +87,7 @@ class Here:
         self.publish(*items)
 
     def publish(self, *items: str) -> list[Item]:
-        """Publish items, named by their kinds and numbers: "post 1"."""
+        """Publish items with ids such as "post 1", which name their kind."""
         return [self.service.publish(name, address=HERE, namespace=namespace(name)) for name in items]
 
     async def read(self, **options: Any) -> ItemsPage:
@@ -95,7 +95,7 @@ class Here:
             return await cache.get_items(self.account, HERE.service, HERE.name, **options)
 
     async def notify(self, *items: str) -> None:
-        """Publish items, and have their notifications applied."""
+        """Publish items and apply their notification."""
         await self.apply(publish_event(*self.publish(*items), address=HERE))
 
     async def apply(self, *events: PubsubEvent) -> None:
@@ -111,7 +111,7 @@ class Here:
         return await in_thread(PubsubNode.objects.get)(account__jid=self.account, name=HERE.name)
 
     async def kind(self) -> tuple[str, str | None, str | None]:
-        """What the node is taken for, whether it is in sync, and what was seen."""
+        """Return the analyser of the node, its sync state and its sample namespace."""
         node = await self.row()
         assert (node.type, node.sync_error) == (node.analyser, node.analysis_reason if node.sync_error else "")
         return node.analyser, node.sync_state, node.sample_namespace
@@ -126,7 +126,7 @@ class Here:
         return {row.name: row.parse_error or row.parsed for row in rows}
 
     async def synced(self) -> None:
-        """Read the node and have it synchronised."""
+        """Read the node and synchronise it."""
         await self.read()
         await self.sync()
         assert (await self.row()).sync_state == "COMPLETED"
@@ -147,7 +147,7 @@ def several(kind: str, count: int, start: int = 1) -> list[str]:
 
 
 def as_they_are(*item_ids: str) -> dict[str, Any]:
-    """The parsed data of items, each as what it is."""
+    """Return the parsed data of items, each parsed as its own kind."""
     rest = {"rest": [], "rest_truncated": False}
     return {item_id: {item_id.split()[0]: f"Title of {item_id}"} | rest for item_id in item_ids}
 
@@ -162,7 +162,7 @@ POSTS, EVENTS, NOTHING = ("post", "COMPLETED", POST), ("event", "COMPLETED", EVE
 
 @pytest.mark.parametrize("newest", ["avatar 1", "unknown 1", "event 1"])
 @in_loop
-async def test_one_odd_item_does_not_decide(newest: str) -> None:
+async def test_single_odd_item_does_not_choose_the_analyser(newest: str) -> None:
     here = Here(*several("post", 3), newest)
     page = await here.read()
     assert (page.state, len(here.service.requests), samples) == (WAITS, 1, ["post 3"])
@@ -173,7 +173,7 @@ async def test_one_odd_item_does_not_decide(newest: str) -> None:
 
 
 @in_loop
-async def test_each_item_is_parsed_as_what_it_is() -> None:
+async def test_each_item_is_parsed_by_the_analyser_that_fits() -> None:
     here = Here("post 1", "post 2", "avatar 1", "event 1", "unknown 1")
     page = await here.read()
     expected: dict[str, Any] = as_they_are("post 1", "post 2", "avatar 1", "event 1")
@@ -185,7 +185,6 @@ async def test_each_item_is_parsed_as_what_it_is() -> None:
     expected |= as_they_are("avatar 2", "post 3")
     assert await here.parsed() == expected
     assert await here.kind() == POSTS
-    # Wrong results are put right, right ones stay.
     await in_thread(PubsubItem.objects.filter(name__in=["avatar 1", "post 1"]).update)(parsed={"wrong": 1})
     outcome = await reparsing.reparse(PubsubNode.objects.all(), lambda done, total: None)
     assert (outcome.items, outcome.changed, outcome.errors) == (7, 2, 1)
@@ -194,7 +193,7 @@ async def test_each_item_is_parsed_as_what_it_is() -> None:
 
 
 @in_loop
-async def test_items_of_unknown_nodes_are_parsed() -> None:
+async def test_items_of_a_node_without_a_row_are_parsed() -> None:
     here = Here("avatar 1", "unknown 1", "post 1", "post 2", "event 1")
     page = await here.read(use_cache=False)
     assert not await in_thread(PubsubNode.objects.exists)()
@@ -202,7 +201,7 @@ async def test_items_of_unknown_nodes_are_parsed() -> None:
 
 
 @in_loop
-async def test_a_node_that_staff_keep_without_an_analyser_is_parsed() -> None:
+async def test_items_of_a_node_without_an_analyser_are_parsed() -> None:
     here = Here("unknown 1", "avatar 1")
     await here.read()
     assert await here.kind() == NOTHING
@@ -231,7 +230,7 @@ async def test_a_node_that_staff_keep_without_an_analyser_is_parsed() -> None:
     ],
 )
 @in_loop
-async def test_items_are_asked_for_only_if_those_read_do_not_show_enough(
+async def test_newest_items_are_requested_only_if_the_page_does_not_suffice(
     items: list[str], options: dict[str, Any], more: int, found: str
 ) -> None:
     here = Here(*items)
@@ -247,7 +246,7 @@ async def test_items_are_asked_for_only_if_those_read_do_not_show_enough(
 
 @pytest.mark.parametrize("options", [{}, {"max_items": 1}, {"item_ids": ["post 1"]}])
 @in_loop
-async def test_an_empty_node_is_analysed_when_it_has_items(options: dict[str, Any]) -> None:
+async def test_empty_node_is_analysed_by_a_read_of_its_first_items(options: dict[str, Any]) -> None:
     here = Here()
     assert (await here.read()).state == NOT
     assert await here.kind() == NOTHING
@@ -265,7 +264,7 @@ async def test_an_empty_node_is_analysed_when_it_has_items(options: dict[str, An
 
 
 @in_loop
-async def test_node_that_is_not_kept_is_analysed_again_when_all_or_many_items_are_others() -> None:
+async def test_node_that_is_not_kept_is_analysed_again_by_a_read_of_its_newest_items() -> None:
     with registered(post={"to_sync": False}):
         here = Here(*several("post", 5))
         await here.read()
@@ -285,7 +284,7 @@ async def test_node_that_is_not_kept_is_analysed_again_when_all_or_many_items_ar
 
 
 @in_loop
-async def test_first_items_are_news() -> None:
+async def test_empty_node_is_analysed_by_a_notification_of_its_first_items() -> None:
     here = Here()
     await here.read()
     here.service.requests.clear()
@@ -302,7 +301,7 @@ async def test_first_items_are_news() -> None:
 
 
 @in_loop
-async def test_many_payloads_that_nobody_knows_are_no_news() -> None:
+async def test_many_unknown_payloads_cause_no_analysis() -> None:
     here = Here()
     await here.read()
     here.service.requests.clear()
@@ -317,7 +316,7 @@ async def test_many_payloads_that_nobody_knows_are_no_news() -> None:
 
 
 @in_loop
-async def test_notifications_without_payloads_cost_no_request() -> None:
+async def test_notification_without_payload_causes_no_request() -> None:
     here = Here()
     await here.read()
     here.service.requests.clear()
@@ -326,7 +325,7 @@ async def test_notifications_without_payloads_cost_no_request() -> None:
 
 
 @in_loop
-async def test_a_node_that_is_not_kept_changes_by_no_notification() -> None:
+async def test_node_that_is_not_kept_keeps_its_analyser_whatever_is_notified() -> None:
     with registered(post={"to_sync": False}):
         here = Here("post 1")
         await here.read()
@@ -336,7 +335,7 @@ async def test_a_node_that_is_not_kept_changes_by_no_notification() -> None:
 
 @pytest.mark.parametrize("policy", ["never", "always"])
 @in_loop
-async def test_policy_of_a_node_decides_whatever_its_items(policy: str) -> None:
+async def test_policy_of_a_node_overrides_a_later_analysis(policy: str) -> None:
     here = Here()
     await here.read()
     await in_thread(set_policy)(PubsubNode.objects.all(), policy)
@@ -354,7 +353,7 @@ async def test_policy_of_a_node_decides_whatever_its_items(policy: str) -> None:
 
 
 @in_loop
-async def test_choice_of_staff_applies_to_what_is_found_later() -> None:
+async def test_choice_of_staff_applies_to_a_later_analysis() -> None:
     await in_thread(choose_analyser)("post", False)
     here = Here()
     await here.read()
@@ -372,7 +371,7 @@ def refuse(analysis: Analysis) -> None:
 
 
 @in_loop
-async def test_match_cb_decides_about_what_is_found_later() -> None:
+async def test_match_cb_is_called_by_a_later_analysis() -> None:
     with registered(post={"match_cb": refuse}):
         here = Here()
         await here.read()
@@ -390,7 +389,7 @@ def fail(analysis: Analysis) -> None:
 
 
 @in_loop
-async def test_a_match_cb_that_raises_is_called_again_only_by_reads() -> None:
+async def test_failing_match_cb_is_called_again_only_by_reads() -> None:
     with registered(post={"match_cb": fail}):
         here = Here()
         await here.read()
@@ -408,7 +407,7 @@ async def test_a_match_cb_that_raises_is_called_again_only_by_reads() -> None:
 
 
 @in_loop
-async def test_a_match_cb_that_takes_long_holds_up_nothing() -> None:
+async def test_slow_match_cb_does_not_delay_notifications() -> None:
     goes_on = asyncio.Event()
 
     async def wait(analysis: Analysis) -> None:
@@ -434,7 +433,7 @@ async def test_a_match_cb_that_takes_long_holds_up_nothing() -> None:
 
 
 @in_loop
-async def test_an_analysis_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_match_cb_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsubcache.syncing.notifications.TIMEOUT", 0.01)
 
     async def hang(analysis: Analysis) -> None:
@@ -450,7 +449,7 @@ async def test_an_analysis_that_never_ends_is_given_up(monkeypatch: pytest.Monke
 
 
 @in_loop
-async def test_the_same_node_of_another_account_is_not_touched() -> None:
+async def test_same_node_of_another_account_is_not_analysed() -> None:
     await in_thread(Account.objects.create)(jid=BOB)
     here, theirs = Here(), Here(account=BOB)
     await here.read()
@@ -462,7 +461,7 @@ async def test_the_same_node_of_another_account_is_not_touched() -> None:
 
 
 @in_loop
-async def test_worker_without_its_lease_changes_no_analysis() -> None:
+async def test_worker_that_lost_its_lease_saves_no_analysis() -> None:
     here = Here()
     await here.read()
     account = await in_thread(Account.objects.get)(jid=ALICE)
@@ -479,7 +478,7 @@ async def test_worker_without_its_lease_changes_no_analysis() -> None:
 
 
 @in_loop
-async def test_a_node_in_sync_does_not_change_by_odd_items() -> None:
+async def test_odd_items_do_not_change_a_node_in_sync() -> None:
     here = Here(*several("post", 5))
     await here.synced()
     for number in range(1, 10):
@@ -492,7 +491,7 @@ async def test_a_node_in_sync_does_not_change_by_odd_items() -> None:
 
 
 @in_loop
-async def test_a_node_in_sync_is_what_its_newest_items_are() -> None:
+async def test_newest_items_change_the_analyser_of_a_node_in_sync() -> None:
     here = Here(*several("post", 5))
     await here.synced()
     await here.notify("post 6", *several("event", 15))
@@ -514,13 +513,13 @@ async def test_a_node_in_sync_is_what_its_newest_items_are() -> None:
 
 
 def titled(item: Element, context: ParseContext) -> dict[str, Any]:
-    """A parser that says nothing of what it reads."""
+    """Parse any item, without a schema."""
     return {"as": "event", "id": item.get("id")}
 
 
 @in_loop
-async def test_items_are_parsed_anew_by_another_analyser() -> None:
-    """Even if the worker ended before it did, and nothing else has changed."""
+async def test_stored_items_are_parsed_anew_by_another_analyser() -> None:
+    """Even if the worker was restarted before that, and an id check would suffice otherwise."""
     with registered(event={"parser": titled}):
         here = Here("post 1")
         await here.synced()
@@ -542,7 +541,7 @@ async def test_items_are_parsed_anew_by_another_analyser() -> None:
 
 
 @in_loop
-async def test_an_analyser_found_during_a_synchronisation_parses_the_items_of_another() -> None:
+async def test_analyser_that_changes_during_a_sync_causes_another_sync() -> None:
     here = Here("post 1", "post 2")
     await here.synced()
     node = await here.row()
@@ -560,7 +559,7 @@ async def test_an_analyser_found_during_a_synchronisation_parses_the_items_of_an
 
 
 @in_loop
-async def test_the_first_synchronisation_corrects_what_one_item_showed() -> None:
+async def test_first_sync_corrects_an_analysis_by_a_single_item() -> None:
     here = Here(*several("post", 8), "event 1")
     await here.read(max_items=1)
     assert await here.kind() == ("event", WAITS, EVENT)
@@ -583,7 +582,7 @@ async def test_the_first_synchronisation_corrects_what_one_item_showed() -> None
 )
 @pytest.mark.parametrize("policy", ["auto", "always"])
 @in_loop
-async def test_a_node_that_becomes_what_is_not_kept_is_given_up_unless_staff_want_it(
+async def test_node_whose_new_analyser_does_not_keep_it_is_dropped_unless_staff_keep_it(
     policy: str, event: dict[str, Any], reason: str
 ) -> None:
     with registered(event=event):
@@ -604,7 +603,7 @@ async def test_a_node_that_becomes_what_is_not_kept_is_given_up_unless_staff_wan
 
 
 @in_loop
-async def test_an_emptied_node_stays_what_it_was() -> None:
+async def test_emptied_node_keeps_its_analyser() -> None:
     here = Here("post 1", "post 2")
     await here.synced()
     for name in ("post 1", "post 2"):
@@ -618,7 +617,7 @@ async def test_an_emptied_node_stays_what_it_was() -> None:
 
 
 @in_loop
-async def test_a_node_known_by_its_name_is_not_looked_at_again() -> None:
+async def test_node_matched_by_name_is_not_analysed_again() -> None:
     by_name = analyser("named", node=HERE.name, namespace=None)
     with registry.temporarily(by_name, *kinds(), replace=True):
         here = Here()
@@ -630,8 +629,7 @@ async def test_a_node_known_by_its_name_is_not_looked_at_again() -> None:
 
 
 @in_loop
-async def test_large_and_odd_items_are_looked_at_by_their_beginning() -> None:
-    """No item is read as a whole to see what it is."""
+async def test_namespaces_of_stored_items_are_found_in_their_beginning() -> None:
     here = Here("post 1")
     await here.synced()
     long_id = "<" * 2000
