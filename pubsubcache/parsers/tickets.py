@@ -5,28 +5,57 @@ from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import dates, html, uris
 from pubsubcache.parsers.context import ParseContext
-from pubsubcache.parsers.dataform import DATA, values
+from pubsubcache.parsers.dataform import DATA, FORM, form, is_private
 from pubsubcache.parsers.elements import attribute, children, payload
-from pubsubcache.parsers.encrypted import unless_encrypted
 from pubsubcache.parsers.html import XHTML, Rich
+from pubsubcache.parsers.schema import Key, Schema, reads
 
-_TEXTS = ("status", "type", "priority", "severity", "milestone")
+_TEXTS = {
+    "status": "Such as `queued` or `closed`.",
+    "type": "Such as `bug` or `feature request`.",
+    "priority": "How urgent it is.",
+    "severity": "How bad it is.",
+    "milestone": "The release or date that it is planned for.",
+}
+
+TICKETS = Schema(
+    title="Tickets",
+    about="Tickets and other lists of Libervia: submitted forms (XEP-0346) with fields of agreed names. Keys have the "
+    "names of those of the microblog if they mean the same.",
+    payloads=(FORM,),
+    keys=(
+        Key("title", "text or null", "Field `title`."),
+        Key("body", "text or null", "Field `body` as plain text."),
+        Key("body_xhtml", "markup or null", "The same, sanitised."),
+        Key("published", "date or null", "Field `created`."),
+        Key("updated", "date or null", "Field `updated`."),
+        Key("author", "text or null", "Field `author`. Like the next two, it is a claim of who submitted the form."),
+        Key("author_email", "text or null", "Field `author_email`."),
+        Key("author_jid", "JID or null", "Field `author_jid`."),
+        Key("tags", "list of text", "Field `labels`: its values, or the parts of a single one between commas."),
+        *(Key(name, "text or null", meaning) for name, meaning in _TEXTS.items()),
+        Key("comments", "list of objects", "Nodes for comments, from field `comments_uri`: `{uri, service, node}`."),
+        Key("values", "object", "The values of all fields, as in a [form](#forms)."),
+        Key("form", "object", "The whole [form](#forms)."),
+    ),
+)
 
 
-@unless_encrypted
+@reads(TICKETS)
 def parse_ticket(item: Element, context: ParseContext) -> dict[str, Any]:
     """Parse a Libervia ticket.
 
     Raises:
         ParseError: The item does not contain a ticket.
     """
-    fields = list(children(payload(item, "x", DATA), "field", DATA))
-    given = values(fields)
+    element = payload(item, "x", DATA)
+    submitted = form(element)
+    given: dict[str, list[str]] = submitted["values"]
 
     def first(name: str) -> str | None:
         return next((value for value in given.get(name, ()) if value), None)
 
-    body = _body(fields)
+    body = _body(element, given.get("body", []))
     return {
         "title": first("title"),
         "body": body.text,
@@ -39,20 +68,18 @@ def parse_ticket(item: Element, context: ParseContext) -> dict[str, Any]:
         "tags": _tags(given.get("labels", [])),
         **{name: first(name) for name in _TEXTS},
         "comments": _comments(given.get("comments_uri", [])),
-        "values": {name: value for name, value in given.items() if name != "FORM_TYPE"},
+        "values": given,
+        "form": submitted,
     }
 
 
-def _body(fields: list[Element]) -> Rich:
+def _body(element: Element, lines: list[str]) -> Rich:
     """Return the body: either XHTML in the field or in one of its values, or lines of text as values."""
-    field = next((field for field in fields if attribute(field, "var") == "body"), None)
-    if field is None:
-        return Rich(None, None)
-    holders = [field, *children(field, "value", DATA)]
-    for holder in holders:
+    fields = (field for field in children(element, "field", DATA) if attribute(field, "var") == "body")
+    field = next((field for field in fields if not is_private(field)), Element("field"))
+    for holder in (field, *children(field, "value", DATA)):
         if (markup := holder.find(f"{{{XHTML}}}div")) is not None:
             return html.from_tree(markup)
-    lines = values([field]).get("body", [])
     return Rich("\n".join(lines).strip() or None, None)
 
 
