@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import dates, uris
+from pubsubcache.parsers.conversion import Converter
 from pubsubcache.parsers.elements import MAX_ELEMENTS, integer, name_of, namespace_of, number
-from pubsubcache.parsers.generic import Converter
 from pubsubcache.parsers.text import clean, from_base64
 from pubsubcache.utils.xmlform import XML
 
@@ -101,7 +101,7 @@ def rest_of(item: Element, payloads: Sequence[Shape]) -> dict[str, Any]:
         payloads: The shapes of the payloads that the parser reads.
 
     Returns:
-        `rest`, a list of elements in the schema of `generic.parse_any`, each with the `path` of its parent; an element
+        `rest`, a list of elements as `conversion` makes them, each with the `path` of its parent; an element
         that is read in part is listed without what is read. `rest_truncated` says whether a bound cut something off.
     """
     walk = _Walk()

@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element, SubElement, fromstring
 
 import pytest
 
-from pubsubcache.parsers import ParseContext, generic
+from pubsubcache.parsers import ParseContext, conversion
 from pubsubcache.parsers.elements import MAX_ELEMENTS
 from pubsubcache.parsers.schema import Key, Schema, one_of, reads, schemas_of
 from pubsubcache.parsers.shapes import ANY, DATE, INTEGER, LANG, LINK, WORDS, Shape, rest_of
@@ -121,8 +121,8 @@ def test_elements_beyond_the_bound_are_returned_and_bounded_too() -> None:
     found = rest_of(item_with("<step/>" * (MAX_ELEMENTS + 2)), (RECIPE,))
     assert len(found["rest"]) == 2
     assert not found["rest_truncated"]
-    found = rest_of(item_with("<wine/>" * (generic.MAX_NODES + 1)), (RECIPE,))
-    assert len(found["rest"]) == generic.MAX_NODES
+    found = rest_of(item_with("<wine/>" * (conversion.MAX_NODES + 1)), (RECIPE,))
+    assert len(found["rest"]) == conversion.MAX_NODES
     assert found["rest_truncated"]
 
 
