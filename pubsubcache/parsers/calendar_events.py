@@ -26,7 +26,7 @@ from pubsubcache.parsers.elements import (
 )
 from pubsubcache.parsers.html import XHTML
 from pubsubcache.parsers.schema import Key, Schema, one_of, reads
-from pubsubcache.parsers.shapes import ANY, DATE, FLAG, JID, LANG, LINK, WORDS, Shape
+from pubsubcache.parsers.shapes import ANY, DATE, FLAG, FULL_JID, JID, LANG, LINK, WORDS, Shape
 
 EVENTS = "urn:xmpp:calendar-events:0"
 FORMER_EVENTS = "urn:xmpp:events:0"  # until version 0.2 of XEP-0471
@@ -43,7 +43,7 @@ def _linked(element: Element) -> dict[str, str | None] | None:
 
 def _link(name: str, *others: str, once: bool = True) -> Shape:
     """Return the shape of an element that refers to a node; without a valid address it is not read."""
-    attributes = {"jid": JID, **dict.fromkeys(("node", *others), WORDS)}
+    attributes = {"jid": FULL_JID, **dict.fromkeys(("node", *others), WORDS)}
     return Shape(name, attributes=attributes, once=once, when=lambda element: _linked(element) is not None)
 
 

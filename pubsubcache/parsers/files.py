@@ -18,7 +18,7 @@ from pubsubcache.parsers.elements import (
     translations,
 )
 from pubsubcache.parsers.schema import Key, Schema
-from pubsubcache.parsers.shapes import ANY, DATE, INTEGER, LANG, LINK, WORDS, Kind, Shape, words
+from pubsubcache.parsers.shapes import ANY, DATE, FULL_JID, INTEGER, LANG, LINK, WORDS, Kind, Shape, words
 from pubsubcache.parsers.text import clean
 
 METADATA = "urn:xmpp:file:metadata:0"
@@ -52,7 +52,7 @@ HASH = Shape("hash", HASHES, text=WORDS, attributes={"algo": WORDS})
 _JINGLE = Shape(
     "jinglepub",
     JINGLE_PUB,
-    attributes={"from": Kind("full JID", uris.full), "id": WORDS},
+    attributes={"from": FULL_JID, "id": WORDS},
     children=(
         Shape("description", ANY),
         Shape("uri", text=LINK, once=True),

@@ -1,21 +1,24 @@
 """Shapes describe which elements and attributes of a payload a parser reads, so that nothing is lost silently.
 
 What a shape does not mention, and what is mentioned but unreadable, is what `rest_of` returns. It becomes the keys
-`rest` and `rest_truncated` of the parsed item.
+`rest` and `rest_truncated` of the parsed item. A `Schema` has the shapes of all payloads that a parser reads, and
+documents the keys that it returns.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import dates, uris
+from pubsubcache.parsers.conversion import Converter
 from pubsubcache.parsers.elements import MAX_ELEMENTS, integer, name_of, namespace_of, number
-from pubsubcache.parsers.generic import Converter
 from pubsubcache.parsers.text import clean, from_base64
 from pubsubcache.utils.xmlform import XML
 
 ANY = "*"
+OTHER = "##other"
 LANG = "xml:lang"
 BASE = "xml:base"
 
@@ -39,13 +42,20 @@ class Kind:
         return replace(self, left_out=why)
 
 
+def _bare(text: str) -> str | None:
+    """Return a bare JID. One with a resource belongs to the rest, because the JSON has the bare JID only."""
+    found = uris.full(text)
+    return None if found is None or "/" in found else found
+
+
 WORDS = Kind("words", clean)
 DATE = Kind("date", dates.parse)
 INTEGER = Kind("integer", integer)
 NUMBER = Kind("number", number)
 FLAG = Kind("flag", lambda text: text.strip().lower() in {"0", "1", "true", "false", "yes", "no"} or None)
 LINK = Kind("link", uris.link)
-JID = Kind("jid", uris.bare)
+JID = Kind("jid", _bare)
+FULL_JID = Kind("full jid", uris.full)
 BASE64 = Kind("base64", from_base64)
 
 
@@ -55,10 +65,12 @@ class Shape:
 
     Args:
         name: Local name; `ANY` for every name that no other shape has.
-        namespace: Namespace; "" for that of the parent, `ANY` for every namespace that no other shape has.
+        namespace: Namespace; "" for that of the parent, `OTHER` for every other one, `ANY` for every one. A shape with
+            the namespace itself has precedence.
         text: What its text holds; None if it is not read.
         attributes: What its attributes hold, by name; `LANG` and `BASE` for those of XML.
         children: Shapes of the child elements.
+        needs: Names of attributes without which the element is not read. All of it belongs to the rest.
         once: Whether only the first element of this name is read. The others belong to the rest.
         whole: Whether all of its content is read, whatever it is, such as markup.
         left_out: Why neither the element nor its content is in the JSON, as a sentence; "" if it is.
@@ -71,6 +83,7 @@ class Shape:
     text: Kind | None = None
     attributes: Mapping[str, Kind] = field(default_factory=dict)
     children: tuple["Shape", ...] = ()
+    needs: tuple[str, ...] = ()
     once: bool = False
     whole: bool = False
     left_out: str = ""
@@ -97,20 +110,86 @@ def words(*names: str, once: bool = False, **attributes: Kind) -> tuple[Shape, .
     return tuple(Shape(name, text=WORDS, attributes=attributes, once=once) for name in names)
 
 
-def rest_of(item: Element, payloads: Sequence[Shape]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the parsed JSON: its name, its type and its meaning, both in words."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What a parser reads and what it returns.
+
+    Args:
+        title: Heading of the documentation, such as "Moods".
+        about: What the payload is, with the number of the XEP.
+        payloads: Shapes of the payloads, each with its namespace. The first one is the current one.
+        keys: The keys of the result, without `rest` and `rest_truncated`.
+        notes: Further paragraphs of the documentation, in Markdown.
+        several: Whether all payloads of an item are read, rather than the first one that fits.
+    """
+
+    title: str
+    about: str
+    payloads: tuple[Shape, ...]
+    keys: tuple[Key, ...]
+    notes: str = ""
+    several: bool = False
+
+    def fits(self, payload: Element) -> bool:
+        """Return whether an element is a payload of this schema."""
+        return _shape_of(payload, self.payloads, "") is not None
+
+    def rest(self, item: Element) -> dict[str, Any]:
+        """Return what a parser with this schema does not read of an item, see `rest_of`."""
+        return rest_of(item, self.payloads, self.several)
+
+    def omissions(self) -> list[tuple[str, str]]:
+        """Return the path and the reason of everything that is left out of the JSON, each once."""
+        return list(dict.fromkeys(found for shape in self.payloads for found in shape.omissions()))
+
+
+def matches(element: Element, shape: Shape) -> Iterator[tuple[Element, Shape | None]]:
+    """Yield the child elements of `element`, each with the shape by which it is read, or None."""
+    counts: Counter[tuple[str, str] | int] = Counter()
+    namespace = namespace_of(element)
+    for child in element:
+        if not isinstance(child.tag, str):
+            continue
+        found = _shape_of(child, shape.children, namespace)
+        if found is not None and not all(_reads_attribute(found, child, name) for name in found.needs):
+            found = None
+        if found is not None:
+            alike = (found.name, found.namespace)
+            counts.update((alike, id(found)))
+            is_beyond = counts[alike] > MAX_ELEMENTS or (found.once and counts[id(found)] > 1)
+            if is_beyond and not found.left_out:
+                found = None
+        yield child, found
+
+
+def rest_of(item: Element, payloads: Sequence[Shape], several: bool = False) -> dict[str, Any]:
     """Return what a parser does not read of an item.
 
     Args:
         item: The `<item/>` element.
-        payloads: The shapes of the payloads that the parser reads. It reads the first payload that has one of them.
+        payloads: The shapes of the payloads that the parser reads.
+        several: Whether it reads all of them, rather than the first one that fits.
 
     Returns:
-        `rest`, a list of elements in the schema of `generic.parse_any`, each with the `path` of its parent; an element
-        that is read in part is listed without what is read. `rest_truncated` says whether a bound cut something off.
+        `rest`, a list of elements as `conversion` makes them, each with the `path` of its parent; an element that is
+        read in part is listed without what is read. `rest_truncated` says whether a bound cut something off.
     """
+    read = tuple(payloads)
+    if not several:
+        first = next((shape for one in item if (shape := _shape_of(one, read, "")) is not None), None)
+        left_out = tuple(shape for shape in read if shape.left_out)
+        read = left_out if first is None else (replace(first, once=True), *left_out)
     walk = _Walk()
-    id_and_publisher = {"id": WORDS, "publisher": WORDS}
-    walk.element(item, Shape("item", attributes=id_and_publisher, children=tuple(payloads)), None)
+    walk.element(item, Shape("item", attributes={"id": WORDS, "publisher": WORDS}, children=read), None)
     return {"rest": walk.found, "rest_truncated": walk.converter.truncated}
 
 
@@ -126,16 +205,7 @@ class _Walk:
             return
         self._own(element, shape, path)
         inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
-        seen: dict[tuple[str, str], int] = {}
-        for child in element:
-            if not isinstance(child.tag, str):
-                continue
-            found = _shape_of(child, shape, namespace_of(element))
-            if found is not None:
-                alike = ("", "") if path is None else (found.name, found.namespace)
-                seen[alike] = seen.get(alike, 0) + 1
-                if seen[alike] > (1 if found.once or path is None else MAX_ELEMENTS):
-                    found = None
+        for child, found in matches(element, shape):
             if found is None:
                 self._add(inner, self.converter.convert(child))
             else:
@@ -144,12 +214,16 @@ class _Walk:
     def _own(self, element: Element, shape: Shape, path: str | None) -> None:
         """Add the attributes and the text of an element that are not read."""
         unread = Element(element.tag)
+        text = "" if shape.text is None else "".join(element.itertext())
+        is_read = shape.text is not None and _reads(shape.text, text)
         for name, value in element.attrib.items():
-            if not _reads(shape.attributes.get(_short(name)), value):
+            # The language of a text belongs to it.
+            without_text = _short(name) == LANG and shape.text is not None and not (text.strip() and is_read)
+            if without_text or not _reads(shape.attributes.get(_short(name)), value):
                 unread.set(name, value)
         pieces = (element.text, *(child.tail for child in element))
         own = " ".join(piece.strip() for piece in pieces if piece and piece.strip())
-        if own and not _reads(shape.text, "".join(element.itertext())):
+        if own and not is_read:
             unread.text = own
         if unread.attrib or unread.text:
             self._add(path or "", self.converter.convert(unread))
@@ -168,14 +242,25 @@ def _reads(kind: Kind | None, text: str) -> bool:
     return not text.strip() or (kind is not None and (bool(kind.left_out) or kind.read(text) is not None))
 
 
-def _shape_of(child: Element, parent: Shape, inherited: str) -> Shape | None:
+def _reads_attribute(shape: Shape, element: Element, name: str) -> bool:
+    value = element.get(name, "")
+    return bool(value.strip()) and _reads(shape.attributes.get(name), value)
+
+
+def _shape_of(child: Element, shapes: Sequence[Shape], inherited: str) -> Shape | None:
+    """Return the shape of an element whose parent is in the namespace `inherited`; the most specific one."""
+    if not isinstance(child.tag, str):
+        return None
     namespace, name = namespace_of(child), name_of(child)
-    fallback = None
-    for shape in parent.children:
-        in_namespace = shape.namespace == ANY or (shape.namespace or inherited) == namespace
-        if (in_namespace or namespace in shape.former) and (shape.when is None or shape.when(child)):
-            if shape.name == name:
-                return shape
-            if shape.name == ANY and (fallback is None or fallback.namespace == ANY != shape.namespace):
-                fallback = shape
-    return fallback
+    best, rank = None, (False, False)
+    for shape in shapes:
+        if shape.name not in (name, ANY):
+            continue
+        if shape.namespace == OTHER:
+            fits, exact = namespace != inherited, False
+        else:
+            exact = shape.namespace != ANY
+            fits = not exact or (shape.namespace or inherited) == namespace or namespace in shape.former
+        if fits and (shape.when is None or shape.when(child)) and (best is None or (shape.name != ANY, exact) > rank):
+            best, rank = shape, (shape.name != ANY, exact)
+    return best

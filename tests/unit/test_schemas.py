@@ -10,7 +10,7 @@ import pytest
 
 from pubsubcache.analysers import builtin
 from pubsubcache.analysers.builtin import builtin_analysers
-from pubsubcache.parsers import ParseContext, generic
+from pubsubcache.parsers import ParseContext, conversion
 from pubsubcache.parsers.generic import parse_any
 from tests.examples import EXAMPLES
 from tests.unit.test_docs import page, rows, section, tokens
@@ -138,7 +138,7 @@ def test_any_xml_is_documented() -> None:
     text = section("docs/analysers.md", "Any XML")
     assert set(schema("Any XML")) == set(parsed)
     assert all_keys(parsed) <= set(re.findall(r"\w+", " ".join(tokens(text))))
-    bounds = {str(value) for name, value in vars(generic).items() if name.startswith("MAX_") and name != "MAX_NAME"}
+    bounds = {str(value) for name, value in vars(conversion).items() if name.startswith("MAX_") and name != "MAX_NAME"}
     assert bounds <= set(re.findall(r"\d+", text))
 
 

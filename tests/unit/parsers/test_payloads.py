@@ -7,7 +7,7 @@ import pytest
 
 from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import ParseError
-from pubsubcache.parsers import ParseContext, attachments, avatar, elements, encrypted, files, generic, text, uris
+from pubsubcache.parsers import ParseContext, attachments, avatar, conversion, elements, encrypted, files, text, uris
 from pubsubcache.parsers.generic import parse_any
 from tests.unit.parsers.entries import PUBSUB, check_texts
 
@@ -376,10 +376,10 @@ def test_any_xml() -> None:
     "payload",
     [
         "<a>" * 5000 + "</a>" * 5000,
-        "<a>" + "<b/>" * (generic.MAX_NODES + 1) + "</a>",
-        "<a {}/>".format(" ".join(f"x{number}='1'" for number in range(generic.MAX_ATTRIBUTES + 1))),
-        f"<a>{'x' * (generic.MAX_TEXT + 1)}</a>",
-        f"<a x='{'x' * (generic.MAX_TEXT + 1)}'/>",
+        "<a>" + "<b/>" * (conversion.MAX_NODES + 1) + "</a>",
+        "<a {}/>".format(" ".join(f"x{number}='1'" for number in range(conversion.MAX_ATTRIBUTES + 1))),
+        f"<a>{'x' * (conversion.MAX_TEXT + 1)}</a>",
+        f"<a x='{'x' * (conversion.MAX_TEXT + 1)}'/>",
     ],
     ids=["depth", "elements", "attributes", "text", "value"],
 )
@@ -390,11 +390,11 @@ def test_any_xml_is_bounded(payload: str) -> None:
 
 
 def test_json_at_the_limits_is_not_truncated() -> None:
-    deep = "<a>" * generic.MAX_DEPTH + "</a>" * generic.MAX_DEPTH
-    wide = "<a/>" * generic.MAX_NODES
+    deep = "<a>" * conversion.MAX_DEPTH + "</a>" * conversion.MAX_DEPTH
+    wide = "<a/>" * conversion.MAX_NODES
     assert not any_json(deep)["truncated"]
     assert not any_json(wide)["truncated"]
-    assert len(any_json(wide)["payloads"]) == generic.MAX_NODES
+    assert len(any_json(wide)["payloads"]) == conversion.MAX_NODES
 
 
 # Common helpers
