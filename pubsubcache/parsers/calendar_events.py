@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import atom, dates, files, geoloc, uris
 from pubsubcache.parsers.context import ParseContext
-from pubsubcache.parsers.dataform import FORM, form, form_in
+from pubsubcache.parsers.dataform import FORM, form_in, has_form
 from pubsubcache.parsers.elements import (
     MAX_ELEMENTS,
     attribute,
@@ -79,7 +79,7 @@ _EVENT = Shape(
         ),
         Shape("category", attributes={"term": WORDS, "wd": WORDS, **_LANGUAGE}),
         Shape("location", attributes={"id": WORDS}, children=(geoloc.PLACE, _ONLINE)),
-        Shape("rsvp", attributes=_LANGUAGE, children=(replace(FORM, attributes={"type": WORDS}),)),
+        Shape("rsvp", attributes=_LANGUAGE, children=(replace(FORM, attributes={"type": WORDS}),), when=has_form),
         *(_link(name, "item") for name in ("invitees", "blog", "schedule", "external")),
         _link("comments", once=False),
         Shape("attachments", children=(files.FILE,), once=True),
@@ -194,7 +194,11 @@ def parse_event(item: Element, context: ParseContext) -> dict[str, Any]:
         "categories": categories,
         "picture": next(iter(files.shared_files(picture)), None),
         "locations": [_location(element, space) for element in children(event, "location", space)],
-        "rsvp": [_rsvp(element) for element in children(event, "rsvp", space)],
+        "rsvp": [
+            {**found, "language": language(element)}
+            for element in event.iterfind(f"{{{space}}}rsvp")
+            if (found := form_in(element)) is not None
+        ][:MAX_ELEMENTS],
         "invitees": next(_links(event, "invitees", space), None),
         "comments": [
             {key: found[key] for key in ("uri", "service", "node")}
@@ -271,10 +275,6 @@ def _software(element: Element) -> dict[str, Any]:
         "url": uris.link(element.get("url")),
         "need_install": flag(element.get("need_install")),
     }
-
-
-def _rsvp(element: Element) -> dict[str, Any]:
-    return {**(form_in(element) or form(Element("x"))), "language": language(element)}
 
 
 def _extra(event: Element, space: str) -> dict[str, Any]:

@@ -198,6 +198,11 @@ def form(element: Element) -> dict[str, Any]:
     }
 
 
+def has_form(parent: Element) -> bool:
+    """Return whether there is a data form among the children of `parent`."""
+    return child(parent, "x", DATA) is not None
+
+
 def form_in(parent: Element) -> dict[str, Any] | None:
     """Return the data form among the children of `parent`, or None."""
     element = child(parent, "x", DATA)
