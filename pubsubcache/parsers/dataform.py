@@ -1,13 +1,12 @@
 """Parser for data forms (XEP-0004), including those published to nodes (XEP-0346)."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from pubsubcache.parsers import html
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import (
     MAX_ELEMENTS,
@@ -25,7 +24,6 @@ from pubsubcache.parsers.elements import (
     texts,
 )
 from pubsubcache.parsers.files import MEDIA_URI, media_uri
-from pubsubcache.parsers.html import XHTML
 from pubsubcache.parsers.schema import Key, Schema, reads
 from pubsubcache.parsers.shapes import FLAG, INTEGER, LANG, WORDS, Kind, Shape, words
 from pubsubcache.parsers.text import clean
@@ -53,15 +51,18 @@ def is_private(field: Element) -> bool:
 
 
 _NAME = Kind("name", _name)
-_XHTML = Shape("div", XHTML, whole=True, once=True)
-_FIELD = Shape(
+
+#: A value of a field.
+VALUE = Shape("value", text=WORDS, attributes={LANG: WORDS})
+
+#: A field of a form, whose values are not passwords.
+FIELD = Shape(
     "field",
     attributes={"var": _NAME, "type": WORDS, "label": WORDS},
     children=(
         *words("desc", once=True),
         Shape("required", once=True),
-        Shape("value", text=WORDS, attributes={LANG: WORDS}, children=(_XHTML,)),
-        _XHTML,
+        VALUE,
         Shape("option", attributes={"label": WORDS}, children=words("value", once=True)),
         Shape(
             "media",
@@ -89,13 +90,8 @@ _CELL = Shape("field", attributes={"var": _NAME}, children=words("value"), when=
 
 def _secret(field: Shape) -> Shape:
     """Return the shape of a field whose values are left out."""
-    inner = tuple(
-        replace(one, text=None, attributes={}, children=(), whole=False, once=False, left_out=_PASSWORDS_STAY)
-        if one.name in {"value", "div"}
-        else one
-        for one in field.children
-    )
-    return replace(field, children=inner, when=is_private)
+    others = tuple(one for one in field.children if one.name != "value")
+    return replace(field, children=(Shape("value", left_out=_PASSWORDS_STAY), *others), when=is_private)
 
 
 def _section(depth: int) -> Shape:
@@ -113,9 +109,9 @@ FORM = Shape(
     children=(
         *words("title", once=True),
         *words("instructions"),
-        _secret(_FIELD),
-        _FIELD,
-        Shape("reported", children=(_secret(_FIELD), _FIELD), once=True),
+        _secret(FIELD),
+        FIELD,
+        Shape("reported", children=(_secret(FIELD), FIELD), once=True),
         Shape("item", children=(_secret(_CELL), _CELL)),
         replace(_section(MAX_SECTIONS), name="page", namespace=LAYOUT),
     ),
@@ -143,10 +139,10 @@ FORMS = Schema(
             "fields",
             "list of objects",
             "All fields in order, each `{var, type, label, desc, required, options, texts, media, validate, column}`. "
-            "`options` is a list of `{label, value}`. `texts` are the values as given, each `{language, text, xhtml}`, "
-            "where `xhtml` is markup or null. `media` is a list of `{width, height, uris}` (XEP-0221), and `uris` of "
-            "`{uri, media_type}`. `validate` is null or `{datatype, method, min, max, regex, list_min, list_max}` "
-            "(XEP-0122). `column` says that the field describes a column of the table in `items`.",
+            "`options` is a list of `{label, value}`. `texts` are the values as given, each `{language, text}`. "
+            "`media` is a list of `{width, height, uris}` (XEP-0221), and `uris` of `{uri, media_type}`. `validate` is "
+            "null or `{datatype, method, min, max, regex, list_min, list_max}` (XEP-0122). `column` says that the "
+            "field describes a column of the table in `items`.",
         ),
         Key(
             "items",
@@ -259,7 +255,7 @@ def _described(field: Element, is_column: bool = False) -> dict[str, Any]:
         "desc": child_text(field, "desc", DATA),
         "required": child(field, "required", DATA) is not None,
         "options": [{"label": label, "value": value} for label, value in options],
-        "texts": [] if is_private(field) else list(_texts(field)),
+        "texts": [] if is_private(field) else _texts(field),
         "media": [_media(one) for one in children(field, "media", MEDIA)],
         "validate": None if validate is None else _validation(validate),
         "column": is_column,
@@ -268,19 +264,13 @@ def _described(field: Element, is_column: bool = False) -> dict[str, Any]:
 
 def _is_plain_form_type(field: dict[str, Any], form_type: str | None) -> bool:
     """Return whether a field says no more than `form_type`."""
-    texts = [] if form_type is None else [{"language": None, "text": form_type or None, "xhtml": None}]
+    texts = [] if form_type is None else [{"language": None, "text": form_type or None}]
     plain = {**_described(Element("field")), "var": "FORM_TYPE", "type": field["type"], "texts": texts}
     return field == plain and field["type"] in {None, "hidden"}
 
 
-def _texts(field: Element) -> Iterator[dict[str, str | None]]:
-    """Yield the values of a field, and markup that is in the field rather than in a value."""
-    for value in children(field, "value", DATA):
-        markup = child(value, "div", XHTML)
-        xhtml = None if markup is None else html.from_tree(markup).xhtml
-        yield {"language": language(value), "text": text_of(value), "xhtml": xhtml}
-    if (markup := child(field, "div", XHTML)) is not None:
-        yield {"language": None, **html.from_tree(markup)._asdict()}
+def _texts(field: Element) -> list[dict[str, str | None]]:
+    return [{"language": language(value), "text": text_of(value)} for value in children(field, "value", DATA)]
 
 
 def _media(element: Element) -> dict[str, Any]:

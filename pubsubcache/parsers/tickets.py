@@ -1,14 +1,16 @@
 """Parser for tickets and other lists of Libervia, which are submitted forms (XEP-0346) with well-known fields."""
 
+from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import dates, html, uris
 from pubsubcache.parsers.context import ParseContext
-from pubsubcache.parsers.dataform import DATA, FORM, form, is_private
-from pubsubcache.parsers.elements import attribute, children, payload
+from pubsubcache.parsers.dataform import DATA, FIELD, FORM, VALUE, form, is_private
+from pubsubcache.parsers.elements import attribute, child, children, payload
 from pubsubcache.parsers.html import XHTML, Rich
 from pubsubcache.parsers.schema import Key, Schema, reads
+from pubsubcache.parsers.shapes import Shape
 
 _TEXTS = {
     "status": "Such as `queued` or `closed`.",
@@ -18,11 +20,30 @@ _TEXTS = {
     "milestone": "The release or date that it is planned for.",
 }
 
+
+def _is_body(field: Element) -> bool:
+    return attribute(field, "var") == "body" and not is_private(field)
+
+
+def _markup(field: Element) -> list[Element]:
+    """Return the elements with markup in a field or in its values."""
+    holders = (field, *children(field, "value", DATA))
+    return [found for holder in holders if (found := child(holder, "div", XHTML)) is not None]
+
+
+_MARKUP = Shape("div", XHTML, whole=True, once=True)
+_BODY = replace(
+    FIELD,
+    children=(_MARKUP, replace(VALUE, children=(_MARKUP,)), *(one for one in FIELD.children if one != VALUE)),
+    once=True,
+    when=lambda field: _is_body(field) and len(_markup(field)) == 1,
+)
+
 TICKETS = Schema(
     title="Tickets",
     about="Tickets and other lists of Libervia: submitted forms (XEP-0346) with fields of agreed names. Keys have the "
     "names of those of the microblog if they mean the same.",
-    payloads=(FORM,),
+    payloads=(replace(FORM, children=(_BODY, *FORM.children)),),
     keys=(
         Key("title", "text or null", "Field `title`."),
         Key("body", "text or null", "Field `body` as plain text."),
@@ -74,13 +95,11 @@ def parse_ticket(item: Element, context: ParseContext) -> dict[str, Any]:
 
 
 def _body(element: Element, lines: list[str]) -> Rich:
-    """Return the body: either XHTML in the field or in one of its values, or lines of text as values."""
-    fields = (field for field in children(element, "field", DATA) if attribute(field, "var") == "body")
-    field = next((field for field in fields if not is_private(field)), Element("field"))
-    for holder in (field, *children(field, "value", DATA)):
-        if (markup := holder.find(f"{{{XHTML}}}div")) is not None:
-            return html.from_tree(markup)
-    return Rich("\n".join(lines).strip() or None, None)
+    """Return the body: either XHTML in a field or in one of its values, or lines of text as values."""
+    found = [_markup(field) for field in children(element, "field", DATA) if _is_body(field)]
+    # Shapes only describe a field with one piece of markup.
+    markup = next((one for one in found if len(one) == 1), found[0] if found else [])
+    return html.from_tree(markup[0]) if markup else Rich("\n".join(lines).strip() or None, None)
 
 
 def _tags(labels: list[str]) -> list[str]:
