@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 from pubsubcache.parsers import dates, uris
 from pubsubcache.parsers.conversion import Converter
@@ -154,21 +154,7 @@ class Schema:
 
 def matches(element: Element, shape: Shape) -> Iterator[tuple[Element, Shape | None]]:
     """Yield the child elements of `element`, each with the shape by which it is read, or None."""
-    counts: Counter[tuple[str, str] | int] = Counter()
-    namespace = namespace_of(element)
-    for child in element:
-        if not isinstance(child.tag, str):
-            continue
-        found = _shape_of(child, shape.children, namespace)
-        if found is not None and not all(_reads_attribute(found, child, name) for name in found.needs):
-            found = None
-        if found is not None:
-            alike = (found.name, found.namespace)
-            counts.update((alike, id(found)))
-            is_beyond = counts[alike] > MAX_ELEMENTS or (found.once and counts[id(found)] > 1)
-            if is_beyond and not found.left_out:
-                found = None
-        yield child, found
+    return ((child, found if is_read else None) for child, found, is_read in _matches(element, shape))
 
 
 def rest_of(item: Element, payloads: Sequence[Shape], several: bool = False) -> dict[str, Any]:
@@ -183,13 +169,9 @@ def rest_of(item: Element, payloads: Sequence[Shape], several: bool = False) -> 
         `rest`, a list of elements as `conversion` makes them, each with the `path` of its parent; an element that is
         read in part is listed without what is read. `rest_truncated` says whether a bound cut something off.
     """
-    read = tuple(payloads)
-    if not several:
-        first = next((shape for one in item if (shape := _shape_of(one, read, "")) is not None), None)
-        left_out = tuple(shape for shape in read if shape.left_out)
-        read = left_out if first is None else (replace(first, once=True), *left_out)
     walk = _Walk()
-    walk.element(item, Shape("item", attributes={"id": WORDS, "publisher": WORDS}, children=read), None)
+    id_and_publisher = {"id": WORDS, "publisher": WORDS}
+    walk.element(item, Shape("item", attributes=id_and_publisher, children=tuple(payloads)), None, not several)
     return {"rest": walk.found, "rest_truncated": walk.converter.truncated}
 
 
@@ -200,16 +182,18 @@ class _Walk:
         self.converter = Converter()
         self.found: list[dict[str, Any]] = []
 
-    def element(self, element: Element, shape: Shape, path: str | None) -> None:
+    def element(self, element: Element, shape: Shape, path: str | None, first_only: bool = False) -> None:
         if shape.left_out or shape.whole:
             return
         self._own(element, shape, path)
         inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
-        for child, found in matches(element, shape):
+        for child, found, is_read in _matches(element, shape, first_only):
             if found is None:
                 self._add(inner, self.converter.convert(child))
-            else:
+            elif is_read:
                 self.element(child, found, inner)
+            else:
+                self._add(inner, self.converter.convert(_without_omissions(child, found)))
 
     def _own(self, element: Element, shape: Shape, path: str | None) -> None:
         """Add the attributes and the text of an element that are not read."""
@@ -221,10 +205,8 @@ class _Walk:
             without_text = _short(name) == LANG and shape.text is not None and not (text.strip() and is_read)
             if without_text or not _reads(shape.attributes.get(_short(name)), value):
                 unread.set(name, value)
-        pieces = (element.text, *(child.tail for child in element))
-        own = " ".join(piece.strip() for piece in pieces if piece and piece.strip())
-        if own and not is_read:
-            unread.text = own
+        if not is_read:
+            unread.text = _own_text(element)
         if unread.attrib or unread.text:
             self._add(path or "", self.converter.convert(unread))
 
@@ -245,6 +227,52 @@ def _reads(kind: Kind | None, text: str) -> bool:
 def _reads_attribute(shape: Shape, element: Element, name: str) -> bool:
     value = element.get(name, "")
     return bool(value.strip()) and _reads(shape.attributes.get(name), value)
+
+
+def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterator[tuple[Element, Shape | None, bool]]:
+    """Yield the child elements, each with its shape or None, and whether it is read; at most one if `first_only`."""
+    counts: Counter[tuple[str, str] | int] = Counter()
+    namespace = namespace_of(element)
+    for child in element:
+        if not isinstance(child.tag, str):
+            continue
+        found = _shape_of(child, shape.children, namespace)
+        is_read = found is not None
+        if found is not None:
+            is_read = bool(found.left_out) or all(_reads_attribute(found, child, name) for name in found.needs)
+            if is_read and not (first_only and found.left_out):
+                alike = ("", "") if first_only else (found.name, found.namespace)
+                counts.update((alike, id(found)))
+                is_within = counts[alike] <= (1 if first_only else MAX_ELEMENTS)
+                is_read = bool(found.left_out) or (is_within and not (found.once and counts[id(found)] > 1))
+        yield child, found, is_read
+
+
+def _without_omissions(element: Element, shape: Shape) -> Element:
+    """Return an element that is not read without what its shape leaves out, such as passwords."""
+    if next(shape.omissions(), None) is None:
+        return element
+    copy = Element(element.tag)
+    for name, value in element.attrib.items():
+        kind = shape.attributes.get(_short(name))
+        if kind is None or not kind.left_out:
+            copy.set(name, value)
+    if shape.text is None or not shape.text.left_out:
+        copy.text = _own_text(element)
+    for child in element:
+        found = _shape_of(child, shape.children, namespace_of(element))
+        if found is None or not found.left_out:
+            kept = child if found is None else _without_omissions(child, found)
+            without_tail = SubElement(copy, kept.tag, kept.attrib)
+            without_tail.text = kept.text
+            without_tail.extend(kept)
+    return copy
+
+
+def _own_text(element: Element) -> str:
+    """Return the text between the children of an element."""
+    pieces = (element.text, *(child.tail for child in element))
+    return " ".join(piece.strip() for piece in pieces if piece and piece.strip())
 
 
 def _shape_of(child: Element, shapes: Sequence[Shape], inherited: str) -> Shape | None:

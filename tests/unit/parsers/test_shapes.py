@@ -277,6 +277,17 @@ def test_only_the_first_payload_is_read(space: str) -> None:
     ]
 
 
+def test_what_is_left_out_is_left_out_of_elements_that_are_not_read_too() -> None:
+    secrets = "one <password>1234</password>two <pin by='1234'>1234</pin><title>Toast<i/></title><!-- --><x>3</x>four"
+    item = item_with("")
+    item.append(item_with(secrets)[0])
+    [found] = rest_of(item, (RECIPE,))["rest"]
+    assert "1234" not in str(found)
+    assert (found["name"], found["text"]) == ("recipe", "one two four")
+    assert [(one["name"], one["text"]) for one in found["children"]] == [("pin", None), ("title", "Toast"), ("x", "3")]
+    assert [one["name"] for one in found["children"][1]["children"]] == ["i"]
+
+
 def test_several_payloads_are_read_if_the_schema_says_so() -> None:
     @reads(Schema(title="Recipes", about="Food.", payloads=(RECIPE,), keys=(), several=True))
     def parse(item: Element, context: ParseContext) -> dict[str, Any]:
