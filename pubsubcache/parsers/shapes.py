@@ -5,6 +5,7 @@ What a shape does not mention, and what is mentioned but unreadable, is what `re
 documents the keys that it returns.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -73,6 +74,8 @@ class Shape:
         once: Whether only the first element of this name is read. The others belong to the rest.
         whole: Whether all of its content is read, whatever it is, such as markup.
         left_out: Why neither the element nor its content is in the JSON, as a sentence; "" if it is.
+        former: Former namespaces of the element, in which it is read too.
+        when: Only elements for which this returns True have this shape. The shape goes before that of the others.
     """
 
     name: str
@@ -84,6 +87,8 @@ class Shape:
     once: bool = False
     whole: bool = False
     left_out: str = ""
+    former: tuple[str, ...] = ()
+    when: Callable[[Element], bool] | None = None
 
     def omissions(self, path: str = "") -> Iterator[tuple[str, str]]:
         """Yield the path and the reason of everything that is left out, in order."""
@@ -226,20 +231,19 @@ def _reads_attribute(shape: Shape, element: Element, name: str) -> bool:
 
 def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterator[tuple[Element, Shape | None, bool]]:
     """Yield the child elements, each with its shape or None, and whether it is read; at most one if `first_only`."""
-    counts: dict[int, int] = {}
+    counts: Counter[tuple[str, str] | int] = Counter()
     namespace = namespace_of(element)
     for child in element:
         if not isinstance(child.tag, str):
             continue
         found = _shape_of(child, shape.children, namespace)
-        is_read = found is not None
-        if found is not None and not found.left_out:
-            is_read = all(_reads_attribute(found, child, name) for name in found.needs)
-            if is_read:
-                key = 0 if first_only else id(found)
-                counts[key] = counts.get(key, 0) + 1
-                is_read = counts[key] <= (1 if first_only or found.once else MAX_ELEMENTS)
-        yield child, found, is_read
+        is_read = found is not None and all(_reads_attribute(found, child, name) for name in found.needs)
+        if found is not None and is_read:
+            alike = ("", "") if first_only else (found.name, found.namespace)
+            counts.update((alike, id(found)))
+            most = 1 if first_only else MAX_ELEMENTS
+            is_read = counts[alike] <= most and (counts[id(found)] == 1 or not found.once)
+        yield child, found, is_read or (found is not None and bool(found.left_out))
 
 
 def _without_omissions(element: Element, shape: Shape) -> Element:
@@ -282,7 +286,7 @@ def _shape_of(child: Element, shapes: Sequence[Shape], inherited: str) -> Shape 
             fits, exact = namespace != inherited, False
         else:
             exact = shape.namespace != ANY
-            fits = not exact or (shape.namespace or inherited) == namespace
-        if fits and (best is None or (shape.name != ANY, exact) > rank):
+            fits = not exact or (shape.namespace or inherited) == namespace or namespace in shape.former
+        if fits and (shape.when is None or shape.when(child)) and (best is None or (shape.name != ANY, exact) > rank):
             best, rank = shape, (shape.name != ANY, exact)
     return best
