@@ -1,6 +1,7 @@
 """Parsers for attachments to items and their summaries (XEP-0470), including RSVPs to events (XEP-0471)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -16,21 +17,27 @@ from pubsubcache.parsers.elements import (
     name_of,
     namespace_of,
     payload,
+    qualified,
     raw_attribute,
     text_of,
     texts,
 )
-from pubsubcache.parsers.encrypted import is_encrypted
+from pubsubcache.parsers.encrypted import ENCRYPTED, is_encrypted, parse_encrypted
 from pubsubcache.parsers.schema import Key, Schema, reads
-from pubsubcache.parsers.shapes import DATE, INTEGER, Kind, Shape
+from pubsubcache.parsers.shapes import DATE, INTEGER, Kind, Shape, matches
+from pubsubcache.parsers.signatures import SIGNATURE, SIGNER, SIGNING, signature
 from pubsubcache.parsers.text import clean
 
 ATTACHMENTS = "urn:xmpp:pubsub-attachments:1"
 SUMMARY = "urn:xmpp:pubsub-attachments:summary:1"
 MAX_REACTION = 100  # characters; the longest emoji sequences have about twenty
 
-_KNOWN = frozenset({"noticed", "reactions"})
 _EVENTS = (EVENTS, FORMER_EVENTS)
+_KNOWN = {
+    *((ATTACHMENTS, name) for name in ("noticed", "reactions")),
+    *((namespace, "rsvp") for namespace in _EVENTS),
+    (SIGNING, "signature"),
+}
 
 
 def _reaction(text: str | None) -> str | None:
@@ -62,6 +69,8 @@ ATTACHED = Schema(
                     former=(FORMER_EVENTS,),
                     when=has_form,
                 ),
+                SIGNATURE,
+                *ENCRYPTED.payloads,
             ),
             once=True,
         ),
@@ -80,7 +89,19 @@ ATTACHED = Schema(
             "The answer to an invitation (XEP-0471): `{attending, participants, values, timestamp, form}`, where "
             "`timestamp` is a date, and `form` the whole [form](#forms).",
         ),
+        Key(
+            "signature",
+            "object or null",
+            "A signature of the item (XEP-0475), which is not verified: `{signed_at, timestamp, signers, recipients, "
+            "profiles}`. The first two are dates, the next two lists of JIDs, and `profiles`, how it is signed, a list "
+            "of `{namespace, name}`.",
+        ),
         Key("encrypted", "true or false", "Whether some of the attachments are encrypted (XEP-0473)."),
+        Key(
+            "encryptions",
+            "list of objects",
+            "Encrypted attachments, each with the keys of [encrypted items](#encrypted-items).",
+        ),
         Key("others", "list of objects", "Other attachments, each `{namespace, name}`. Their content is in `rest`."),
     ),
     notes="Whether the item's id may be trusted depends on the service: only services that support XEP-0470 reject the "
@@ -106,6 +127,7 @@ SUMMARIES = Schema(
                     once=True,
                     former=(FORMER_EVENTS,),
                 ),
+                replace(SIGNATURE, attributes={}, children=(SIGNER,)),
             ),
             once=True,
         ),
@@ -115,6 +137,7 @@ SUMMARIES = Schema(
         Key("noticed", "number", "How many users noticed it."),
         Key("reactions", "list of objects", "The reactions, the most frequent first, each `{reaction, count}`."),
         Key("attendees", "object or null", "How many will attend an event: `{confirmed, max}`."),
+        Key("signers", "list of JIDs", "Who signed the item (XEP-0475)."),
     ),
 )
 
@@ -141,8 +164,14 @@ def parse_attachments(item: Element, context: ParseContext) -> dict[str, Any]:
         "reactions": [] if reactions is None else texts(_reactions(reactions)),
         "reactions_at": _timestamp(reactions),
         "rsvp": next(filter(None, map(_rsvp, _in_events(element, "rsvp"))), None),
+        "signature": next(_signatures(element), None),
         "encrypted": any(is_encrypted(one) for one in inside),
-        "others": [{"namespace": namespace_of(one), "name": name_of(one)} for one in others],
+        "encryptions": [
+            _encryption(one, context)
+            for one, shape in matches(element, ATTACHED.payloads[0])
+            if shape is not None and is_encrypted(one)
+        ],
+        "others": [qualified(one) for one in others],
     }
 
 
@@ -162,6 +191,7 @@ def parse_summary(item: Element, context: ParseContext) -> dict[str, Any]:
         "noticed": 0 if noticed is None else _count(noticed),
         "reactions": sorted(counted, key=lambda one: -one["count"]),
         "attendees": next(map(_attendees, _in_events(element, "attendees")), None),
+        "signers": next((found["signers"] for found in _signatures(element)), []),
     }
 
 
@@ -172,8 +202,18 @@ def _target(node: str) -> dict[str, str | None] | None:
 
 
 def _is_known(element: Element) -> bool:
-    namespace, name = namespace_of(element), name_of(element)
-    return (namespace == ATTACHMENTS and name in _KNOWN) or (namespace in _EVENTS and name == "rsvp")
+    return (namespace_of(element), name_of(element)) in _KNOWN
+
+
+def _signatures(parent: Element) -> Iterator[dict[str, Any]]:
+    return map(signature, children(parent, "signature", SIGNING))
+
+
+def _encryption(element: Element, context: ParseContext) -> dict[str, Any]:
+    alone = Element("item")
+    alone.append(element)
+    described = parse_encrypted(alone, context)
+    return {key.name: described[key.name] for key in ENCRYPTED.keys}
 
 
 def _in_events(parent: Element, name: str) -> Iterator[Element]:

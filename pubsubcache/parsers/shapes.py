@@ -237,13 +237,15 @@ def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterat
         if not isinstance(child.tag, str):
             continue
         found = _shape_of(child, shape.children, namespace)
-        is_read = found is not None and all(_reads_attribute(found, child, name) for name in found.needs)
-        if found is not None and is_read:
-            alike = ("", "") if first_only else (found.name, found.namespace)
-            counts.update((alike, id(found)))
-            most = 1 if first_only else MAX_ELEMENTS
-            is_read = counts[alike] <= most and (counts[id(found)] == 1 or not found.once)
-        yield child, found, is_read or (found is not None and bool(found.left_out))
+        is_read = found is not None
+        if found is not None:
+            is_read = bool(found.left_out) or all(_reads_attribute(found, child, name) for name in found.needs)
+            if is_read and not (first_only and found.left_out):
+                alike = ("", "") if first_only else (found.name, found.namespace)
+                counts.update((alike, id(found)))
+                is_within = counts[alike] <= (1 if first_only else MAX_ELEMENTS)
+                is_read = bool(found.left_out) or (is_within and not (found.once and counts[id(found)] > 1))
+        yield child, found, is_read
 
 
 def _without_omissions(element: Element, shape: Shape) -> Element:

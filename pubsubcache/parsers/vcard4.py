@@ -12,7 +12,6 @@ from pubsubcache.parsers import dates, uris
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import (
     MAX_ELEMENTS,
-    attribute,
     children,
     integer,
     name_of,
@@ -21,11 +20,14 @@ from pubsubcache.parsers.elements import (
     text_of,
 )
 from pubsubcache.parsers.schema import reads
-from pubsubcache.parsers.shapes import ANY, WORDS, Key, Schema, Shape
+from pubsubcache.parsers.shapes import ANY, WORDS, Key, Kind, Schema, Shape
 from pubsubcache.parsers.text import clean, from_base64
 
 VCARD = "urn:ietf:params:xml:ns:vcard-4.0"
-MAX_TYPES = 20  # per property; they are repeated for each of its values
+# Types are repeated for each value of a property, and names of groups for each property in them.
+MAX_TYPES = 20
+MAX_VALUES = 20
+MAX_REPEATED = 100  # characters
 
 _NAMES = ("surname", "given", "additional", "prefix", "suffix")
 _ADDRESS = ("pobox", "ext", "street", "locality", "region", "code", "country")
@@ -33,6 +35,11 @@ _DATA = re.compile(
     r"data: (?P<type>[\w.+-]{1,127}/[\w.+-]{1,127})? (?:;[\w.+=-]{1,127})*? (?P<base64>;base64)? ,",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
+
+
+def _group_name(text: str | None) -> str | None:
+    name = clean(text)
+    return name if name is not None and len(name) <= MAX_REPEATED else None
 
 
 def _data(text: str | None) -> re.Match[str] | None:
@@ -62,7 +69,10 @@ PROFILES = Schema(
         Shape(
             "vcard",
             VCARD,
-            children=(Shape("group", attributes={"name": WORDS}, children=(_PROPERTY,)), _PROPERTY),
+            children=(
+                Shape("group", attributes={"name": Kind("name of a group", _group_name)}, children=(_PROPERTY,)),
+                _PROPERTY,
+            ),
             once=True,
         ),
     ),
@@ -151,7 +161,7 @@ PROFILES = Schema(
     ),
     notes="A `value` is text as given: check it before you use it as a link. The other keys are taken from "
     "`properties`, which also has properties without a key of their own, such as `x-` ones. Elements in other "
-    "namespaces are in `rest`.",
+    "namespaces are in `rest`. The lists with `types` have at most 20 values and types of one property.",
 )
 
 
@@ -215,7 +225,7 @@ def parse_vcard(item: Element, context: ParseContext) -> dict[str, Any]:
         "uid": card.value("uid"),
         "created": dates.normalise(card.value("created")),
         "updated": dates.normalise(card.value("rev")),
-        "groups": list(dict.fromkeys(name for group in groups if (name := attribute(group, "name")) is not None)),
+        "groups": list(dict.fromkeys(name for group in groups if (name := _group_name(group.get("name"))))),
         "properties": [one.as_json() for one in card.properties],
     }
 
@@ -253,7 +263,7 @@ class _Property:
 
     def types(self) -> dict[str, Any]:
         """Return the types of a property and its preference, from 1 (most preferred) to 100."""
-        types = [text.lower() for text in self.parameters.get("type", [])]
+        types = [text.lower() for text in self.parameters.get("type", []) if len(text) <= MAX_REPEATED]
         return {"types": list(dict.fromkeys(types))[:MAX_TYPES], "pref": integer(self.parameter("pref"))}
 
     def as_json(self) -> dict[str, Any]:
@@ -289,7 +299,7 @@ class _Card:
         return [url for value in self.values(name) if ":" in value and (url := uris.link(value)) is not None]
 
     def typed(self, name: str) -> list[dict[str, Any]]:
-        return [{"value": text, **one.types()} for one in self.all(name) for text in one.texts()]
+        return [{"value": text, **one.types()} for one in self.all(name) for text in one.texts()[:MAX_VALUES]]
 
     def social_profiles(self) -> list[dict[str, Any]]:
         return [
@@ -300,7 +310,7 @@ class _Card:
                 "username": one.parameter("username"),
             }
             for one in self.all("socialprofile")
-            for text in one.texts()
+            for text in one.texts()[:MAX_VALUES]
         ]
 
     def embedded(self) -> list[dict[str, Any]]:
@@ -331,7 +341,7 @@ def _own_text(element: Element) -> str | None:
 
 def _properties(holder: Element, *others: str) -> Iterator[_Property]:
     """Yield the properties in a card or a group, without the elements called as one of `others`."""
-    group = attribute(holder, "name")
+    group = _group_name(holder.get("name"))
     for element in _inside(holder, *others):
         values = [_value(None, _own_text(element))]
         values += [_value(name_of(one), text_of(one)) for one in _inside(element, "parameters")]
