@@ -240,7 +240,7 @@ def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterat
         is_read = found is not None
         if found is not None:
             is_read = bool(found.left_out) or all(_reads_attribute(found, child, name) for name in found.needs)
-            if is_read and not (first_only and found.left_out):
+            if is_read:
                 alike = ("", "") if first_only else (found.name, found.namespace)
                 counts.update((alike, id(found)))
                 is_within = counts[alike] <= (1 if first_only else MAX_ELEMENTS)

@@ -485,6 +485,10 @@ def test_the_data_of_keys_is_nowhere() -> None:
         "<secretkey xmlns='urn:xmpp:openpgp:0'/><secretkey xmlns='urn:xmpp:openpgp:0'>bm90</secretkey>",
     ):
         assert "bm90" not in str(parse("openpgp", payload))
+    public = "<pubkey xmlns='urn:xmpp:openpgp:0' date='2026-01-05'/>"
+    parsed = parse("openpgp", f"<secretkey xmlns='urn:xmpp:openpgp:0'>bm90</secretkey>{public}")
+    assert (parsed["secret"], parsed["size"]) == (True, 3)
+    assert rest_of(parsed) == [("", "pubkey", {"date": "2026-01-05"}, None)]
 
 
 def test_a_bundle_in_a_node_of_a_former_namespace() -> None:
