@@ -153,8 +153,8 @@ PROFILES = Schema(
         Key(
             "properties",
             "list of objects",
-            "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, values}`. `parameters` "
-            "has a list of text for each parameter. `values` are `{type, value, data}`: `type` is the name of the "
+            "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, "
+            "values}`. `parameters` has a list of text for each parameter. `values` are `{type, value, data}`: `type` is the name of the "
             "value's element, such as `text` or, in an address, `street`. `data` is `{media_type, size}` if the value "
             "is inside the card, and null otherwise.",
         ),
