@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -10,6 +11,7 @@ from pubsubcache.parsers.calendar_events import EVENTS, FORMER_EVENTS
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.dataform import FORM, form_in, has_form
 from pubsubcache.parsers.elements import (
+    MAX_ELEMENTS,
     child,
     children,
     elements_of,
@@ -45,7 +47,11 @@ def _reaction(text: str | None) -> str | None:
     return reaction if reaction is not None and len(reaction) <= MAX_REACTION else None
 
 
-_REACTION = Kind("reaction", _reaction)
+def _is_reaction(element: Element) -> bool:
+    return _reaction(text_of(element)) is not None
+
+
+_REACTION = Shape("reaction", text=Kind("reaction", _reaction), when=_is_reaction)
 _WHEN = {"timestamp": DATE}
 _COUNT = {"count": INTEGER}
 
@@ -59,7 +65,7 @@ ATTACHED = Schema(
             ATTACHMENTS,
             children=(
                 Shape("noticed", attributes=_WHEN, once=True),
-                Shape("reactions", attributes=_WHEN, children=(Shape("reaction", text=_REACTION),), once=True),
+                Shape("reactions", attributes=_WHEN, children=(_REACTION,), once=True),
                 Shape(
                     "rsvp",
                     EVENTS,
@@ -119,7 +125,7 @@ SUMMARIES = Schema(
             SUMMARY,
             children=(
                 Shape("noticed", attributes=_COUNT, once=True),
-                Shape("reactions", children=(Shape("reaction", text=_REACTION, attributes=_COUNT),), once=True),
+                Shape("reactions", children=(replace(_REACTION, attributes=_COUNT),), once=True),
                 Shape(
                     "attendees",
                     EVENTS,
@@ -226,9 +232,9 @@ def _timestamp(element: Element | None) -> str | None:
     return None if element is None else dates.normalise(element.get("timestamp"))
 
 
-def _reactions(element: Element) -> list[Element]:
-    found = children(element, "reaction", namespace_of(element))
-    return [one for one in found if _reaction(text_of(one)) is not None]
+def _reactions(element: Element) -> Iterator[Element]:
+    found = element.iterfind(f"{{{namespace_of(element)}}}reaction")
+    return islice(filter(_is_reaction, found), MAX_ELEMENTS)
 
 
 def _count(element: Element) -> int:

@@ -88,6 +88,13 @@ FIELD = Shape(
 _CELL = Shape("field", attributes={"var": _NAME}, children=words("value"), when=lambda field: _var(field) is not None)
 
 
+_FORM_TYPE = replace(
+    FIELD,
+    attributes={"var": _NAME, "type": WORDS.omitted("A FORM_TYPE is hidden by definition (XEP-0068).")},
+    when=lambda field: _var(field) == "FORM_TYPE" and _is_plain_form_type(_described(field), _first(_given(field))),
+)
+
+
 def _secret(field: Shape) -> Shape:
     """Return the shape of a field whose values are left out."""
     others = tuple(one for one in field.children if one.name != "value")
@@ -109,6 +116,7 @@ FORM = Shape(
     children=(
         *words("title", once=True),
         *words("instructions"),
+        _FORM_TYPE,
         _secret(FIELD),
         FIELD,
         Shape("reported", children=(_secret(FIELD), FIELD), once=True),
@@ -179,7 +187,7 @@ def form(element: Element) -> dict[str, Any]:
     reported = child(element, "reported", DATA)
     columns = () if reported is None else children(reported, "field", DATA)
     found = _values(fields)
-    form_type = next(iter(found.pop("FORM_TYPE", [])), None)
+    form_type = _first(found.pop("FORM_TYPE", []))
     described = chain((_described(field) for field in fields), (_described(field, True) for field in columns))
     return {
         "type": attribute(element, "type"),
@@ -234,6 +242,10 @@ def _given(field: Element) -> list[str]:
     return [text_of(value) or "" for value in children(field, "value", DATA)]
 
 
+def _first(texts: list[str]) -> str | None:
+    return texts[0] if texts else None
+
+
 def _boolean(text: str) -> str:
     return "true" if flag(text) else "false"
 
@@ -264,9 +276,10 @@ def _described(field: Element, is_column: bool = False) -> dict[str, Any]:
 
 def _is_plain_form_type(field: dict[str, Any], form_type: str | None) -> bool:
     """Return whether a field says no more than `form_type`."""
+    if field["var"] != "FORM_TYPE" or field["type"] not in {None, "hidden"}:
+        return False
     texts = [] if form_type is None else [{"language": None, "text": form_type or None}]
-    plain = {**_described(Element("field")), "var": "FORM_TYPE", "type": field["type"], "texts": texts}
-    return field == plain and field["type"] in {None, "hidden"}
+    return field == {**_described(Element("field")), "var": "FORM_TYPE", "type": field["type"], "texts": texts}
 
 
 def _texts(field: Element) -> list[dict[str, str | None]]:
