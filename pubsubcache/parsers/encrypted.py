@@ -122,7 +122,7 @@ def _header(element: Element) -> Element | None:
     """Return the header of an OMEMO payload, which may be inside one of XEP-0477."""
     namespace, _ = split_tag(element.tag)
     outer = _first(element, TARGETED, INNER) if namespace == PTE else element
-    return None if outer is None or namespace in (OXPS, OPENPGP) else _first(outer, INNER, HEADER)
+    return None if outer is None else _first(outer, INNER, HEADER)
 
 
 def _first(parent: Element, shape: Shape, wanted: Shape) -> Element | None:

@@ -8,13 +8,13 @@ from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import dates, uris
 from pubsubcache.parsers.elements import qualified, text_of
-from pubsubcache.parsers.shapes import ANY, BASE64, DATE, JID, OTHER, Kind, Shape, matches
+from pubsubcache.parsers.shapes import ANY, BASE64, DATE, JID, OTHER, Shape, matches
 
 SIGNING = "urn:xmpp:pubsub-signing:0"
 OPENPGP_PROFILE = "urn:xmpp:pubsub-signing:openpgp:0"
 
 TIME = Shape("time", attributes={"stamp": DATE}, once=True)
-SIGNER = Shape("signer", text=Kind("jid", lambda text: JID.read(text.strip())), attributes={"jid": JID})
+SIGNER = Shape("signer", text=JID, attributes={"jid": JID})
 RECIPIENT = Shape("to", attributes={"jid": JID})
 PROFILES = (
     Shape(
