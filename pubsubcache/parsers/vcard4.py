@@ -154,9 +154,9 @@ PROFILES = Schema(
             "properties",
             "list of objects",
             "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, "
-            "values}`. `parameters` has a list of text for each parameter. `values` are `{type, value, data}`: `type` is the name of the "
-            "value's element, such as `text` or, in an address, `street`. `data` is `{media_type, size}` if the value "
-            "is inside the card, and null otherwise.",
+            "values}`. `parameters` has a list of text for each parameter. `values` are `{type, value, data}`: `type` "
+            "is the name of the value's element, such as `text` or, in an address, `street`. `data` is `{media_type, "
+            "size}` if the value is inside the card, and null otherwise.",
         ),
     ),
     notes="A `value` is text as given: check it before you use it as a link. The other keys are taken from "
