@@ -1,4 +1,4 @@
-"""Test unusual and broken payloads of private bookmarks, moves, servers, channels and popular reactions."""
+"""Test unusual and broken payloads: private bookmarks, moves, popular reactions, servers, channels, spaces."""
 
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
@@ -7,6 +7,7 @@ import pytest
 
 from pubsubcache.analysers import matching, registry
 from pubsubcache.analysers.builtin import builtin_analysers
+from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext
 from pubsubcache.parsers.elements import MAX_ELEMENTS
 from pubsubcache.parsers.schema import schemas_of
@@ -168,6 +169,49 @@ def test_a_participant_without_a_valid_jid() -> None:
     assert rest(parsed) == [("participant", "jid", "@", {})]
 
 
+# Spaces and banners
+
+
+METADATA = "<metadata xmlns='urn:xmpp:avatar:metadata'>{}</metadata>"
+
+
+def test_a_room_of_a_space() -> None:
+    parsed = parse("spaces", "<conference xmlns='urn:xmpp:bookmarks:1' name='Heap'/>", "plots", "heap@rooms.example")
+    assert (parsed["jid"], parsed["name"]) == ("heap@rooms.example", "Heap")
+
+
+def test_a_node_of_a_space_has_no_subscriber() -> None:
+    payload = "<subscription xmlns='urn:xmpp:pubsub:subscription:0' server='news.example' node='Heap'/>"
+    parsed = parse("spaces", payload)
+    assert (parsed["service"], parsed["node"], parsed["subscriber"]) == ("news.example", "Heap", None)
+    assert parse("movim-spaces", payload)["subscriber"] == "mira@garden.example"
+
+
+def test_links_of_a_space() -> None:
+    url, desc = "<url>https://garden.example/plots</url>", "<desc>Plots</desc>"
+    parsed = parse("spaces", f"<x xmlns='jabber:x:oob'>{url}{desc}<url>javascript:x()</url><when/></x>")
+    assert (parsed["url"], parsed["desc"]) == ("https://garden.example/plots", "Plots")
+    assert rest(parsed) == [("x", "url", "javascript:x()", {}), ("x", "when", None, {})]
+    parsed = parse("spaces", "<x xmlns='jabber:x:oob'><url>javascript:x()</url></x>")
+    assert (parsed["url"], rest(parsed)) == (None, [("x", "url", "javascript:x()", {})])
+
+
+@pytest.mark.parametrize("name", ["spaces", "movim-banner"])
+def test_pictures_whose_item_id_is_no_hash(name: str) -> None:
+    info = "<info id='{}' type='image/png' url='https://garden.example/plots'/>"
+    parsed = parse(name, METADATA.format(info.format("ab12") + info.format("cd34")), "n", "urn:xmpp:spaces:banner:0")
+    assert [picture["id"] for picture in parsed["pictures"]] == ["ab12", "cd34"]
+    assert (parsed["enabled"], parsed["sha1"]) == (True, "ab12")
+    parsed = parse(name, METADATA.format(""), "n", "urn:xmpp:spaces:banner:0")
+    assert (parsed["enabled"], parsed["sha1"], parsed["pictures"]) == (False, None, [])
+
+
+@pytest.mark.parametrize("payload", ["", "<x xmlns='jabber:x:data'/>", "<poll xmlns='urn:x'/>"])
+def test_other_content_of_a_space_is_refused(payload: str) -> None:
+    with pytest.raises(ParseError):
+        parse("spaces", payload)
+
+
 # Which analyser
 
 
@@ -197,6 +241,7 @@ async def test_nodes_are_recognised_by_name_without_a_request(node: str, expecte
     ("node", "payload", "expected"),
     [
         ("people", "<vcard xmlns='urn:ietf:params:xml:ns:vcard-4.0'/>", ("vcards", True)),
+        ("plots", "<conference xmlns='urn:xmpp:bookmarks:1'/>", ("spaces", True)),
         ("info", "<serverinfo xmlns='urn:xmpp:serverinfo:0'/>", ("serverinfo", True)),
         ("serverinfo", None, ("serverinfo", True)),
         ("serverinfo-news", "<entry xmlns='http://www.w3.org/2005/Atom'/>", ("microblog", True)),
