@@ -22,7 +22,6 @@ PARTICIPANTS = Schema(
             "participant",
             namespace,
             children=(*words("nick", once=True), Shape("jid", text=JID, once=True)),
-            once=True,
         )
         for namespace in (CORE, FORMER_CORE, ANON)
     ),

@@ -14,7 +14,7 @@ MOVED = "urn:xmpp:moved:1"
 MOVES = Schema(
     title="Moved accounts",
     about="Where the owner of an account has moved to (XEP-0283).",
-    payloads=(Shape("moved", MOVED, children=(Shape("new-jid", text=JID, once=True),), once=True),),
+    payloads=(Shape("moved", MOVED, children=(Shape("new-jid", text=JID, once=True),)),),
     keys=(Key("jid", "JID or null", "The new address."),),
 )
 

@@ -19,7 +19,6 @@ REACTIONS = Schema(
             "popular-reactions",
             POPULAR_REACTIONS,
             children=(Shape("reaction", text=WORDS, attributes={"stamp": DATE}),),
-            once=True,
         ),
     ),
     keys=(

@@ -29,7 +29,6 @@ PRIVATE_BOOKMARKS = Schema(
                 ),
                 Shape("url", attributes={"name": WORDS, "url": LINK}),
             ),
-            once=True,
         ),
     ),
     keys=(

@@ -37,7 +37,6 @@ SERVERS = Schema(
                 ),
                 SOFTWARE,
             ),
-            once=True,
         ),
     ),
     keys=(

@@ -18,9 +18,7 @@ LINK_DATA = "jabber:x:oob"
 LINKS = Schema(
     title="Links in spaces",
     about="A web page that belongs to a space (XEP-0066).",
-    payloads=(
-        Shape("x", LINK_DATA, children=(Shape("url", text=LINK, once=True), *words("desc", once=True)), once=True),
-    ),
+    payloads=(Shape("x", LINK_DATA, children=(Shape("url", text=LINK, once=True), *words("desc", once=True))),),
     keys=(
         Key("url", "link or null", "The address of the page."),
         Key("desc", "text or null", "A description."),
