@@ -10,12 +10,12 @@ from pubsubcache.parsers import (
     activity,
     attachments,
     avatar,
-    banner,
     bookmarks,
     calendar_events,
     dataform,
     displayed,
     encrypted,
+    file_sharing,
     geoloc,
     microblog,
     mix,
@@ -70,6 +70,13 @@ def mark_omemo(analysis: Analysis) -> None:
 def mark_openpgp(analysis: Analysis) -> None:
     """Distinguish keys from lists of keys (XEP-0373)."""
     analysis.subtype = "keys" if analysis.node == openpgp.KEYS_NODE else "key"
+
+
+def mark_uploads(analysis: Analysis) -> None:
+    """Distinguish a user's uploads from the files that the user shares (XEP-0498, 8)."""
+    if analysis.node == file_sharing.UPLOADS:
+        analysis.subtype = "uploaded"
+        analysis.to_sync = False
 
 
 def mark_subscriptions(analysis: Analysis) -> None:
@@ -128,7 +135,7 @@ def _by_name() -> list[Analyser]:
             type="banner",
             node="urn:xmpp:movim-banner:",
             to_sync=True,
-            parser=banner.parse_banner,
+            parser=avatar.parse_metadata,
         ),
         Analyser(name="nickname", type="nickname", node=nickname.NICK, to_sync=True, parser=nickname.parse_nickname),
         Analyser(name="vcard4", type="profile", node="urn:xmpp:vcard4", to_sync=True, parser=vcard4.parse_vcard),
@@ -164,6 +171,14 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:pubsub:subscription",
             to_sync=True,
             parser=subscriptions.parse_subscription,
+        ),
+        Analyser(
+            name="file-sharing",
+            type="file",
+            node=file_sharing.ROOT,
+            to_sync=True,
+            parser=file_sharing.parse_shared_file,
+            match_cb=mark_uploads,
         ),
         *(
             Analyser(name=name, type="subscription", node=node, parser=subscriptions.parse_subscription)

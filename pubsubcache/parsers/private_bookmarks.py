@@ -24,7 +24,10 @@ PRIVATE_BOOKMARKS = Schema(
                     attributes={"jid": JID, "name": WORDS, "autojoin": FLAG},
                     children=(
                         *words("nick", once=True),
-                        Shape("password", left_out="A password is for its owner alone: see `has_password`."),
+                        Shape(
+                            "password",
+                            left_out="Passwords are only for the owner. `has_password` says whether there is one.",
+                        ),
                     ),
                 ),
                 Shape("url", attributes={"name": WORDS, "url": LINK}),
@@ -35,7 +38,6 @@ PRIVATE_BOOKMARKS = Schema(
         Key("rooms", "list of objects", "The chat rooms, each `{jid, name, autojoin, nick, has_password}`."),
         Key("urls", "list of objects", "The web pages, each `{name, url}`."),
     ),
-    notes="The keys of a room are those of [bookmarks](#bookmarks).",
 )
 
 

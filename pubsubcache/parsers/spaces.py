@@ -4,7 +4,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import uris
-from pubsubcache.parsers.banner import parse_banner
+from pubsubcache.parsers.avatar import parse_metadata
 from pubsubcache.parsers.bookmarks import parse_bookmark
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import child_text, name_of, payload
@@ -50,7 +50,7 @@ def parse_node(item: Element, context: ParseContext) -> dict[str, Any]:
     return {**parse_subscription(item, context), "subscriber": None}
 
 
-_PARSERS = {"conference": parse_bookmark, "subscription": parse_node, "x": parse_link, "metadata": parse_banner}
+_PARSERS = {"conference": parse_bookmark, "subscription": parse_node, "x": parse_link, "metadata": parse_metadata}
 
 
 @one_of(*_PARSERS.values())

@@ -198,11 +198,14 @@ def test_links_of_a_space() -> None:
 
 @pytest.mark.parametrize("name", ["spaces", "movim-banner"])
 def test_pictures_whose_item_id_is_no_hash(name: str) -> None:
-    info = "<info id='{}' type='image/png' url='https://garden.example/plots'/>"
-    parsed = parse(name, METADATA.format(info.format("ab12") + info.format("cd34")), "n", "urn:xmpp:spaces:banner:0")
-    assert [picture["id"] for picture in parsed["pictures"]] == ["ab12", "cd34"]
-    assert (parsed["enabled"], parsed["sha1"]) == (True, "ab12")
-    parsed = parse(name, METADATA.format(""), "n", "urn:xmpp:spaces:banner:0")
+    pictures = "".join(
+        METADATA.format(f"<info id='{sha1 * 20}' type='image/png' url='https://garden.example/{sha1}'/>")
+        for sha1 in ("ab", "cd")
+    )
+    parsed = parse(name, pictures, "n", "urn:xmpp:spaces:banner:metadata:0")
+    assert [picture["url"][-2:] for picture in parsed["pictures"]] == ["ab", "cd"]
+    assert (parsed["enabled"], parsed["sha1"], parsed["rest"]) == (True, "ab" * 20, [])
+    parsed = parse(name, METADATA.format(""), "n", "urn:xmpp:spaces:banner:metadata:0")
     assert (parsed["enabled"], parsed["sha1"], parsed["pictures"]) == (False, None, [])
 
 
@@ -210,6 +213,16 @@ def test_pictures_whose_item_id_is_no_hash(name: str) -> None:
 def test_other_content_of_a_space_is_refused(payload: str) -> None:
     with pytest.raises(ParseError):
         parse("spaces", payload)
+
+
+# Shared files
+
+
+def test_a_file_in_a_folder() -> None:
+    inner = "<file xmlns='urn:xmpp:file:metadata:0'><name>plan.pdf</name><size>big</size></file><sources/><folder/>"
+    parsed = parse("file-sharing", f"<file-sharing xmlns='urn:xmpp:sfs:0'>{inner}</file-sharing>")
+    assert (parsed["name"], parsed["size"], parsed["urls"]) == ("plan.pdf", None, [])
+    assert rest(parsed) == [("file-sharing/file", "size", "big", {}), ("file-sharing", "folder", None, {})]
 
 
 # Which analyser
@@ -227,6 +240,9 @@ def test_other_content_of_a_space_is_refused(payload: str) -> None:
         ("urn:ietf:params:xml:ns:vcard-4.0", ("vcard4-namespace", True)),
         ("urn:xmpp:contacts", ("contacts", False)),
         ("urn:xmpp:contacts-groups", ("contacts", False)),
+        ("urn:xmpp:pubsub-file-sharing:0", ("file-sharing", True)),
+        ("urn:xmpp:pubsub-file-sharing:0:q7w8e9/Harvest", ("file-sharing", True)),
+        ("urn:xmpp:pubsub-file-sharing:0:/uploaded", ("file-sharing", False)),
         ("urn:xmpp:mix:nodes:participants", ("mix-participants", False)),
         ("urn:xmpp:mix:nodes:jidmap", ("mix-jidmap", False)),
         ("urn:xmpp:mix:nodes:info", ("mix-info", True)),
