@@ -17,12 +17,21 @@ from tests.unit.test_docs import page, rows, section, tokens
 
 # The section of each schema, and the examples that it describes.
 SCHEMAS = {
-    "Attachments": ["attachments", "attachments.rsvp", "attachments.encrypted"],
-    "Summaries of attachments": ["attachments-summary"],
-    "Calendar events": ["calendar-events", "calendar-events.minimal", "calendar-events.external", "events"],
-    "Invitees": ["calendar-events.invitee"],
-    "Forms": ["forms", "forms.submitted", "forms.table"],
-    "Tickets": ["tickets"],
+    "Attachments": [
+        *("attachments", "attachments.answer", "attachments.encrypted", "attachments.noticed", "attachments.others"),
+        "attachments.rsvp",
+    ],
+    "Summaries of attachments": ["attachments-summary", "attachments-summary.noticed", "attachments-summary.nothing"],
+    "Calendar events": [
+        *("calendar-events", "calendar-events.external", "calendar-events.fete", "calendar-events.minimal"),
+        *("calendar-events.online", "events"),
+    ],
+    "Invitees": ["calendar-events.invitee", "calendar-events.invitee-bare"],
+    "Forms": [
+        *("forms", "forms.layout", "forms.media", "forms.results", "forms.submitted"),
+        *("forms.table", "forms.types", "forms.validate", "forms.withdrawn"),
+    ],
+    "Tickets": ["tickets", "tickets.markup", "tickets.plain"],
     "Bookmarks": ["bookmarks", "bookmarks.minimal", "bookmarks.pinned", "bookmarks.notify", "bookmarks.former"],
     "Displayed messages": ["displayed", "displayed.room"],
     "Avatars": [
@@ -30,11 +39,11 @@ SCHEMAS = {
     ],
     "Avatar data": ["avatar-data"],
     "Nicknames": ["nickname", "nickname.language"],
-    "Profiles": ["vcard4"],
+    "Profiles": ["vcard4", "vcard4.full", "vcard4.group", "vcard4.simple"],
     "Moods": ["mood", "mood.ended", "mood.languages"],
     "Activities": ["activity", "activity.general", "activity.ended", "activity.languages"],
     "Tunes": ["tune", "tune.stopped", "tune.languages"],
-    "Places": ["geoloc"],
+    "Places": ["geoloc", "geoloc.full", "geoloc.stopped", "geoloc.unreadable"],
     "OMEMO devices": [
         *("omemo.devices", "omemo.former-devices", "omemo.oldest-devices", "omemo-legacy.devices"),
     ],
@@ -44,7 +53,7 @@ SCHEMAS = {
     "Public subscriptions": [
         *("public-subscriptions", "public-subscriptions.subscribers", "subscriptions", "subscriptions.extensions"),
     ],
-    "Stickers": ["stickers"],
+    "Stickers": ["stickers", "stickers.sources"],
     "Encrypted items": [
         *("encrypted-oxps", "encrypted-oxps.draft", "encrypted-pte", "encrypted-pte.legacy", "encrypted-pte.openpgp"),
         *("activity.encrypted", "microblog.encrypted", "nickname.encrypted"),
