@@ -62,6 +62,8 @@ class Shape:
         once: Whether only the first element of this name is read. The others belong to the rest.
         whole: Whether all of its content is read, whatever it is, such as markup.
         left_out: Why neither the element nor its content is in the JSON, as a sentence; "" if it is.
+        former: Former namespaces of the element, in which it is read too.
+        when: Only elements for which this returns True have this shape. The shape goes before that of the others.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Shape:
     once: bool = False
     whole: bool = False
     left_out: str = ""
+    former: tuple[str, ...] = ()
+    when: Callable[[Element], bool] | None = None
 
     def omissions(self, path: str = "") -> Iterator[tuple[str, str]]:
         """Yield the path and the reason of everything that is left out, in order."""
@@ -98,7 +102,7 @@ def rest_of(item: Element, payloads: Sequence[Shape]) -> dict[str, Any]:
 
     Args:
         item: The `<item/>` element.
-        payloads: The shapes of the payloads that the parser reads.
+        payloads: The shapes of the payloads that the parser reads. It reads the first payload that has one of them.
 
     Returns:
         `rest`, a list of elements in the schema of `generic.parse_any`, each with the `path` of its parent; an element
@@ -122,14 +126,15 @@ class _Walk:
             return
         self._own(element, shape, path)
         inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
-        seen: dict[int, int] = {}
+        seen: dict[tuple[str, str], int] = {}
         for child in element:
             if not isinstance(child.tag, str):
                 continue
             found = _shape_of(child, shape, namespace_of(element))
             if found is not None:
-                seen[id(found)] = seen.get(id(found), 0) + 1
-                if seen[id(found)] > (1 if found.once else MAX_ELEMENTS):
+                alike = ("", "") if path is None else (found.name, found.namespace)
+                seen[alike] = seen.get(alike, 0) + 1
+                if seen[alike] > (1 if found.once or path is None else MAX_ELEMENTS):
                     found = None
             if found is None:
                 self._add(inner, self.converter.convert(child))
@@ -167,9 +172,10 @@ def _shape_of(child: Element, parent: Shape, inherited: str) -> Shape | None:
     namespace, name = namespace_of(child), name_of(child)
     fallback = None
     for shape in parent.children:
-        if shape.namespace == ANY or (shape.namespace or inherited) == namespace:
+        in_namespace = shape.namespace == ANY or (shape.namespace or inherited) == namespace
+        if (in_namespace or namespace in shape.former) and (shape.when is None or shape.when(child)):
             if shape.name == name:
                 return shape
-            if shape.name == ANY and (fallback is None or fallback.namespace == ANY):
+            if shape.name == ANY and (fallback is None or fallback.namespace == ANY != shape.namespace):
                 fallback = shape
     return fallback

@@ -1,5 +1,6 @@
 """Tests of shapes: what a parser does not read is returned, and nothing else."""
 
+from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring
 
@@ -115,6 +116,39 @@ def test_other_payloads_and_attributes_of_the_item_are_returned() -> None:
 def test_a_language_without_a_place_of_its_own_is_returned() -> None:
     [found] = rest("<title xml:lang='en'>x</title>")
     assert found["attributes"] == {"{http://www.w3.org/XML/1998/namespace}lang": "en"}
+
+
+def test_only_the_first_payload_is_read() -> None:
+    item = item_with("<title>x</title>")
+    SubElement(item, f"{{{SPACE}}}recipe").set("minutes", "5")
+    SubElement(item, f"{{{SPACE}}}drink").text = "tea"
+    drink = Shape("drink", SPACE, text=WORDS)
+    found = rest_of(item, (drink, RECIPE))["rest"]
+    assert found == [entry("", "recipe", attributes={"minutes": "5"}), entry("", "drink", text="tea")]
+
+
+def test_an_element_in_a_former_namespace_is_the_same_element() -> None:
+    shape = Shape("recipe", SPACE, children=(Shape("title", text=WORDS, once=True, former=("urn:old",)),))
+    item = item_with("<title>new</title><title xmlns='urn:old'>old</title><title xmlns='urn:other'>other</title>")
+    assert rest_of(item, (shape,))["rest"] == [
+        entry("recipe", "title", "urn:old", text="old"),
+        entry("recipe", "title", "urn:other", text="other"),
+    ]
+    assert rest_of(item_with("<title xmlns='urn:old'>old</title>"), (shape,))["rest"] == []
+
+
+def test_a_shape_can_depend_on_the_element() -> None:
+    secret = Shape("step", when=lambda step: step.get("by") == "cook", left_out=SECRET)
+    shape = Shape("recipe", SPACE, children=(secret, Shape("step", text=WORDS, attributes={"by": WORDS})))
+    assert rest_of(item_with("<step by='cook' at='noon'>1</step><step by='me'>2</step>"), (shape,))["rest"] == []
+    assert rest_of(item_with("<step by='me' at='noon'>1</step>"), (shape,))["rest"] == [
+        entry("recipe", "step", attributes={"at": "noon"})
+    ]
+    any_secret = replace(secret, name=ANY, namespace=ANY)
+    shape = Shape("recipe", SPACE, children=(any_secret, Shape(ANY, ANY, text=WORDS)))
+    assert rest_of(item_with("<step by='cook'>1</step><wine>2</wine>"), (shape,))["rest"] == []
+    many = "<step by='cook'/>" * (MAX_ELEMENTS - 1) + "<step/>" * 3
+    assert len(rest_of(item_with(many), (shape,))["rest"]) == 2, "both count against one bound"
 
 
 def test_elements_beyond_the_bound_are_returned_and_bounded_too() -> None:
