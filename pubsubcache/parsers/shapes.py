@@ -4,6 +4,7 @@ What a shape does not mention, and what is mentioned but unreadable, is what `re
 `rest` and `rest_truncated` of the parsed item.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,11 +29,13 @@ class Kind:
         name: Name of the kind.
         read: Returns None for text that is not of this kind; the text then belongs to the rest.
         left_out: Why a value is not in the JSON, as a sentence; "" if it is.
+        has_base: Whether it is a link that the parser resolves against `xml:base`.
     """
 
     name: str
     read: Callable[[str], object | None]
     left_out: str = ""
+    has_base: bool = False
 
     def omitted(self, why: str) -> "Kind":
         """Return a kind whose values are not in the JSON, for the reason `why`."""
@@ -45,6 +48,7 @@ INTEGER = Kind("integer", integer)
 NUMBER = Kind("number", number)
 FLAG = Kind("flag", lambda text: text.strip().lower() in {"0", "1", "true", "false", "yes", "no"} or None)
 LINK = Kind("link", uris.link)
+ABSOLUTE_LINK = Kind("absolute link", uris.absolute, has_base=True)
 JID = Kind("jid", uris.bare)
 BASE64 = Kind("base64", from_base64)
 
@@ -121,35 +125,36 @@ class _Walk:
         self.converter = Converter()
         self.found: list[dict[str, Any]] = []
 
-    def element(self, element: Element, shape: Shape, path: str | None) -> None:
+    def element(self, element: Element, shape: Shape, path: str | None, base: str | None = None) -> None:
         if shape.left_out or shape.whole:
             return
-        self._own(element, shape, path)
+        base = uris.base_of(element.get(f"{{{XML}}}base"), base)
+        self._own(element, shape, path, base)
         inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
-        seen: dict[tuple[str, str], int] = {}
+        seen: Counter[tuple[str, str] | int] = Counter()
         for child in element:
             if not isinstance(child.tag, str):
                 continue
             found = _shape_of(child, shape, namespace_of(element))
             if found is not None:
                 alike = ("", "") if path is None else (found.name, found.namespace)
-                seen[alike] = seen.get(alike, 0) + 1
-                if seen[alike] > (1 if found.once or path is None else MAX_ELEMENTS):
+                seen.update((alike, id(found)))
+                if seen[alike] > (1 if path is None else MAX_ELEMENTS) or (found.once and seen[id(found)] > 1):
                     found = None
             if found is None:
                 self._add(inner, self.converter.convert(child))
             else:
-                self.element(child, found, inner)
+                self.element(child, found, inner, base)
 
-    def _own(self, element: Element, shape: Shape, path: str | None) -> None:
+    def _own(self, element: Element, shape: Shape, path: str | None, base: str | None) -> None:
         """Add the attributes and the text of an element that are not read."""
         unread = Element(element.tag)
         for name, value in element.attrib.items():
-            if not _reads(shape.attributes.get(_short(name)), value):
+            if not _reads(shape.attributes.get(_short(name)), value, base):
                 unread.set(name, value)
         pieces = (element.text, *(child.tail for child in element))
         own = " ".join(piece.strip() for piece in pieces if piece and piece.strip())
-        if own and not _reads(shape.text, "".join(element.itertext())):
+        if own and not _reads(shape.text, "".join(element.itertext()), base):
             unread.text = own
         if unread.attrib or unread.text:
             self._add(path or "", self.converter.convert(unread))
@@ -163,8 +168,10 @@ def _short(name: str) -> str:
     return name.replace(f"{{{XML}}}", "xml:")
 
 
-def _reads(kind: Kind | None, text: str) -> bool:
+def _reads(kind: Kind | None, text: str, base: str | None) -> bool:
     """Whether a parser reads `text`. There is nothing to read in blank text."""
+    if kind is not None and kind.has_base:
+        text = uris.link(text, base) or text
     return not text.strip() or (kind is not None and (bool(kind.left_out) or kind.read(text) is not None))
 
 
@@ -173,7 +180,9 @@ def _shape_of(child: Element, parent: Shape, inherited: str) -> Shape | None:
     fallback = None
     for shape in parent.children:
         in_namespace = shape.namespace == ANY or (shape.namespace or inherited) == namespace
-        if (in_namespace or namespace in shape.former) and (shape.when is None or shape.when(child)):
+        if not (in_namespace or namespace in shape.former) or shape.name not in (name, ANY):
+            continue
+        if shape.when is None or shape.when(child):
             if shape.name == name:
                 return shape
             if shape.name == ANY and (fallback is None or fallback.namespace == ANY != shape.namespace):
