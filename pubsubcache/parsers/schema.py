@@ -14,7 +14,7 @@ from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import name_of, namespace_of
 from pubsubcache.parsers.encrypted import is_encrypted, parse_encrypted
 from pubsubcache.parsers.shapes import Shape, rest_of
-from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, first_payload, with_namespace
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, first_payload, normal_item, with_namespace
 
 Parse = Callable[[Element, ParseContext], dict[str, Any]]
 
@@ -100,11 +100,13 @@ def schemas_of(parser: object) -> tuple[Schema, ...]:
 
 
 def _declared(item: Element, schemas: tuple[Schema, ...]) -> Element:
-    """Return `item` with the namespaces of payloads that lack one.
+    """Return `item` as a listing has it, with the namespaces of payloads that lack one.
 
     Some publishers, and some examples in XEPs, omit the declaration. The payload then is in no namespace, or in that of
     the listing or the notification around it.
     """
+    if namespace_of(item) == PUBSUB_EVENT:
+        item = normal_item(item)
     known = {shape.name: shape.namespace for schema in reversed(schemas) for shape in reversed(schema.payloads)}
     missing = {"", PUBSUB, PUBSUB_EVENT}
     if not any(namespace_of(one) in missing and name_of(one) in known for one in item):
