@@ -11,7 +11,7 @@ import pytest
 
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext, elements
-from pubsubcache.parsers.microblog import parse_entry
+from pubsubcache.parsers.microblog import parse
 from pubsubcache.utils import xmlform
 from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
 from tests.unit.parsers.mutations import drop_bytes, mutate
@@ -21,7 +21,7 @@ FULL = f"""
 <author><name>Mira Moss</name><uri>xmpp:mira@garden.example</uri><email>mira@post.example</email></author>
 <title type='text'>Frost &amp; roses</title>
 <title type='xhtml'><div xmlns='{XHTML}'><b>Frost</b> &amp; roses</div></title>
-<summary type='html'>&lt;i&gt;short&lt;/i&gt;</summary><content type='text'>words</content>
+<summary type='html'>&lt;i&gt;short&lt;/i&gt;</summary><content type='text' xml:lang='en'>words</content>
 <content type='xhtml' xml:lang='en'><div xmlns='{XHTML}'>
 <p>wo<em>rds</em></p><img src='https://x/y' alt='z'/>
 </div></content>
@@ -55,7 +55,7 @@ def test_no_attack_survives_in_an_entry(attack: str, name: str) -> None:
         element.text = attack
         wrapper = ET.Element(f"{{{PUBSUB}}}item")
         wrapper.append(entry)
-        check(parse_entry(wrapper, PEP))
+        check(parse(wrapper, PEP))
 
 
 @pytest.mark.parametrize("depth", [900, 1100, 4000])
@@ -113,7 +113,7 @@ def test_unstorable_characters_are_removed() -> None:
         one.attrib.update({key: value + bad for key, value in one.attrib.items() if key != "type"})
         one.text = (one.text or "") + bad
         one.tail = bad
-    result = parse_entry(element, ParseContext("s" + bad, "n" + bad, bad, bad))
+    result = parse(element, ParseContext("s" + bad, "n" + bad, bad, bad))
     check(result)
     assert (result["id"], result["node"]) == ("i1abcd", "nabcd")
 
@@ -123,7 +123,7 @@ def test_comments_and_processing_instructions_in_the_tree() -> None:
     text = ET.tostring(item(FULL), encoding="unicode")
     noisy = text.replace("><", "><!-- c --><?p i?><")
     assert noisy != text
-    result = parse_entry(ET.fromstring(noisy, parser), PEP)
+    result = parse(ET.fromstring(noisy, parser), PEP)
     check(result)
     assert result["content"] == "words"
     assert result["content_xhtml"] == '<div><p>wo<em>rds</em></p><img src="https://x/y" alt="z"/></div>'
@@ -134,7 +134,7 @@ def test_comments_and_processing_instructions_in_the_tree() -> None:
 
 def assert_parses_or_refuses(element: Element, context: ParseContext) -> bool:
     try:
-        check(parse_entry(element, context))
+        check(parse(element, context))
     except ParseError as error:
         assert str(error).endswith(".")
         return False
@@ -167,8 +167,8 @@ def test_parsing_needs_neither_settings_nor_an_xmpp_library() -> None:
     code = (
         "import sys, xml.etree.ElementTree as ET\n"
         "from pubsubcache.parsers import ParseContext\n"
-        "from pubsubcache.parsers.microblog import parse_entry\n"
-        "print(parse_entry(ET.fromstring(sys.argv[1]), ParseContext('a@b', 'n'))['title'])\n"
+        "from pubsubcache.parsers.microblog import parse\n"
+        "print(parse(ET.fromstring(sys.argv[1]), ParseContext('a@b', 'n'))['title'])\n"
         "assert 'slixmpp' not in sys.modules and 'django.db' not in sys.modules\n"
     )
     text = ET.tostring(item(FULL), encoding="unicode")
