@@ -101,7 +101,7 @@ def _form(element: Element) -> Literal["blank", "plain", "html", "tree", "other"
     if kind in _HTML_TYPES and not len(element):
         return "html"
     if kind in _TREE_TYPES or kind in _HTML_TYPES or (not kind and _has_markup(element)):
-        return "tree"
+        return "tree" if text_of(element) or _has_picture(element) else "blank"
     if "/" in kind and not kind.startswith("text/"):  # an image, or some other XML
         return "other"
     return "plain" if text_of(element) else "blank"
@@ -109,6 +109,10 @@ def _form(element: Element) -> Literal["blank", "plain", "html", "tree", "other"
 
 def _has_markup(element: Element) -> bool:
     return any(isinstance(child.tag, str) and split_tag(child.tag)[0] == XHTML for child in element)
+
+
+def _has_picture(element: Element) -> bool:
+    return any(isinstance(one.tag, str) and split_tag(one.tag)[1].lower() == "img" for one in element.iter())
 
 
 def _rich(element: Element, base: str | None) -> Rich:
@@ -268,8 +272,9 @@ def _has_link(element: Element) -> bool:
 
 
 def _link(element: Element, base: str | None) -> Link:
+    relation = (attribute(element, "rel") or "alternate").removeprefix(_RELATIONS)
     return Link(
-        rel=(attribute(element, "rel") or "alternate").lower().removeprefix(_RELATIONS),
+        rel=relation if ":" in relation else relation.lower(),
         url=uris.link(element.get("href"), base) or "",
         media_type=attribute(element, "type"),
         title=attribute(element, "title"),

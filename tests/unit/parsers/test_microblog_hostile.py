@@ -1,5 +1,6 @@
 """Test the microblog parser with malicious and damaged entries."""
 
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -35,7 +36,11 @@ FULL = f"""
 <link rel='via' href='xmpp:otto@hedge.example?;node=urn%3Axmpp%3Amicroblog%3A0;item=p0'/>
 <thr:in-reply-to ref='tag:other' href='xmpp:pubsub.garden.example?;node=allotments;item=p1'/>
 <geoloc xmlns='http://jabber.org/protocol/geoloc'><lat>48.17</lat><lon>-3.3</lon></geoloc>
-<source><id>tag:feed</id><title>Feed</title><link href='https://feed.example'/></source>
+<source xml:base='https://feed.example/'><id>tag:feed</id><title>Feed</title><link href='a'/></source>
+<contributor><name>Otto</name><uri>https://otto.example/</uri></contributor><rights>free</rights>
+<icon>https://garden.example/i.png</icon><title xml:lang='de'>Frost</title><thr:total>3</thr:total>
+<link rel='self' hreflang='en' thr:count='2' href='p1.atom' xml:base='https://garden.example/'/>
+<m:group xmlns:m='http://search.yahoo.com/mrss/'><m:content url='https://x/film' width='3'/></m:group>
 """
 CONTEXTS = [
     PEP,
@@ -70,7 +75,20 @@ def test_deep_payloads(depth: int, kind: str) -> None:
 
 def test_deep_elements_other_than_text_constructs() -> None:
     deep = "<x>" * 4000 + "</x>" * 4000
-    for name in ("author", "id", "updated", "link", "category", "source", "generator", "geoloc", "unknown"):
+    names = (
+        "author",
+        "id",
+        "updated",
+        "link",
+        "category",
+        "source",
+        "generator",
+        "geoloc",
+        "icon",
+        "rights",
+        "unknown",
+    )
+    for name in names:
         assert parsed(f"<title>Beds</title><{name}>{deep}</{name}>")["title"] == "Beds"
     assert parsed(deep + "<title>Beds</title>")["title"] == "Beds"
 
@@ -129,6 +147,45 @@ def test_comments_and_processing_instructions_in_the_tree() -> None:
     assert result["content_xhtml"] == '<div><p>wo<em>rds</em></p><img src="https://x/y" alt="z"/></div>'
 
 
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_attack_survives_in_a_feed_or_a_source(attack: str) -> None:
+    for of, path in (("feed", ""), ("entry", "source")):
+        root = item(f"<{path}/>" if path else "", of=of, own="xml:base='https://garden.example/'")
+        parent = root[0][0] if path else root[0]
+        for name in ("title", "subtitle", "rights", "icon", "logo", "generator"):
+            ET.SubElement(parent, f"{{{ATOM}}}{name}", {"type": "html", "uri": attack}).text = attack
+        ET.SubElement(parent, f"{{{ATOM}}}link", {"href": attack, "logo": attack, "rel": attack})
+        check(parse(root, PEP))
+
+
+def test_resolved_links_do_not_multiply_the_size() -> None:
+    base = f"https://garden.example/{'a' * 226}/"
+    anchors = "<a href='x'/>b" * 20_000
+    links = "<link href='x' rel='y'/>" * 5 + "".join(f"<link href='{n}'/>" for n in range(2000))
+    for inner in (
+        f"<content type='xhtml'><div xmlns='{XHTML}'>{anchors}</div></content>",
+        links,
+        "<author><uri>x</uri></author>" * 2000,
+        "<thr:in-reply-to href='x' source='y'/>" * 2000,
+        f"<content type='xhtml'><div xmlns='{XHTML}'><a href='x'/>b</div></content>" * 2000,
+    ):
+        text = json.dumps(parsed(inner, own=f"xml:base='{base}'"))
+        assert base in text
+        assert len(text) < 30 * len(inner) + 10_000
+        assert "aaaa" not in json.dumps(parsed(inner, own=f"xml:base='{base}a/'"))
+
+
+def test_many_nested_bases() -> None:
+    deep = "".join(f"<b xml:base='{number}/'>" for number in range(4000))
+    inner = f"<content type='xhtml'><div xmlns='{XHTML}'>{deep}x{'</b>' * 4000}</div></content>"
+    assert parsed(inner, own="xml:base='https://garden.example/'")["content"] == "x"
+    nested = "".join(f"<p xml:base='{number}/'><a href='x'>y</a>" for number in range(200)) + "</p>" * 200
+    inner = f"<content type='xhtml'><div xmlns='{XHTML}'>{nested}</div></content>"
+    markup = parsed(inner, own="xml:base='https://garden.example/'")["content_xhtml"]
+    assert "https://garden.example/0/1/2/x" in markup
+    assert 50 < markup.count("href=") < 200, "until the base is too long"
+
+
 # Mutations
 
 
@@ -146,7 +203,8 @@ def test_mutated_trees_only_raise_parse_errors(seed: int) -> None:
     random = Random(seed)
     outcomes = set()
     for _ in range(500):
-        root = item(FULL, attributes="id='i1' publisher='mira@garden.example'")
+        of = random.choice(["entry", "entry", "feed"])
+        root = item(FULL, attributes="id='i1' publisher='mira@garden.example'", of=of)
         mutate(random, root)
         outcomes.add(assert_parses_or_refuses(root, random.choice(CONTEXTS)))
     assert outcomes == {True, False}
