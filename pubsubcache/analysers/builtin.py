@@ -119,7 +119,7 @@ def _by_name() -> list[Analyser]:
         Analyser(name="omemo", type="omemo", node="urn:xmpp:omemo:", parser=omemo.parse, match_cb=mark_omemo),
         Analyser(name="omemo-legacy", type="omemo", node=omemo.LEGACY, parser=omemo.parse, match_cb=mark_omemo),
         Analyser(
-            name="openpgp", type="openpgp", node=f"{openpgp.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
+            name="openpgp", type="openpgp", node=f"{encrypted.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
         ),
         Analyser(
             name="public-subscriptions",

@@ -344,13 +344,11 @@ def feed(element: Element, scope: Scope) -> dict[str, Any]:
 
 # Shapes
 
-APPLIED = {BASE: WORDS.omitted("Links are resolved against it.")}
+APPLIED = {BASE: WORDS.omitted("Relative links are resolved against it, if it is usable.")}
 #: Attributes of elements that others inherit from.
 COMMON = {LANG: WORDS, **APPLIED}
 
-_MARKUP = Shape(
-    ANY, ANY, left_out="Text, links and pictures are kept; what is not safe to show, or not visible, is removed."
-)
+_MARKUP = Shape(ANY, ANY, whole=True)
 _TYPE = Kind("type", lambda text: _media_type(text) in _PLAIN_TYPES | _HTML_TYPES | _TREE_TYPES or None)
 
 

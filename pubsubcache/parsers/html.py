@@ -25,6 +25,7 @@ ATOM = "http://www.w3.org/2005/Atom"
 
 MAX_DEPTH = 250  # browsers flatten at about twice this depth
 MAX_EXPANSION = 1024 * 1024  # characters that an HTML parser may add to repair misnested elements
+MAX_GROWTH = 10  # the same, as a multiple of the size of the markup; an item may have many pieces of markup
 # Nodes in a table but outside its cells. Each takes an HTML parser time linear in the number of its siblings.
 MAX_MISPLACED = 100
 
@@ -285,22 +286,23 @@ def _is_affordable(root: Element, base: str | None) -> bool:
     each start tag; the tree is balanced, so these are the ancestors. The parser moves content in a table but outside
     its cells in front of the table, in time linear in the content already moved.
     """
-    depth = expansion = misplaced = 0
+    depth = expansion = misplaced = written = 0
     open_sizes: list[int] = [0]
     for (kind, value, attributes), parent in _placed(root, base):
         if parent in _TABLE_PARENTS and kind != "end":
             misplaced += bool(value.strip()) if kind == "text" else value not in ("", *_TABLE_PARTS)
+        size = len(_start_tag(value, attributes)) if kind == "start" and value else len(value)
+        written += size
         if kind == "start":
             depth += 1
             expansion += open_sizes[-1]
-            size = len(_start_tag(value, attributes)) if value in FORMATTING else 0
-            open_sizes.append(open_sizes[-1] + size)
+            open_sizes.append(open_sizes[-1] + (size if value in FORMATTING else 0))
         elif kind == "end":
             depth -= 1
             open_sizes.pop()
         if depth > MAX_DEPTH or expansion > MAX_EXPANSION or misplaced > MAX_MISPLACED:
             return False
-    return True
+    return expansion <= MAX_GROWTH * written + 1000
 
 
 def sanitise(root: Element, base: str | None = None) -> str | None:
