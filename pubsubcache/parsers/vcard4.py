@@ -153,7 +153,7 @@ PROFILES = Schema(
         Key(
             "properties",
             "list of objects",
-            "All properties of the card, those in groups last, each `{name, group, parameters, values}`. `parameters` "
+            "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, values}`. `parameters` "
             "has a list of text for each parameter. `values` are `{type, value, data}`: `type` is the name of the "
             "value's element, such as `text` or, in an address, `street`. `data` is `{media_type, size}` if the value "
             "is inside the card, and null otherwise.",
@@ -346,7 +346,9 @@ def _properties(holder: Element, *others: str) -> Iterator[_Property]:
         values = [_value(None, _own_text(element))]
         values += [_value(name_of(one), text_of(one)) for one in _inside(element, "parameters")]
         found = [value for value in values if value.text is not None or value.data is not None]
-        yield _Property(name_of(element), group, _parameters(element), found)
+        parameters = _parameters(element)
+        if found or parameters:
+            yield _Property(name_of(element), group, parameters, found)
 
 
 def _parameters(element: Element) -> dict[str, list[str]]:
