@@ -204,7 +204,7 @@ def _by_payload() -> list[Analyser]:
             node="urn:xmpp:microblog:0",
             namespace=ATOM,
             to_sync=True,
-            parser=microblog.parse_entry,
+            parser=microblog.parse,
             match_cb=mark_comments,
         ),
         Analyser(
