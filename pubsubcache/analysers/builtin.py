@@ -15,12 +15,19 @@ from pubsubcache.parsers import (
     dataform,
     displayed,
     encrypted,
+    file_sharing,
     geoloc,
     microblog,
+    mix,
     mood,
+    moved,
     nickname,
     omemo,
     openpgp,
+    popular_reactions,
+    private_bookmarks,
+    serverinfo,
+    spaces,
     stickers,
     subscriptions,
     tickets,
@@ -65,6 +72,13 @@ def mark_openpgp(analysis: Analysis) -> None:
     analysis.subtype = "keys" if analysis.node == openpgp.KEYS_NODE else "key"
 
 
+def mark_uploads(analysis: Analysis) -> None:
+    """Distinguish a user's uploads from the files that the user shares (XEP-0498, 8)."""
+    if analysis.node == file_sharing.UPLOADS:
+        analysis.subtype = "uploaded"
+        analysis.to_sync = False
+
+
 def mark_subscriptions(analysis: Analysis) -> None:
     """Distinguish the subscribers of a node from the subscriptions of a user (XEP-0465)."""
     if subscriptions.is_subscribers_node(analysis.node):
@@ -100,6 +114,12 @@ def _by_name() -> list[Analyser]:
             parser=tickets.parse_ticket,
         ),
         Analyser(name="bookmarks", type="bookmark", node="urn:xmpp:bookmarks:", parser=bookmarks.parse_bookmark),
+        Analyser(
+            name="private-bookmarks",
+            type="bookmarks",
+            node=private_bookmarks.STORAGE,
+            parser=private_bookmarks.parse_private_bookmarks,
+        ),
         Analyser(name="displayed", type="displayed", node=displayed.DISPLAYED, parser=displayed.parse_displayed),
         Analyser(
             name="avatar-metadata",
@@ -110,12 +130,28 @@ def _by_name() -> list[Analyser]:
             match_cb=mark_avatars,
         ),
         Analyser(name="avatar-data", type="avatar", node=avatar.DATA, parser=avatar.parse_data, match_cb=mark_avatars),
+        Analyser(
+            name="movim-banner",
+            type="banner",
+            node="urn:xmpp:movim-banner:",
+            to_sync=True,
+            parser=avatar.parse_metadata,
+        ),
         Analyser(name="nickname", type="nickname", node=nickname.NICK, to_sync=True, parser=nickname.parse_nickname),
         Analyser(name="vcard4", type="profile", node="urn:xmpp:vcard4", to_sync=True, parser=vcard4.parse_vcard),
+        Analyser(name="vcard4-namespace", type="profile", node=vcard4.VCARD, to_sync=True, parser=vcard4.parse_vcard),
+        Analyser(name="contacts", type="profile", node="urn:xmpp:contacts", parser=vcard4.parse_vcard),
+        Analyser(name="moved", type="moved", node=moved.MOVED, parser=moved.parse_moved),
         Analyser(name="mood", type="mood", node=mood.MOOD, parser=mood.parse_mood),
         Analyser(name="activity", type="activity", node=activity.ACTIVITY, parser=activity.parse_activity),
         Analyser(name="tune", type="tune", node=tune.TUNE, parser=tune.parse_tune),
         Analyser(name="geoloc", type="geoloc", node=geoloc.GEOLOC, parser=geoloc.parse_geoloc),
+        Analyser(
+            name="popular-reactions",
+            type="reactions",
+            node=popular_reactions.POPULAR_REACTIONS,
+            parser=popular_reactions.parse_popular_reactions,
+        ),
         Analyser(name="omemo", type="omemo", node="urn:xmpp:omemo:", parser=omemo.parse, match_cb=mark_omemo),
         Analyser(name="omemo-legacy", type="omemo", node=omemo.LEGACY, parser=omemo.parse, match_cb=mark_omemo),
         Analyser(
@@ -136,6 +172,27 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=subscriptions.parse_subscription,
         ),
+        Analyser(
+            name="file-sharing",
+            type="file",
+            node=file_sharing.ROOT,
+            to_sync=True,
+            parser=file_sharing.parse_shared_file,
+            match_cb=mark_uploads,
+        ),
+        *(
+            Analyser(name=name, type="subscription", node=node, parser=subscriptions.parse_subscription)
+            for name, node in (
+                ("movim-subscriptions", "urn:xmpp:pubsub:movim-public-subscription"),
+                ("movim-spaces", "{https://movim.eu}spaces_subscriptions_node"),
+            )
+        ),
+        *(
+            Analyser(name=f"mix-{name}", type="participant", node=f"{mix.NODES}{name}", parser=mix.parse_participant)
+            for name in ("participants", "jidmap")
+        ),
+        Analyser(name="mix-info", type="channel", node=f"{mix.NODES}info", to_sync=True, parser=dataform.parse_form),
+        Analyser(name="mix-config", type="channel", node=f"{mix.NODES}config", parser=dataform.parse_form),
     ]
 
 
@@ -147,7 +204,7 @@ def _by_payload() -> list[Analyser]:
             node="urn:xmpp:microblog:0",
             namespace=ATOM,
             to_sync=True,
-            parser=microblog.parse_entry,
+            parser=microblog.parse,
             match_cb=mark_comments,
         ),
         Analyser(
@@ -184,6 +241,22 @@ def _by_payload() -> list[Analyser]:
             namespace=stickers.STICKERS,
             to_sync=True,
             parser=stickers.parse_pack,
+        ),
+        Analyser(
+            name="spaces",
+            type="space",
+            namespace=bookmarks.BOOKMARKS,
+            to_sync=True,
+            parser=spaces.parse_content,
+        ),
+        Analyser(name="vcards", type="profile", namespace=vcard4.VCARD, to_sync=True, parser=vcard4.parse_vcard),
+        Analyser(
+            name="serverinfo",
+            type="server",
+            node="serverinfo",
+            namespace=serverinfo.SERVERINFO,
+            to_sync=True,
+            parser=serverinfo.parse_serverinfo,
         ),
         *(
             Analyser(

@@ -13,7 +13,7 @@ from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import name_of, namespace_of
 from pubsubcache.parsers.encrypted import is_encrypted, parse_encrypted
 from pubsubcache.parsers.shapes import Key, Schema
-from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, first_payload, with_namespace
+from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, first_payload, normal_item, with_namespace
 
 __all__ = ["Key", "Parse", "Schema", "one_of", "reads", "schemas_of"]
 
@@ -74,11 +74,13 @@ def _with_one(item: Element, schema: Schema) -> Element:
 
 
 def _declared(item: Element, schemas: tuple[Schema, ...]) -> Element:
-    """Return `item` with the namespaces of payloads that lack one, unless it has a payload with one.
+    """Return `item` as a listing has it, with the namespaces of payloads that lack one, unless a payload has one.
 
     Some publishers, and some examples in XEPs, omit the declaration. The payload then is in no namespace, or in that of
     the listing or the notification around it.
     """
+    if namespace_of(item) == PUBSUB_EVENT:
+        item = normal_item(item)
     known = {shape.name: shape.namespace for schema in reversed(schemas) for shape in reversed(schema.payloads)}
     missing = {"", PUBSUB, PUBSUB_EVENT}
     if any(schema.fits(one) for schema in schemas for one in item):

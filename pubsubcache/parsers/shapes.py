@@ -31,11 +31,13 @@ class Kind:
         name: Name of the kind.
         read: Returns None for text that is not of this kind; the text then belongs to the rest.
         left_out: Why a value is not in the JSON, as a sentence; "" if it is.
+        has_base: Whether it is a link that the parser resolves against `xml:base`.
     """
 
     name: str
     read: Callable[[str], object | None]
     left_out: str = ""
+    has_base: bool = False
 
     def omitted(self, why: str) -> "Kind":
         """Return a kind whose values are not in the JSON, for the reason `why`."""
@@ -54,6 +56,7 @@ INTEGER = Kind("integer", integer)
 NUMBER = Kind("number", number)
 FLAG = Kind("flag", lambda text: text.strip().lower() in {"0", "1", "true", "false", "yes", "no"} or None)
 LINK = Kind("link", uris.link)
+ABSOLUTE_LINK = Kind("absolute link", uris.absolute, has_base=True)
 JID = Kind("jid", _bare)
 FULL_JID = Kind("full jid", uris.full)
 BASE64 = Kind("base64", from_base64)
@@ -182,28 +185,31 @@ class _Walk:
         self.converter = Converter()
         self.found: list[dict[str, Any]] = []
 
-    def element(self, element: Element, shape: Shape, path: str | None, first_only: bool = False) -> None:
+    def element(
+        self, element: Element, shape: Shape, path: str | None, first_only: bool = False, base: str | None = None
+    ) -> None:
         if shape.left_out or shape.whole:
             return
-        self._own(element, shape, path)
+        base = uris.base_of(element.get(f"{{{XML}}}base"), base)
+        self._own(element, shape, path, base)
         inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
         for child, found, is_read in _matches(element, shape, first_only):
             if found is None:
                 self._add(inner, self.converter.convert(child))
             elif is_read:
-                self.element(child, found, inner)
+                self.element(child, found, inner, base=base)
             else:
                 self._add(inner, self.converter.convert(_without_omissions(child, found)))
 
-    def _own(self, element: Element, shape: Shape, path: str | None) -> None:
+    def _own(self, element: Element, shape: Shape, path: str | None, base: str | None) -> None:
         """Add the attributes and the text of an element that are not read."""
         unread = Element(element.tag)
         text = "" if shape.text is None else "".join(element.itertext())
-        is_read = shape.text is not None and _reads(shape.text, text)
+        is_read = shape.text is not None and _reads(shape.text, text, base)
         for name, value in element.attrib.items():
             # The language of a text belongs to it.
             without_text = _short(name) == LANG and shape.text is not None and not (text.strip() and is_read)
-            if without_text or not _reads(shape.attributes.get(_short(name)), value):
+            if without_text or not _reads(shape.attributes.get(_short(name)), value, base):
                 unread.set(name, value)
         if not is_read:
             unread.text = _own_text(element)
@@ -219,8 +225,10 @@ def _short(name: str) -> str:
     return name.replace(f"{{{XML}}}", "xml:")
 
 
-def _reads(kind: Kind | None, text: str) -> bool:
-    """Whether a parser reads `text`. There is nothing to read in blank text."""
+def _reads(kind: Kind | None, text: str, base: str | None = None) -> bool:
+    """Whether a parser reads `text` within `base`. There is nothing to read in blank text."""
+    if kind is not None and kind.has_base:
+        text = uris.link(text, base) or text
     return not text.strip() or (kind is not None and (bool(kind.left_out) or kind.read(text) is not None))
 
 
@@ -249,13 +257,13 @@ def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterat
 
 
 def _without_omissions(element: Element, shape: Shape) -> Element:
-    """Return an element that is not read without what its shape leaves out, such as passwords."""
+    """Return an element that is not read without what its shape leaves out, such as passwords, but with `xml:base`."""
     if next(shape.omissions(), None) is None:
         return element
     copy = Element(element.tag)
     for name, value in element.attrib.items():
         kind = shape.attributes.get(_short(name))
-        if kind is None or not kind.left_out:
+        if kind is None or not kind.left_out or _short(name) == BASE:
             copy.set(name, value)
     if shape.text is None or not shape.text.left_out:
         copy.text = _own_text(element)
