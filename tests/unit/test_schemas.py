@@ -73,7 +73,12 @@ SCHEMAS = {
         *("encrypted-oxps", "encrypted-oxps.draft", "encrypted-pte", "encrypted-pte.legacy", "encrypted-pte.openpgp"),
         *("activity.encrypted", "microblog.encrypted", "nickname.encrypted"),
     ],
-    "The built-in microblog": ["microblog", "microblog.repeat", "microblog.reply", "microblog.gallery"],
+    "The built-in microblog": [
+        *("microblog", "microblog.repeat", "microblog.reply", "microblog.gallery", "microblog.plain"),
+        *("microblog.rich-title", "microblog.alternates", "microblog.categories", "microblog.comment"),
+        *("microblog.place", "microblog.languages", "microblog.embeds", "microblog.everything"),
+    ],
+    "Blogs": ["microblog.feed", "microblog.feed-of-comments"],
 }
 JSON_TYPES = {
     "text": str, "date": str, "link": str, "JID": str, "markup": str, "number": int | float, "true or false": bool,
