@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import name_of, namespace_of
 from pubsubcache.parsers.encrypted import is_encrypted, parse_encrypted
-from pubsubcache.parsers.shapes import Shape, rest_of
+from pubsubcache.parsers.shapes import Shape, left_out_of, rest_of
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, first_payload, with_namespace
 
 Parse = Callable[[Element, ParseContext], dict[str, Any]]
@@ -97,6 +97,27 @@ def one_of(*parsers: Parse) -> Callable[[Parse], Parse]:
 def schemas_of(parser: object) -> tuple[Schema, ...]:
     """Return the schemas of a parser; an empty tuple if it declares none."""
     return getattr(parser, "schemas", ())
+
+
+def described(parser: object, item: Element) -> tuple[Schema | None, list[tuple[str, str]]]:
+    """Return the schema by which a parser reads an item, and what it leaves out of the JSON.
+
+    Args:
+        parser: The parser. One without a schema has none for any item.
+        item: The `<item/>` element.
+
+    Returns:
+        The schema or None, and the path and the reason of everything in the item that is left out.
+    """
+    element = first_payload(item)
+    schemas = schemas_of(parser)
+    if schemas and element is not None and is_encrypted(element):
+        schemas = schemas_of(parse_encrypted)
+    item = _declared(item, schemas)
+    for schema in schemas:
+        if any(schema.fits(payload) for payload in item):
+            return schema, left_out_of(item, schema.payloads)
+    return None, []
 
 
 def _declared(item: Element, schemas: tuple[Schema, ...]) -> Element:

@@ -104,10 +104,25 @@ def rest_of(item: Element, payloads: Sequence[Shape]) -> dict[str, Any]:
         `rest`, a list of elements in the schema of `generic.parse_any`, each with the `path` of its parent; an element
         that is read in part is listed without what is read. `rest_truncated` says whether a bound cut something off.
     """
+    walk = _walked(item, payloads)
+    return {"rest": walk.found, "rest_truncated": walk.converter.truncated}
+
+
+def left_out_of(item: Element, payloads: Sequence[Shape]) -> list[tuple[str, str]]:
+    """Return the path and the reason of everything in an item that is left out of the JSON, each once.
+
+    Args:
+        item: The `<item/>` element.
+        payloads: The shapes of the payloads that the parser reads.
+    """
+    return list(_walked(item, payloads).left_out.items())
+
+
+def _walked(item: Element, payloads: Sequence[Shape]) -> "_Walk":
     walk = _Walk()
     id_and_publisher = {"id": WORDS, "publisher": WORDS}
     walk.element(item, Shape("item", attributes=id_and_publisher, children=tuple(payloads)), None)
-    return {"rest": walk.found, "rest_truncated": walk.converter.truncated}
+    return walk
 
 
 class _Walk:
@@ -116,12 +131,16 @@ class _Walk:
     def __init__(self) -> None:
         self.converter = Converter()
         self.found: list[dict[str, Any]] = []
+        self.left_out: dict[str, str] = {}
 
     def element(self, element: Element, shape: Shape, path: str | None) -> None:
+        inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
+        if shape.left_out:
+            self.left_out[inner] = shape.left_out
         if shape.left_out or shape.whole:
             return
         self._own(element, shape, path)
-        inner = "" if path is None else f"{path}/{name_of(element)}".lstrip("/")
+        self._own_left_out(element, shape, inner)
         seen: dict[int, int] = {}
         for child in element:
             if not isinstance(child.tag, str):
@@ -148,6 +167,14 @@ class _Walk:
             unread.text = own
         if unread.attrib or unread.text:
             self._add(path or "", self.converter.convert(unread))
+
+    def _own_left_out(self, element: Element, shape: Shape, path: str) -> None:
+        for name, value in element.attrib.items():
+            kind = shape.attributes.get(_short(name))
+            if kind is not None and kind.left_out and value.strip():
+                self.left_out[f"{path}@{_short(name)}"] = kind.left_out
+        if shape.text is not None and shape.text.left_out and "".join(element.itertext()).strip():
+            self.left_out[path] = shape.text.left_out
 
     def _add(self, path: str, converted: dict[str, Any] | None) -> None:
         if converted is not None:
