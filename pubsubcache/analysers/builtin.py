@@ -29,6 +29,12 @@ from pubsubcache.parsers import (
 )
 from pubsubcache.parsers.html import ATOM
 
+#: Reasons that several analysers share.
+CONTENT = "Content that people read and search."
+PERSON = "One small item, read wherever a person is shown."
+MOMENT = "Personal, and soon outdated."
+KEYS = "Whoever encrypts needs the current devices and keys."
+
 
 def mark_comments(analysis: Analysis) -> None:
     """Distinguish comments nodes (XEP-0277, 3) from blogs."""
@@ -84,6 +90,7 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:pubsub-attachments:summary:",
             to_sync=True,
             parser=attachments.parse_summary,
+            why="Public, and read with every list of posts.",
         ),
         Analyser(
             name="attachments",
@@ -91,6 +98,7 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:pubsub-attachments:",
             to_sync=True,
             parser=attachments.parse_attachments,
+            why="Public, and shown together with a post, like its comments.",
         ),
         Analyser(
             name="tickets",
@@ -98,9 +106,22 @@ def _by_name() -> list[Analyser]:
             node="fdp/submitted/org.salut-a-toi.tickets:",
             to_sync=True,
             parser=tickets.parse_ticket,
+            why=CONTENT,
         ),
-        Analyser(name="bookmarks", type="bookmark", node="urn:xmpp:bookmarks:", parser=bookmarks.parse_bookmark),
-        Analyser(name="displayed", type="displayed", node=displayed.DISPLAYED, parser=displayed.parse_displayed),
+        Analyser(
+            name="bookmarks",
+            type="bookmark",
+            node="urn:xmpp:bookmarks:",
+            parser=bookmarks.parse_bookmark,
+            why="Private. Only clients of the owner read it, once per session.",
+        ),
+        Analyser(
+            name="displayed",
+            type="displayed",
+            node=displayed.DISPLAYED,
+            parser=displayed.parse_displayed,
+            why="Private, and it changes with every message that the owner reads.",
+        ),
         Analyser(
             name="avatar-metadata",
             type="avatar",
@@ -108,18 +129,83 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=avatar.parse_metadata,
             match_cb=mark_avatars,
+            why=PERSON,
         ),
-        Analyser(name="avatar-data", type="avatar", node=avatar.DATA, parser=avatar.parse_data, match_cb=mark_avatars),
-        Analyser(name="nickname", type="nickname", node=nickname.NICK, to_sync=True, parser=nickname.parse_nickname),
-        Analyser(name="vcard4", type="profile", node="urn:xmpp:vcard4", to_sync=True, parser=vcard4.parse_vcard),
-        Analyser(name="mood", type="mood", node=mood.MOOD, parser=mood.parse_mood),
-        Analyser(name="activity", type="activity", node=activity.ACTIVITY, parser=activity.parse_activity),
-        Analyser(name="tune", type="tune", node=tune.TUNE, parser=tune.parse_tune),
-        Analyser(name="geoloc", type="geoloc", node=geoloc.GEOLOC, parser=geoloc.parse_geoloc),
-        Analyser(name="omemo", type="omemo", node="urn:xmpp:omemo:", parser=omemo.parse, match_cb=mark_omemo),
-        Analyser(name="omemo-legacy", type="omemo", node=omemo.LEGACY, parser=omemo.parse, match_cb=mark_omemo),
         Analyser(
-            name="openpgp", type="openpgp", node=f"{openpgp.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
+            name="avatar-data",
+            type="avatar",
+            node=avatar.DATA,
+            parser=avatar.parse_data,
+            match_cb=mark_avatars,
+            why="Large. A picture never changes under its id, so a file is a better place for it than a database.",
+        ),
+        Analyser(
+            name="nickname",
+            type="nickname",
+            node=nickname.NICK,
+            to_sync=True,
+            parser=nickname.parse_nickname,
+            why=PERSON,
+        ),
+        Analyser(
+            name="vcard4",
+            type="profile",
+            node="urn:xmpp:vcard4",
+            to_sync=True,
+            parser=vcard4.parse_vcard,
+            why="Public profiles are read often and seldom change.",
+        ),
+        Analyser(
+            name="mood",
+            type="mood",
+            node=mood.MOOD,
+            parser=mood.parse_mood,
+            why=MOMENT,
+        ),
+        Analyser(
+            name="activity",
+            type="activity",
+            node=activity.ACTIVITY,
+            parser=activity.parse_activity,
+            why=MOMENT,
+        ),
+        Analyser(
+            name="tune",
+            type="tune",
+            node=tune.TUNE,
+            parser=tune.parse_tune,
+            why="Personal, and it changes with every song.",
+        ),
+        Analyser(
+            name="geoloc",
+            type="geoloc",
+            node=geoloc.GEOLOC,
+            parser=geoloc.parse_geoloc,
+            why="Locations of people are sensitive, and change all the time.",
+        ),
+        Analyser(
+            name="omemo",
+            type="omemo",
+            node="urn:xmpp:omemo:",
+            parser=omemo.parse,
+            match_cb=mark_omemo,
+            why=KEYS,
+        ),
+        Analyser(
+            name="omemo-legacy",
+            type="omemo",
+            node=omemo.LEGACY,
+            parser=omemo.parse,
+            match_cb=mark_omemo,
+            why=KEYS,
+        ),
+        Analyser(
+            name="openpgp",
+            type="openpgp",
+            node=f"{openpgp.OPENPGP}:",
+            parser=openpgp.parse,
+            match_cb=mark_openpgp,
+            why="Whoever encrypts needs the current keys, and backups of secret keys must not be copied.",
         ),
         Analyser(
             name="public-subscriptions",
@@ -128,6 +214,7 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=subscriptions.parse_subscription,
             match_cb=mark_subscriptions,
+            why="Public, and meant for discovery. The service maintains it.",
         ),
         Analyser(
             name="subscriptions",
@@ -135,6 +222,7 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:pubsub:subscription",
             to_sync=True,
             parser=subscriptions.parse_subscription,
+            why="Public, and meant for discovery.",
         ),
     ]
 
@@ -149,6 +237,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=microblog.parse_entry,
             match_cb=mark_comments,
+            why=CONTENT,
         ),
         Analyser(
             name="calendar-events",
@@ -158,6 +247,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=calendar_events.parse,
             match_cb=mark_invitees,
+            why=CONTENT,
         ),
         Analyser(
             name="events",
@@ -167,6 +257,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=calendar_events.parse,
             match_cb=mark_invitees,
+            why=CONTENT,
         ),
         Analyser(
             name="forms",
@@ -176,6 +267,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=dataform.parse_form,
             match_cb=mark_forms,
+            why=CONTENT,
         ),
         Analyser(
             name="stickers",
@@ -184,6 +276,7 @@ def _by_payload() -> list[Analyser]:
             namespace=stickers.STICKERS,
             to_sync=True,
             parser=stickers.parse_pack,
+            why="Public packs are read often and seldom change.",
         ),
         *(
             Analyser(
@@ -192,6 +285,7 @@ def _by_payload() -> list[Analyser]:
                 namespace=namespace,
                 to_sync=True,
                 parser=encrypted.parse_encrypted,
+                why="Content for people who have the key. For all others, only the metadata is readable.",
             )
             for scheme, namespace in (("oxps", encrypted.OXPS), ("pte", encrypted.PTE))
         ),
