@@ -1,5 +1,7 @@
 """What every built-in analyser knows, published by clients on real services, comes out of the cache as documented."""
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -9,11 +11,11 @@ import pytest
 
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ItemNotFound
-from pubsubcache.models import PubsubNode
+from pubsubcache.models import PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
 from pubsubcache.store.nodes import set_policy
 from pubsubcache.types import ItemsPage, NodeAddress
-from tests.acceptance.site import Site, make_node, new_name
+from tests.acceptance.site import Site, cached_node, entry, make_node, new_name
 from tests.examples import EXAMPLES, Example
 
 OWNERS = ["alice", "bob"]
@@ -149,3 +151,34 @@ async def test_what_is_personal_is_not_kept(site: Site, client, name: str) -> No
             page = await site.read(address)
             assert (page.origin, page.items[0].parsed) == ("service", example.parsed())
         assert await site.items(address) == []
+
+
+@in_thread
+def spoil(address: NodeAddress) -> None:
+    """Have the items of a node look as if an older parser had parsed them."""
+    PubsubItem.objects.filter(node__service=address.service, node__name=address.name).update(parsed={"title": "old"})
+
+
+@pytest.mark.both_databases
+async def test_items_are_parsed_again_while_a_worker_stores_them(site: Site, client, manage: Any) -> None:
+    bob = await client(site.server)
+    address = await cached_node(site, bob, 250)
+    await spoil(address)
+    command = asyncio.ensure_future(asyncio.to_thread(manage, "pubsub_reparse", "-O", "json"))
+    number = 0
+    while not command.done():
+        number += 1
+        await bob.publish(address, entry(f"Edit {number}"), f"item-{number * 7 % 250}")
+        await bob.publish(address, entry(f"New {number}"), f"new-{number}")
+        if number > 5:
+            await bob.retract(address, f"new-{number - 5}")
+    ended = await command
+    assert ended.returncode == 0, ended.stderr
+    outcome = json.loads(ended.stdout)
+    assert outcome["errors"] == 0
+    assert 0 < outcome["changed"] <= outcome["items"]
+    await site.converged(address)
+    items = await site.items(address)
+    assert f"New {number}" in {item.parsed["title"] for item in items}
+    for item in items:
+        assert f"<title>{item.parsed['title']}</title>" in item.data, item.name
