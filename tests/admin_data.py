@@ -1,4 +1,4 @@
-"""People and rows for the tests of the admin."""
+"""Users and rows for the tests of the admin."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ XML = (
 
 
 def person(*permissions: str) -> Client:
-    """Return a client in which a member of staff with these permissions of the application is logged in."""
+    """Return a client logged in as a member of staff with these permissions on the app's models."""
     user = User.objects.create_user(f"staff{User.objects.count()}", password=PASSWORD, is_staff=True)
     found = Permission.objects.filter(content_type__app_label="pubsubcache", codename__in=permissions)
     assert found.count() == len(permissions)
@@ -28,31 +28,31 @@ def person(*permissions: str) -> Client:
 
 
 def superuser() -> Client:
-    """Return a client in which a superuser is logged in."""
+    """Return a client logged in as a superuser."""
     return logged_in(User.objects.create_superuser("root", password=PASSWORD))
 
 
 def logged_in(user: User) -> Client:
-    """Return a client of `user`."""
+    """Return a client logged in as `user`."""
     client = Client()
     client.force_login(user)
     return client
 
 
 def account(jid: str = "alice@example.org", **fields: Any) -> Account:
-    """Make an account."""
+    """Create an account."""
     return Account.objects.create(jid=jid, **{"password": PASSWORD, **fields})
 
 
 def online(**fields: Any) -> dict[str, Any]:
-    """Return the fields of an account that a worker has a session of."""
+    """Return the fields of an account whose session a worker has open."""
     now = timezone.now()
     live = {"worker": "host:1", "heartbeat": now, "session_started": now - timedelta(hours=1)}
     return {"status": Account.Status.ONLINE, **live, **fields}
 
 
 def node(owner: Account, name: str = "urn:xmpp:microblog:0", items: int = 0, **fields: Any) -> PubsubNode:
-    """Make a node, with so many items."""
+    """Create a node with this number of items."""
     made = PubsubNode.objects.create(
         account=owner, name=name, item_count=items, **{"service": "pubsub.example.org", **fields}
     )
@@ -62,16 +62,16 @@ def node(owner: Account, name: str = "urn:xmpp:microblog:0", items: int = 0, **f
 
 
 def item(of: PubsubNode, name: str = "one", **fields: Any) -> PubsubItem:
-    """Make an item."""
+    """Create an item."""
     return PubsubItem.objects.create(node=of, name=name, **{"data": XML, **fields})
 
 
 def url(model: str, page: str, *args: Any, **query: Any) -> str:
-    """Return the address of a page of the admin."""
+    """Return the URL of a page of the admin."""
     return reverse(f"admin:pubsubcache_{model}_{page}", args=args, query=query or None)
 
 
 def act(client: Client, action: str, *nodes: PubsubNode, model: str = "pubsubnode", **data: Any) -> Any:
-    """Post an action on nodes as the list's form does, and follow to the page after it."""
+    """Post an action on nodes as the form of the list does, and follow the redirect."""
     form = {"action": action, "_selected_action": [one.pk for one in nodes], **data}
     return client.post(url(model, "changelist"), form, follow=True)

@@ -1,4 +1,4 @@
-"""Servers and a database for all tests. A server is started when the first test asks for it, and never twice."""
+"""Servers and a database for all tests. A server starts when a test first needs it, and only once."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -20,7 +20,7 @@ from tests.servers.postgresql import PostgreSQL
 from tests.servers.redis import Redis
 from tests.servers.xmpp import TestProsody, XmppServer
 
-# Property tests take the time they need on a busy machine, and leave no folder behind.
+# Property tests have no deadline, as the machine may be busy, and write no folder.
 settings.register_profile(
     "tests",
     max_examples=how_many(100, 1000),
@@ -33,16 +33,16 @@ settings.load_profile("tests")
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_passwords() -> Iterator[None]:
-    """Hash the passwords of users in no time; what a site does takes long on purpose."""
+    """Use a fast password hasher, as the default one is slow on purpose."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
 
 
 @pytest.fixture(scope="session")
 def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestProsody]:
-    """A private Prosody, running; a test that stops it starts it again.
+    """A running private Prosody; a test that stops it starts it again.
 
-    What breaks it would make later tests fail, for no reason that they show: so it must not.
+    A traceback in its log fails the run, as later, unrelated tests would fail for the same reason.
     """
     with TestProsody(tmp_path_factory.mktemp("prosody")) as server:
         yield server
@@ -51,14 +51,14 @@ def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestProsody]:
 
 @pytest.fixture(scope="session")
 def ejabberd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ejabberd]:
-    """A private ejabberd, running; a test that stops it starts it again."""
+    """A running private ejabberd; a test that stops it starts it again."""
     with Ejabberd(tmp_path_factory.mktemp("ejabberd")) as server:
         yield server
 
 
 @pytest.fixture(params=["prosody", "ejabberd"])
 def xmpp_server(request: pytest.FixtureRequest) -> XmppServer:
-    """One XMPP server after the other."""
+    """Each of the XMPP servers in turn."""
     server: XmppServer = request.getfixturevalue(request.param)
     server.start()
     return server
@@ -85,13 +85,13 @@ def _without_resumption(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 def server_without_resumption(
     request: pytest.FixtureRequest, _without_resumption: Callable[[str], XmppServer]
 ) -> XmppServer:
-    """One XMPP server after the other, whose sessions cannot be resumed (XEP-0198)."""
+    """Each of the XMPP servers in turn, without resumption of streams (XEP-0198)."""
     return _without_resumption(request.param)
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """Another client: `await client(server, "bob")` is a session of bob's, open until the test ends."""
+    """`await client(server, "bob")` opens a session of bob's, which is closed when the test ends."""
     from pubsubcache.xmpp.session import open_session
 
     async with AsyncExitStack() as sessions:
@@ -104,7 +104,7 @@ async def client() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
 
 @pytest.fixture(scope="session")
 def postgresql(pytestconfig: pytest.Config) -> Iterator[PostgreSQL]:
-    """A private PostgreSQL, running: the one of the tests' database if that is what the run is on."""
+    """A running private PostgreSQL: the one with the test database if the run uses PostgreSQL."""
     if server := pytestconfig.stash.get(server_key, None):
         yield server
         return
@@ -114,14 +114,14 @@ def postgresql(pytestconfig: pytest.Config) -> Iterator[PostgreSQL]:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A private Redis, running; a test that stops it starts it again."""
+    """A running private Redis; a test that stops it starts it again."""
     with Redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture
 def on_redis(redis_server: Redis) -> Iterator[dict[str, str]]:
-    """Have the test's process reach workers by Redis; the environment with which they do."""
+    """Connect the test process to workers through Redis; the value is the environment that workers need."""
     redis_server.start()
     with override_settings(CHANNEL_LAYERS=redis_server.channel_layers):
         yield {"REDIS_URL": redis_server.url}
@@ -135,14 +135,14 @@ def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture
 def browser(_chromium: Chrome) -> Iterator[Chrome]:
-    """A browser that remembers nothing of the test before."""
+    """A browser without cookies or storage of earlier tests."""
     yield _chromium
     forget_visits(_chromium)
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(pytestconfig: pytest.Config) -> None:
-    """Keep SQLite's test database in a file, where other threads and processes find it."""
+    """Keep SQLite's test database in a file, so that other threads and processes can open it."""
     from django.db import connection
 
     if connection.vendor == "sqlite":
@@ -151,18 +151,18 @@ def django_db_modify_db_settings(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture
 def live_database(transactional_db: None) -> None:
-    """The tests' database with real transactions, so that other threads and processes see what is written."""
+    """The test database with real transactions, so that other threads and processes see what is written."""
 
 
 @pytest.fixture
 def manage(live_database: None) -> Callable[..., Any]:
-    """`manage("pubsub_get", "-n", "blog", env={...})` runs a command in its own process to its end."""
+    """`manage("pubsub_get", "-n", "blog", env={...})` runs a command in its own process until it exits."""
     return run_manage
 
 
 @pytest.fixture
 def start_manage(live_database: None, tmp_path: Path) -> Iterator[Callable[..., ManagedProcess]]:
-    """`start_manage("pubsub_worker", ready=...)` starts a command that runs on, until the test ends."""
+    """`start_manage("pubsub_worker", ready=...)` starts a command that is stopped when the test ends."""
     started: list[ManagedProcess] = []
 
     def start(*arguments: str, **options: Any) -> ManagedProcess:

@@ -1,4 +1,4 @@
-"""A pytest plugin that chooses the database of a run, before Django reads its settings."""
+"""A pytest plugin that selects the database of a run before Django reads its settings."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ folder_key = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that chooses."""
+    """Add the option `--database`."""
     parser.addoption(
         "--database",
         choices=["sqlite", "postgresql"],
@@ -25,14 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _forget_the_users_settings() -> None:
-    """Take away what the environment says for the user's own site."""
+    """Remove the environment variables that configure the user's own site."""
     for name in list(os.environ):
         if name.startswith(("PUBSUBCACHE_", "XMPP_")) or name in ("DEBUG", "REDIS_URL", "ALLOWED_HOSTS", "HTTPS"):
             del os.environ[name]
 
 
 def _postgresql(config: pytest.Config) -> PostgreSQL:
-    """Start the PostgreSQL of the run."""
+    """Start PostgreSQL for this run."""
     server = PostgreSQL()
     config.add_cleanup(server.remove)
     config.add_cleanup(server.stop)
@@ -43,7 +43,7 @@ def _postgresql(config: pytest.Config) -> PostgreSQL:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
-    """Set the environment that the settings are read from; Django is set up by the hook that this one wraps."""
+    """Set the environment variables that the settings read, before the wrapped hook sets up Django."""
     options = early_config.known_args_namespace
     folder = Path(tempfile.mkdtemp(prefix="pubsubcache-tests-"))
     early_config.stash[folder_key] = folder
@@ -58,5 +58,5 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say which database the run is on."""
+    """Report the database of the run."""
     return f"database: {config.getoption('database')}"

@@ -1,10 +1,10 @@
-"""Elements compared."""
+"""Comparison of XML elements."""
 
 from xml.etree.ElementTree import Element
 
 
 def same(one: Element, other: Element) -> bool:
-    """Whether two elements say the same, all that is in them included."""
+    """Return whether two elements are equal, including their attributes, texts and children."""
     return (
         (one.tag, one.attrib, one.text or "", one.tail or "")
         == (other.tag, other.attrib, other.text or "", other.tail or "")

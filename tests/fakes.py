@@ -1,4 +1,4 @@
-"""A pubsub service in memory, whose manners can be switched to those of the services of this world."""
+"""A pubsub service in memory that can imitate the behaviour of real services."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -42,27 +42,27 @@ def make_item(name: str, title: str = "", publisher: str | None = None) -> Item:
 
 
 def publish_event(*items: Item, address: NodeAddress = ADDRESS, has_payload: bool = True, **more: Any) -> PubsubEvent:
-    """Return the notification of published items."""
+    """Return a notification of published items."""
     changes = tuple(Publish(item=item, has_payload=has_payload) for item in items)
     fields = {"sender": address.service, "node": address.name, "kind": "items", "changes": changes}
     return PubsubEvent(**(fields | more))
 
 
 def retract_event(*names: str, address: NodeAddress = ADDRESS, **more: Any) -> PubsubEvent:
-    """Return the notification of retracted items."""
+    """Return a notification of retracted items."""
     changes = tuple(Retract(id=known_id(name)) for name in names)
     fields = {"sender": address.service, "node": address.name, "kind": "items", "changes": changes}
     return PubsubEvent(**(fields | more))
 
 
 def node_event(kind: Any, address: NodeAddress = ADDRESS, **more: Any) -> PubsubEvent:
-    """Return a notification about a node itself."""
+    """Return a notification about the node itself."""
     return PubsubEvent(**({"sender": address.service, "node": address.name, "kind": kind} | more))
 
 
 @dataclass
 class FakeNode:
-    """A node: its items, oldest first, with the number that each got when it took its place."""
+    """A node: its items, oldest first, each with a number that increases by position."""
 
     items: dict[str, tuple[int, Item]] = field(default_factory=dict)
     subscribed: bool = False
@@ -73,34 +73,34 @@ Hook = Callable[["FakeService", str, Any], Awaitable[None] | None]
 
 @dataclass
 class FakeService:
-    """`PubsubService` over nodes in memory.
+    """A `PubsubService` with nodes in memory.
 
-    The fields are its manners; `requests` holds what was asked, as (method, argument).
+    The fields select its behaviour; `requests` lists the requests that it got, as (method, argument).
     """
 
-    # What pages look like
-    paging: Literal["none", "ids", "opaque"] = "none"  # what cursors are; "none" ignores <set/>
-    page_limit: int | None = None  # pages are silently cut to so many items
-    newest_first: bool = False  # the whole listing, and each page of it
-    turned_last_page: bool = False  # pages counted from the end are given newest first
-    count: Callable[[int], int | None] = lambda real: real  # what it says of the number of items
+    # Paging
+    paging: Literal["none", "ids", "opaque"] = "none"  # the kind of cursors; "none" ignores <set/>
+    page_limit: int | None = None  # the maximum length of pages, applied silently
+    newest_first: bool = False  # listings and their pages begin with the newest item
+    turned_last_page: bool = False  # pages requested from the end list the newest item first
+    count: Callable[[int], int | None] = lambda real: real  # how it counts the items
     gives_cursors: bool = True
     index: Callable[[int], int | None] = lambda real: real
-    empty_after: int | None = None  # pages from this one on are empty
+    empty_after: int | None = None  # this page and later ones are empty
     repeats: Literal["", "pages", "cursors"] = ""
-    duplicates: bool = False  # each page has its items twice
-    unrequested_set: bool = False  # <set/> also in answers to plain reads
+    duplicates: bool = False  # pages list each item twice
+    unrequested_set: bool = False  # send <set/> in answers to plain reads too
     past_the_end: Literal["empty", "item-not-found"] = "empty"
-    endless: Literal["", "new items", "same items"] = ""  # pages follow each other without end
-    # What it does not answer
+    endless: Literal["", "new items", "same items"] = ""  # the pages never end
+    # Refusals and failures
     refuse_over: int | None = None  # larger requests are refused
     refusal: Exception = field(default_factory=lambda: ServiceError("resource-constraint"))
     refuse_rsm: Exception | None = None
-    breaks_on: dict[int, Exception] = field(default_factory=dict)  # by the number of the request for items
+    breaks_on: dict[int, Exception] = field(default_factory=dict)  # by the number of the items request
     errors: dict[str, Exception] = field(default_factory=dict)  # by method
     # Other answers
-    plain_limit: int | None = None  # at most so many items where no page was asked for
-    ids_limit: int | None = None  # at most so many of the items asked for by id
+    plain_limit: int | None = None  # the maximum number of items without paging
+    ids_limit: int | None = None  # the maximum number of items requested by id
     ids_order: Literal["asked", "age"] = "asked"
     unknown_id: Literal["absent", "item-not-found"] = "absent"
     disco: Literal["ok", "reversed", "refused"] = "ok"
@@ -113,12 +113,12 @@ class FakeService:
     nodes: dict[NodeAddress, FakeNode] = field(default_factory=dict)
     requests: list[tuple[str, Any]] = field(default_factory=list)
     _number: int = 0
-    _long_ids: dict[str, str] = field(default_factory=dict)  # by the short form under which their items are known
+    _long_ids: dict[str, str] = field(default_factory=dict)  # by the shortened id of their items
 
-    # The content
+    # Content
 
     def fill(self, count: int, address: NodeAddress = ADDRESS) -> list[str]:
-        """Publish so many items; return their ids."""
+        """Publish `count` items; return their ids."""
         names = [f"item-{number:03}" for number in range(count)]
         self.nodes.setdefault(address, FakeNode())
         for name in names:
@@ -126,7 +126,7 @@ class FakeService:
         return names
 
     def publish(self, name: str, title: str = "", address: NodeAddress = ADDRESS, publisher: str | None = None) -> Item:
-        """Publish an item, new or edited."""
+        """Publish an item, or replace it."""
         items = self.nodes.setdefault(address, FakeNode()).items
         item = make_item(name, title, publisher)
         if item.id != name:
@@ -228,7 +228,7 @@ class FakeService:
         return self._long_ids.get(name, name) if self.paging == "ids" else f"2026-01-01T00:00:00.{entry[0]:06}Z"
 
     def _place(self, order: list[tuple[int, Item]], cursor: str) -> int:
-        """Return where a cursor stands; a time also stands between items."""
+        """Return the position of a cursor; a time may lie between items."""
         for place, entry in enumerate(order):
             if self._cursor(entry) == cursor:
                 return place
@@ -279,9 +279,9 @@ class FakeService:
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Make a plain test of a coroutine function, which shares its database connection and transaction.
+    """Turn a coroutine function into a synchronous test that shares its database connection and transaction.
 
-    Channels would close the connection, taking the test's transaction for one that was forgotten.
+    Channels would close the connection and so end the transaction of the test.
     """
 
     @wraps(test)
@@ -293,7 +293,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def parse_note(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Parse what `make_item` makes; a title of "unparsable" is an error."""
+    """Parse an item of `make_item`; the title "unparsable" raises an error."""
     title = item.findtext(f"{{{NOTE}}}note/{{{NOTE}}}title")
     if title == "unparsable":
         raise ValueError("no title")

@@ -1,12 +1,12 @@
-"""A pytest plugin that chooses the tests of a run.
+"""A pytest plugin that selects the tests of a run.
 
-| run | what it takes |
+| run | tests |
 | --- | --- |
 | `pytest` | every test, on SQLite |
 | `pytest --database=postgresql` | the tests marked `both_databases` or `postgresql_only` |
 | with `--long` | also the tests marked `long` and every case of `how_many`; on PostgreSQL every test, marked or not |
 
-A test needs no mark unless its outcome may depend on the database: SQL of our own, search, locks, transactions,
+A test needs no mark unless its outcome may depend on the database: hand-written SQL, search, locks, transactions,
 migrations, or threads and processes that share rows. Mark the module of such tests with
 `pytestmark = pytest.mark.both_databases`, or a single test with `@pytest.mark.both_databases`.
 """
@@ -17,7 +17,7 @@ import pytest
 
 MARKERS = {
     "both_databases": "runs on PostgreSQL as well as on SQLite, for its outcome may depend on the database",
-    "postgresql_only": "runs on PostgreSQL alone: about a database with a clock of its own",
+    "postgresql_only": "runs only on PostgreSQL, as it needs a database server with its own clock",
     "long": "takes long: `make test-long` runs it, `make test` runs a smaller version of it",
 }
 ON_POSTGRESQL = {"both_databases", "postgresql_only"}
@@ -25,18 +25,18 @@ _run = {"long": False}
 
 
 def how_many(usual: int, long: int) -> int:
-    """Return how many cases a test that draws or repeats them goes through: `usual`, or `long` with `--long`."""
+    """Return the number of cases of a random or repeated test: `usual`, or `long` with `--long`."""
     return long if _run["long"] else usual
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that chooses."""
+    """Add the option `--long`."""
     parser.addoption("--long", action="store_true", help="run every test, with all of its cases")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
-    """Let `how_many` know, before a module of tests asks."""
+    """Read the option before test modules call `how_many`."""
     _run["long"] = early_config.known_args_namespace.long
     return (yield)
 
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that are not for this run."""
+    """Deselect the tests that are not for this run."""
     on_postgresql = config.getoption("database") == "postgresql"
     taken: list[pytest.Item] = []
     left_out: list[pytest.Item] = []

@@ -1,4 +1,4 @@
-"""Sessions that note what they report, and servers of scripted answers, for tests of the transport."""
+"""Sessions that record their reports, and servers with scripted answers, for tests of the transport."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,12 @@ from pubsubcache.types import PubsubEvent
 from pubsubcache.xmpp.session import Login, Session, SessionStatus, open_session
 
 TIMEOUT = 30
-#: A text of a server, as XML: several lines of a log, with what terminals obey, and far too long.
+#: A hostile text of a server, as XML: line breaks, terminal escape sequences, and far too long.
 NASTY = "refused&#10;2026-01-01 00:00:00 INFO forged&#13;&#x85;&#x202e;\u2028" + "x" * 6_000_000
 
 
 class Watched:
-    """A session that runs, with all that it reported."""
+    """A running session and everything that it reported."""
 
     def __init__(self, login: Login) -> None:
         self.reports: list[SessionStatus | PubsubEvent] = []
@@ -45,7 +45,7 @@ class Watched:
                 await self._changed.wait()
 
     async def until_online(self, times: int) -> SessionStatus:
-        """Wait for the session to have come online so many times, and return how it did the last time."""
+        """Wait until the session has come online `times` times, and return the status of the last time."""
         await self.until(lambda: len(self._onlines()) >= times)
         return self._onlines()[times - 1]
 
@@ -55,7 +55,7 @@ class Watched:
 
 @contextlib.asynccontextmanager
 async def watched(login: Login) -> AsyncIterator[Watched]:
-    """Give a session that runs meanwhile."""
+    """Run a session inside the block."""
     run = Watched(login)
     try:
         yield run
@@ -70,7 +70,7 @@ STARTTLS = b"<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/
 
 
 def mechanisms(*names: str) -> bytes:
-    """Return the features of a stream on which one may log in by these mechanisms."""
+    """Return stream features that offer these SASL mechanisms."""
     inner = "".join(f"<mechanism>{name}</mechanism>" for name in names)
     offer = f"<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{inner}</mechanisms>"
     return f"<stream:features>{offer}</stream:features>".encode()
@@ -78,9 +78,9 @@ def mechanisms(*names: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def scripted_server(*answers: bytes, bundle: Path | None = None) -> AsyncIterator[tuple[int, bytearray]]:
-    """A server that sends one answer each time it receives something.
+    """Run a server that sends the next answer each time it receives something.
 
-    `bundle` is a key with its certificate: TLS comes first. Yields its port and what came since the answers began.
+    With `bundle`, a key with its certificate, it starts TLS first. Yields its port and what it received after that.
     """
     received = bytearray()
 
@@ -109,7 +109,7 @@ async def scripted_server(*answers: bytes, bundle: Path | None = None) -> AsyncI
 
 
 async def refusal(login: Login) -> Exception:
-    """Return why a session cannot be opened."""
+    """Return the reason why a session cannot be opened."""
     with pytest.raises(ServiceUnreachable) as caught:
         async with open_session(login):
             pass
@@ -117,13 +117,13 @@ async def refusal(login: Login) -> Exception:
 
 
 def assert_quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Assert that what is expected of a network left no traceback, and so no secret, in the log."""
+    """Assert that ordinary network errors left no traceback, and so no secret, in the log."""
     records = caplog.get_records("call")
     assert not [record.getMessage() for record in records if record.exc_info or record.name == "asyncio"]
 
 
 def assert_clean(text: str) -> None:
-    """Assert that a text with `NASTY` in it is one short line."""
+    """Assert that a text made from `NASTY` is one short line."""
     assert len(text) <= 1000
     assert text.isprintable()
     assert "refused 2026" in text

@@ -1,4 +1,4 @@
-"""Test the layers: which modules may import which others."""
+"""Test which modules may import which others."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "pubsubcache"
 
-# From the lowest; a module imports its own layer and those below. Packages stand for all their modules.
+# From the lowest: a module imports its own layer and those below. A package stands for all its modules.
 LAYERS: list[set[str]] = [
     {"exceptions", "conf", "keys", "types", "utils"},
     {"parsers"},
@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"bots"},
     {"routing", "worker", "receivers", "checks", "admin", "management", "templatetags"},
 ]
-# Modules of a package that import one way among themselves, from the lowest.
+# Packages whose modules import one another in one direction only, from the lowest.
 STAIRS: dict[str, list[str]] = {
     "services": ["protocol", "sessions", "pager", "fetching", "layer", "remote", "consumers"],
     "syncing": [
@@ -31,7 +31,7 @@ STAIRS: dict[str, list[str]] = {
         "payloads", "notification_queue", "floods", "notifications",
     ],
 }  # fmt: skip
-# Neither above nor below: the XMPP side, which knows only the lowest layer and the protocol it speaks.
+# The XMPP side stands apart: it imports only the lowest layer and the protocol that it implements.
 XMPP_MAY_IMPORT = LAYERS[0] | {"parsers", "services", "xmpp"}
 TO_FIND_THE_CACHE = {"django", "django.apps.apps"}
 MAY_IMPORT_XMPP = {"worker", "management", "bots"}
@@ -50,7 +50,7 @@ def modules() -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """Return a module's name below the application, such as "store.nodes"."""
+    """Return a module's name inside the app, such as "store.nodes"."""
     return ".".join(path.relative_to(APP).with_suffix("").parts).removesuffix("__init__").rstrip(".")
 
 
@@ -64,7 +64,7 @@ def is_for_types_only(node: ast.AST) -> bool:
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield all nodes of a module that run, in functions too."""
+    """Yield all nodes of a module, also inside functions, except those for type checkers only."""
     for child in ast.iter_child_nodes(node):
         if not is_for_types_only(child):
             yield child
@@ -73,7 +73,7 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Return the full names of all that a module imports."""
+    """Return the full names of everything that a module imports."""
     found: set[str] = set()
     for node in statements(tree(path)):
         if isinstance(node, ast.Import):
@@ -85,7 +85,7 @@ def imports(path: Path) -> frozenset[str]:
 
 
 def own_imports(path: Path) -> set[str]:
-    """Return the parts of the application that a module imports, by their first name."""
+    """Return the top-level parts of the app that a module imports."""
     names = {name.removeprefix("pubsubcache.") for name in imports(path) if name.startswith("pubsubcache.")}
     return {name.split(".")[0] for name in names}
 
@@ -98,12 +98,12 @@ def layer_of(part: str) -> int:
     return next(number for number, parts in enumerate(LAYERS) if part in parts)
 
 
-def test_the_rules_see_the_application() -> None:
+def test_every_part_belongs_to_a_layer() -> None:
     names = {name_of(path) for path in modules()}
     assert {"cache", "store.nodes", "xmpp.session", "management.commands.pubsub_get"} <= names
     assert "channels.db.database_sync_to_async" in imports(APP / "store" / "threads.py")
     parts = {part_of(path) for path in modules()} - {""} - LOADED_BY_DJANGO
-    assert parts == set().union(*LAYERS) & parts | {"xmpp"}, "a new part needs its place among the layers"
+    assert parts == set().union(*LAYERS) & parts | {"xmpp"}, "add the new part to LAYERS"
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
@@ -129,7 +129,7 @@ def test_modules_of_a_package_import_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_xmpp_is_a_side_of_its_own(path: Path) -> None:
+def test_xmpp_is_isolated(path: Path) -> None:
     part = part_of(path)
     if part == "xmpp":
         foreign = own_imports(path) - XMPP_MAY_IMPORT
@@ -142,7 +142,7 @@ def test_xmpp_is_a_side_of_its_own(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_few_know_of_channels(path: Path) -> None:
+def test_only_some_modules_import_channels(path: Path) -> None:
     found = {name for name in imports(path) if name.split(".")[0] == "channels"}
     name = name_of(path)
     if part_of(path) in MAY_IMPORT_CHANNELS or not found:
@@ -152,7 +152,7 @@ def test_few_know_of_channels(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((APP / "parsers").rglob("*.py")), ids=name_of)
-def test_parsers_need_nothing_but_themselves(path: Path) -> None:
+def test_parsers_import_only_basic_modules(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & {"django", "channels", "slixmpp", "environ", "asgiref"}
     assert own_imports(path) <= {"parsers", "types", "exceptions", "utils"}
@@ -175,6 +175,6 @@ def test_log_records_are_cleaned(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "project").rglob("*.py")), ids=lambda path: path.stem)
-def test_the_project_opens_sessions_for_its_sample_alone(path: Path) -> None:
+def test_only_the_sample_of_the_project_opens_sessions(path: Path) -> None:
     if "sample" not in path.parts:
         assert not {name for name in imports(path) if name.startswith(("pubsubcache.xmpp", "slixmpp"))}

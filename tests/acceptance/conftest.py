@@ -1,4 +1,4 @@
-"""What acceptance tests share."""
+"""Fixtures of the acceptance tests."""
 
 from collections.abc import AsyncIterator
 
@@ -10,6 +10,6 @@ from tests.servers.xmpp import XmppServer
 
 @pytest.fixture
 async def site(xmpp_server: XmppServer, live_database: None) -> AsyncIterator[Site]:
-    """A site with alice's account and a worker that holds its session."""
+    """A site with alice's account and a worker that has its session."""
     async with working_site(xmpp_server) as site:
         yield site

@@ -1,4 +1,4 @@
-"""A site at work in the test's own process: accounts, the worker, and what readers would see."""
+"""A site that runs in the test process: its accounts, its worker, and what its readers see."""
 
 import asyncio
 import uuid
@@ -61,7 +61,7 @@ def _items(jid: str, address: NodeAddress) -> list[PubsubItem]:
 
 @dataclass
 class Site:
-    """An account of `server` in the cache; `worker` once `working()` was entered."""
+    """A site with an account of `server`; `worker` is set inside `working()`."""
 
     server: XmppServer
     user: str = "alice"
@@ -79,7 +79,7 @@ class Site:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[PubsubWorker]:
-        """Have a worker hold the account's session meanwhile."""
+        """Run a worker with a session of the account inside the block."""
         worker = PubsubWorker(channel_layer=get_channel_layer())
         task = asyncio.create_task(worker.work())
         self.worker = worker
@@ -96,7 +96,7 @@ class Site:
         return await in_thread(Account.objects.with_time().get)(jid=self.jid)
 
     async def is_online(self) -> bool:
-        """Whether the account's session is up."""
+        """Return whether the account is online."""
         return (await self.account()).is_online()
 
     async def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109
@@ -120,22 +120,22 @@ class Site:
         return [item.name for item in await self.items(address)]
 
     async def read(self, address: NodeAddress, **options: Any) -> ItemsPage:
-        """Read a node as a user's code does."""
+        """Read a node through the public API."""
         return await cache.get_items(self.jid, address.service, address.name, **options)
 
     async def in_sync(self, address: NodeAddress) -> PubsubNode:
-        """Wait until a node is vouched for; return its row."""
+        """Wait until a node is fresh; return its row."""
 
-        async def vouched() -> PubsubNode | None:
+        async def fresh_node() -> PubsubNode | None:
             node = await self.node(address)
             if node is not None and cache.freshness(node) is cache.Freshness.FRESH and not node.sync_owner:
                 return node
             return None
 
-        return await self.until(vouched)
+        return await self.until(fresh_node)
 
     async def knows_order(self, address: NodeAddress) -> None:
-        """After an edit, wait until it is known where the service puts edited items, so that nothing causes doubt."""
+        """Wait, after an edit, until the cache has learned where the service puts edited items."""
 
         async def known() -> bool:
             return (await self.in_sync(address)).moves is not None
@@ -143,7 +143,7 @@ class Site:
         await self.until(known)
 
     async def cached(self, address: NodeAddress, **options: Any) -> ItemsPage:
-        """Have a node cached by reading it, and return it as the cache answers it."""
+        """Read a node so that it is cached, and return the answer of the cache."""
         await self.read(address, **options)
         await self.in_sync(address)
         page = await self.read(address, **options)
@@ -151,7 +151,7 @@ class Site:
         return page
 
     async def equal_to_service(self, address: NodeAddress) -> bool:
-        """Whether the cache holds what the service holds, in its order."""
+        """Return whether the cache has the same items as the service, in the same order."""
         try:
             live = await self.read(address, use_cache=False)
         except ServiceUnreachable:
@@ -159,7 +159,7 @@ class Site:
         return [item.data for item in await self.items(address)] == [item.xml for item in live.items]
 
     async def converged(self, address: NodeAddress) -> None:
-        """Wait until the cache vouches for a node and holds what the service holds."""
+        """Wait until a node is fresh and its items equal those of the service."""
 
         async def equal() -> bool:
             equal = await self.equal_to_service(address)
@@ -178,14 +178,14 @@ class Site:
 
 
 async def publish_many(session: Session, address: NodeAddress, count: int, first: int = 0, together: int = 50) -> None:
-    """Publish `count` entries with ids item-0 and up, in order."""
+    """Publish `count` entries in order, with ids from item-0 (or item-`first`) up."""
     for start in range(first, first + count, together):
         numbers = range(start, min(start + together, first + count))
         await asyncio.gather(*(session.publish(address, entry(f"Title {n}"), f"item-{n}") for n in numbers))
 
 
 async def make_node(session: Session, server: XmppServer, name: str | None = None, **config: str) -> NodeAddress:
-    """Create a node on the server's pubsub service that anybody may read, and that keeps what it is given."""
+    """Create an open node that keeps its items on the server's pubsub service."""
     address = NodeAddress(server.pubsub, name or new_name())
     fields = {
         "pubsub#max_items": "100000",
@@ -201,7 +201,7 @@ async def make_node(session: Session, server: XmppServer, name: str | None = Non
 
 @asynccontextmanager
 async def working_site(server: XmppServer) -> AsyncIterator[Site]:
-    """Give a site with alice's account and a worker that holds its session."""
+    """Run a site with alice's account and a worker that has its session."""
     server.start()
     site = Site(server)
     await site.add_account()
@@ -218,7 +218,7 @@ async def cached_node(site: Site, session: Session, count: int) -> NodeAddress:
 
 
 async def left_site(server: XmppServer, session: Session, count: int) -> tuple[Site, NodeAddress]:
-    """Return a site whose worker cached a node of `count` entries, and has ended."""
+    """Return a site whose worker cached a node of `count` entries and has stopped."""
     site = Site(server)
     await site.add_account()
     async with site.working():

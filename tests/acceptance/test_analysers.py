@@ -1,4 +1,4 @@
-"""What every built-in analyser knows, published by clients on real services, comes out of the cache as documented."""
+"""Test that examples of every built-in analyser, published on real services, are parsed as documented."""
 
 import asyncio
 import json
@@ -20,14 +20,14 @@ from tests.examples import EXAMPLES, Example
 
 OWNERS = ["alice", "bob"]
 OPEN_NODE = {"pubsub#access_model": "open", "pubsub#persist_items": "1", "pubsub#max_items": "10"}
-# What a service adds by itself: who published.
+# Keys that depend on the publisher, which the service adds.
 AUTHORSHIP = {"jid", "jid_verified", "author", "author_jid", "author_jid_verified", "by"}
 
 
 def places(site: Site) -> dict[str, tuple[str, NodeAddress]]:
-    """The owner and the node of each example, by its name: PEP nodes are those that analysers know by name alone.
+    """Return the owner and the node of each example by its name: a PEP node if its analyser matches by name alone.
 
-    Examples that have node and item id in common are published by different people. On the service, bob has the right.
+    Examples with the same node and item id are published by different users. Nodes of the service are bob's.
     """
     found = {}
     taken: Counter[tuple[str, str | None]] = Counter()
@@ -47,8 +47,8 @@ def places(site: Site) -> dict[str, tuple[str, NodeAddress]]:
 
 @asynccontextmanager
 async def published(session: Any, address: NodeAddress, examples: list[Example]) -> AsyncIterator[None]:
-    """Have a node with the items of some examples, and no others, meanwhile."""
-    with suppress(ItemNotFound):  # PEP nodes have the names they have: another test may have left one
+    """Create a node with only the items of these examples, and delete it after the block."""
+    with suppress(ItemNotFound):  # PEP nodes have fixed names, so another test may have left one
         await session.delete_node(address)
     await session.create_node(address, OPEN_NODE)
     try:
@@ -61,7 +61,7 @@ async def published(session: Any, address: NodeAddress, examples: list[Example])
 
 @in_thread
 def keep(site: Site, address: NodeAddress) -> None:
-    """Have staff keep a node in the cache, whatever its analyser says."""
+    """Set the policy of a node to always cache it, as staff do."""
     nodes = PubsubNode.objects.filter(account__jid=site.jid, service=address.service, name=address.name)
     assert set_policy(nodes, PubsubNode.Policy.ALWAYS) == 1
 
@@ -82,7 +82,7 @@ def differences(page: ItemsPage, examples: list[Example], service: str) -> list[
 
 
 async def wrong_answers(site: Site, address: NodeAddress, examples: list[Example]) -> list[str]:
-    """What is not as documented, read from the service and then from the cache."""
+    """Return what differs from the documentation when read from the service and then from the cache."""
     wrong = differences(await site.read(address), examples, address.service)
     node, analyser = await site.node(address), registry.get(examples[0].analyser)
     assert node is not None
@@ -109,8 +109,8 @@ async def test_examples_become_the_documented_json(site: Site, client) -> None:
 
 
 @pytest.mark.both_databases
-async def test_an_edit_is_parsed_as_it_comes_in(site: Site, client) -> None:
-    """By the way of a notification, which has another namespace, and in a node with encrypted and plain items."""
+async def test_notified_edit_is_parsed(site: Site, client) -> None:
+    """A notification has another namespace, and a node may mix encrypted and plain items."""
     alice = await client(site.server, "alice")
     address = NodeAddress(site.jid, "urn:xmpp:microblog:0")
     plain, secret = (
@@ -128,7 +128,7 @@ async def test_an_edit_is_parsed_as_it_comes_in(site: Site, client) -> None:
         await site.converged(address)
 
 
-async def test_a_gallery_is_known_by_what_its_service_says(site: Site, client) -> None:
+async def test_gallery_is_recognised_by_the_metadata_of_its_node(site: Site, client) -> None:
     """XEP-0472, 5.3."""
     bob = await client(site.server)
     gallery = "urn:xmpp:pubsub-social-feed:gallery:1"
@@ -142,7 +142,7 @@ async def test_a_gallery_is_known_by_what_its_service_says(site: Site, client) -
 
 
 @pytest.mark.parametrize("name", ["mood", "geoloc"])
-async def test_what_is_personal_is_not_kept(site: Site, client, name: str) -> None:
+async def test_personal_data_is_not_cached(site: Site, client, name: str) -> None:
     alice = await client(site.server, "alice")
     example = next(example for example in EXAMPLES if example.name == name)
     address = NodeAddress(site.jid, example.node)

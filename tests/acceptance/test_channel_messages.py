@@ -1,4 +1,4 @@
-"""Requests over Redis, to which somebody else can write too: what cannot be read costs no request."""
+"""Test requests through a Redis that others can write to: unreadable messages do not break any request."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ def redis(redis_server: Redis) -> Iterator[Redis]:
 
 @asynccontextmanager
 async def working(service: FakeService) -> AsyncIterator[remote.RemoteService]:
-    """A worker on the channel layer that has a session of alice's; the way to ask it."""
+    """Run a worker with a session of alice's on the channel layer; yield the remote service that reaches it."""
     worker = PubsubWorker(channel_layer=get_channel_layer())
     with sessions.offered(ALICE, service):
         task = asyncio.create_task(worker.work())
@@ -69,7 +69,7 @@ async def working(service: FakeService) -> AsyncIterator[remote.RemoteService]:
 
 
 async def put(server: Redis, key: str, *messages: bytes) -> None:
-    """Put messages into a channel before all others, as whoever reaches Redis can."""
+    """Put messages at the front of a channel, as anyone with access to Redis can."""
     async with Client.from_url(server.url) as client:
         now = time.time() - 5
         await client.zadd(key, {os.urandom(12) + message: now for message in messages})
@@ -81,7 +81,7 @@ async def names(service: remote.RemoteService) -> list[str]:
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
-async def test_unreadable_messages_cost_no_request(redis: Redis, live_database: None, encrypted: bool) -> None:
+async def test_unreadable_messages_break_no_request(redis: Redis, live_database: None, encrypted: bool) -> None:
     layers = redis.channel_layers
     if not encrypted:
         del layers["default"]["CONFIG"]["symmetric_encryption_keys"]
@@ -104,10 +104,10 @@ async def test_unreadable_messages_cost_no_request(redis: Redis, live_database: 
                 assert await names(messenger) == wanted
 
 
-async def test_plain_messages_are_ignored_where_messages_are_encrypted(
+async def test_plain_messages_are_ignored_if_encryption_is_on(
     redis: Redis, live_database: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forged request is not carried out, and a forged answer not believed."""
+    """Neither a forged request nor a forged answer has an effect."""
     service = FakeService()
     wanted = service.fill(3)
     with override_settings(CHANNEL_LAYERS=redis.channel_layers):
@@ -141,7 +141,7 @@ async def test_plain_messages_are_ignored_where_messages_are_encrypted(
 
 
 async def test_keys_rotate_between_processes_that_know_both(redis: Redis) -> None:
-    """Each encrypts with its own first key: the new one already, or still the old one."""
+    """Each process encrypts with its own first key, which is the old or the new one."""
     old, new = "the secret key of before " * 2, "the secret key of now " * 2
     config = redis.channel_layers["default"]["CONFIG"]
     layers = [
@@ -161,7 +161,7 @@ async def test_keys_rotate_between_processes_that_know_both(redis: Redis) -> Non
         await layer.close_pools()
 
 
-async def test_every_request_and_its_answer_pass(redis: Redis, live_database: None) -> None:
+async def test_every_kind_of_request_is_answered(redis: Redis, live_database: None) -> None:
     service = FakeService(paging="ids")
     wanted = service.fill(3)
     with override_settings(CHANNEL_LAYERS=redis.channel_layers):

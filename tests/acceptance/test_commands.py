@@ -1,4 +1,4 @@
-"""The commands against real servers, each as a process of its own."""
+"""Test the commands against real servers, each in its own process."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ class Commands:
         return json.loads(ended.stdout)
 
     async def failure(self, *arguments: str, **options: Any) -> tuple[int, str]:
-        """Run a command that fails; return its exit code and its one sentence."""
+        """Run a command that fails; return its exit code and its error message, which must be one line."""
         ended = await self.run(*arguments, **options)
         assert ended.stdout == ""
         assert ended.stderr.startswith("CommandError: ")
@@ -73,7 +73,7 @@ async def commands(xmpp_server: XmppServer, manage: Any) -> Commands:
 
 
 async def prepared(commands: Commands, client: Client, count: int = 5) -> NodeAddress:
-    """Add the account, and have bob publish items on a node of his."""
+    """Add the account and publish items on a node of bob's."""
     await commands.add_account()
     bob = await client(commands.server)
     address = await make_node(bob, commands.server)
@@ -86,13 +86,13 @@ def row(**filters: Any) -> Awaitable[PubsubNode]:
     return found
 
 
-async def test_a_login_that_works(commands: Commands) -> None:
+async def test_login_succeeds(commands: Commands) -> None:
     await commands.add_account()
     assert await commands.data("pubsub_account", "test", commands.alice) == {"jid": commands.alice, "ok": True}
     assert (await commands.run("pubsub_account", "test", commands.alice)).stdout.startswith("OK")
 
 
-async def test_logins_that_fail(commands: Commands) -> None:
+async def test_failed_logins_are_reported(commands: Commands) -> None:
     async def outcome() -> tuple[int, str]:
         tested = await commands.failure("pubsub_account", "test", commands.alice)
         await in_thread(Account.objects.filter(jid=commands.alice).delete)()
@@ -120,7 +120,7 @@ async def test_logins_that_fail(commands: Commands) -> None:
     assert "certificate" in sentence
 
 
-async def test_an_untrusted_server_if_that_was_asked_for(commands: Commands) -> None:
+async def test_untrusted_server_is_accepted_with_insecure_tls(commands: Commands) -> None:
     await commands.add_account("--insecure-tls")
     assert (await commands.data("pubsub_account", "test", commands.alice))["ok"]
 
@@ -167,7 +167,7 @@ async def test_cached_and_live_answers_are_equal(commands: Commands, client: Cli
     ]
 
 
-async def test_a_sync_says_what_changed(commands: Commands, client: Client) -> None:
+async def test_sync_reports_changes(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     await commands.data("pubsub_sync", *commands.target(address))
     bob = await client(commands.server)
@@ -179,7 +179,7 @@ async def test_a_sync_says_what_changed(commands: Commands, client: Client) -> N
     assert {**synced, "seconds": 0} == {"items": 6, "added": 2, "updated": 1, "removed": 1, "seconds": 0}
 
 
-async def test_ones_own_node_is_the_default(commands: Commands, client: Client) -> None:
+async def test_own_account_is_the_default_service(commands: Commands, client: Client) -> None:
     await commands.add_account()
     alice = await client(commands.server, "alice")
     await alice.publish(NodeAddress(commands.alice, "urn:xmpp:microblog:0"), entry("Mine"), "mine")
@@ -238,7 +238,7 @@ async def test_a_forbidden_node(commands: Commands, client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["\x01", "a\x0bb", "\ufffe"])
-async def test_a_name_that_xml_cannot_carry(commands: Commands, name: str) -> None:
+async def test_names_that_xml_cannot_represent_are_refused(commands: Commands, name: str) -> None:
     await commands.add_account()
     assert (await commands.failure("pubsub_get", "-n", name))[0] == 1
     assert (await commands.failure("pubsub_sync", "-n", name))[0] == 1
@@ -246,7 +246,7 @@ async def test_a_name_that_xml_cannot_carry(commands: Commands, name: str) -> No
     assert await commands.data("pubsub_nodes") == []
 
 
-async def test_what_was_purged_is_asked_of_the_service_until_a_sync(commands: Commands, client: Client) -> None:
+async def test_evicted_node_is_read_from_the_service_until_a_sync(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     target = commands.target(address)
     await commands.data("pubsub_sync", *target)
@@ -282,19 +282,19 @@ async def test_several_nodes(commands: Commands, client: Client) -> None:
 
 
 @pytest.mark.both_databases
-async def test_a_sync_waits_for_the_one_under_way(commands: Commands, client: Client) -> None:
+async def test_sync_waits_for_a_running_sync(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     await commands.data("pubsub_sync", *commands.target(address))
     nodes = PubsubNode.objects.filter(name=address.name)
     unwanted = {"to_sync": False, "by_hand": False}
-    await in_thread(nodes.update)(sync_owner="somebody", sync_heartbeat=timezone.now(), **unwanted)
+    await in_thread(nodes.update)(sync_owner="another", sync_heartbeat=timezone.now(), **unwanted)
     patient = {"PUBSUBCACHE_LEASE_TIMEOUT": "600"}
     waiting = asyncio.create_task(commands.data("pubsub_sync", *commands.target(address), env=patient))
     async with asyncio.timeout(TIMEOUT):
         while not (await row(name=address.name)).by_hand:  # noqa: ASYNC110  (another process sets it)
             await asyncio.sleep(0.02)
     assert not waiting.done()
-    assert (await row(name=address.name)).sync_owner == "somebody"
+    assert (await row(name=address.name)).sync_owner == "another"
     await in_thread(nodes.update)(sync_owner="")
     assert (await waiting)["items"] == 5
 
@@ -318,7 +318,7 @@ async def test_reset_gives_up_the_subscriptions(commands: Commands, client: Clie
     assert await is_subscribed(alice, address)
 
 
-async def test_removing_an_account_gives_up_its_subscriptions(commands: Commands, client: Client) -> None:
+async def test_removing_an_account_ends_its_subscriptions(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     alice = await client(commands.server, "alice")
     await commands.data("pubsub_sync", *commands.target(address))
@@ -328,10 +328,10 @@ async def test_removing_an_account_gives_up_its_subscriptions(commands: Commands
     assert await commands.data("pubsub_account", "list") == []
 
 
-# Through a worker. A command without the key of the password cannot log in itself, so it depends on the worker.
+# Through a worker: a command without the key of the password cannot log in itself, so it needs the worker.
 
 
-async def test_a_worker_that_can_be_reached_is_asked(
+async def test_reachable_worker_is_used(
     commands: Commands, client: Client, redis_server: Redis, start_manage: Callable[..., Any]
 ) -> None:
     address = await prepared(commands, client)
@@ -412,7 +412,7 @@ async def test_items_of_services_are_explained(commands: Commands, client: Clien
 
 
 @pytest.mark.both_databases
-async def test_what_was_synchronised_is_found(commands: Commands, client: Client) -> None:
+async def test_synchronised_items_are_found(commands: Commands, client: Client) -> None:
     await commands.add_account()
     bob = await client(commands.server)
     address = await make_node(bob, commands.server)

@@ -1,4 +1,4 @@
-"""Exports and imports beside real servers and databases, by processes of their own."""
+"""Test exports and imports in their own processes, with real servers and databases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.both_databases
 
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
-async def test_what_is_imported_converges_to_the_service(
+async def test_imported_nodes_converge_to_the_service(
     xmpp_server: XmppServer, live_database: None, client: Any, manage: Callable[..., Any], form: str
 ) -> None:
     site = Site(xmpp_server)

@@ -1,4 +1,4 @@
-"""Connections that break, stall and crumble: the cache ends equal to the service."""
+"""Test that the cache converges to the service after connections broke, stalled or were fragmented."""
 
 from collections.abc import AsyncIterator
 from typing import Any

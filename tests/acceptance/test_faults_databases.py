@@ -1,4 +1,4 @@
-"""A database that is away for a while: nothing that came meanwhile is lost."""
+"""Test that nothing is lost while the database is unavailable."""
 
 import asyncio
 import sqlite3
@@ -23,7 +23,7 @@ def impatient(live_database: None) -> Any:
     """Make new SQLite connections wait only half a second for another writer."""
     if connection.vendor != "sqlite":
         yield
-        connections.close_all()  # which the server has closed already
+        connections.close_all()  # the server has closed them already
         return
     options = connection.settings_dict["OPTIONS"]
     before, options["timeout"] = options["timeout"], 0.5
@@ -34,7 +34,7 @@ def impatient(live_database: None) -> Any:
 
 
 async def _away(request: pytest.FixtureRequest) -> Any:
-    """Take the database away; return how to bring it back."""
+    """Make the database unavailable; return the function that restores it."""
     if connection.vendor == "sqlite":
         other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
@@ -54,7 +54,7 @@ async def _away(request: pytest.FixtureRequest) -> Any:
     return start
 
 
-async def test_notifications_that_come_while_the_database_is_away(
+async def test_notifications_are_kept_while_the_database_is_unavailable(
     request: pytest.FixtureRequest, xmpp_server, impatient: None, client
 ) -> None:
     site = Site(xmpp_server)
@@ -76,14 +76,14 @@ async def test_notifications_that_come_while_the_database_is_away(
         async def complete() -> bool:
             return "item-49" in await site.names(address)
 
-        await site.until(_whatever_the_database_says(complete))
+        await site.until(_false_on_database_errors(complete))
         await site.until(site.is_online)
         await site.converged(address)
     assert len(await site.names(address)) == 49
 
 
-def _whatever_the_database_says(condition: Any) -> Any:
-    """Take an error of the database for no."""
+def _false_on_database_errors(condition: Any) -> Any:
+    """Treat an error of the database as false."""
 
     async def hold() -> bool:
         try:
@@ -164,6 +164,6 @@ async def test_a_full_disk(xmpp_server, disk: Any, client, settings: Any, caplog
 
 
 async def _noted(site: Site, address: NodeAddress) -> bool:
-    """Whether the node's row says why it is not in sync."""
+    """Return whether the node's row gives the reason why it is not in sync."""
     node = await site.node(address)
     return node is not None and ("full" in node.sync_error or "space" in node.sync_error)

@@ -1,4 +1,4 @@
-"""Items such as nobody expects, and notifications that are not the service's."""
+"""Test unusual items, bursts of notifications and forged notifications."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ MANY = how_many(2_000, 10_000)
 
 
 def nested(depth: int) -> Element:
-    """Return an element with so many others in each other."""
+    """Return elements nested to this depth."""
     top = current = Element("{urn:example:deep}top")
     for _ in range(depth - 1):
         current = SubElement(current, "{urn:example:deep}in")
@@ -29,7 +29,7 @@ def nested(depth: int) -> Element:
 
 
 async def tried(*actions: Any) -> int:
-    """Do what a service may refuse; return how much of it was done."""
+    """Run actions that the service may refuse; return how many succeeded."""
     outcomes = await asyncio.gather(*actions, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, ServiceError):
@@ -38,7 +38,7 @@ async def tried(*actions: Any) -> int:
 
 
 @pytest.mark.both_databases
-async def test_odd_items_are_stored_alike_when_listed_and_when_notified(site: Site, client) -> None:
+async def test_listed_and_notified_odd_items_are_stored_alike(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     odd = {f"kind {kind}": payloads(kind, kind) for kind in PAYLOADS}
@@ -59,14 +59,14 @@ async def test_odd_items_are_stored_alike_when_listed_and_when_notified(site: Si
     done = await tried(*(publish(bob, other, name, elements) for name, elements in odd.items()))
     await site.converged(other)
     notified = [(item.name, item.data) for item in await site.items(other)]
-    assert len(notified) == done  # among them the two of before, edited
+    assert len(notified) == done  # includes the two published before, which were edited
     assert dict(notified) == dict(listed)
 
 
-async def test_an_item_that_is_nested_deeply_disturbs_no_other(site: Site, client) -> None:
+async def test_deeply_nested_item_does_not_affect_others(site: Site, client) -> None:
     bob = await client(site.server)
     address = await cached_node(site, bob, 3)
-    bob._client.send_raw(  # the library that sends would stop at this depth
+    bob._client.send_raw(  # sent as text, as slixmpp cannot serialise this depth
         f'<iq type="set" id="deep" to="{address.service}"><pubsub xmlns="{PUBSUB}"><publish node="{address.name}">'
         f'<item id="deep"><x xmlns="urn:example:deep">{"<x>" * 1_100}{"</x>" * 1_100}</x></item>'
         "</publish></pubsub></iq>"
@@ -127,7 +127,7 @@ async def test_burst_of_notifications_ends_equal_to_the_service(
 
 @pytest.mark.both_databases
 @pytest.mark.parametrize("size", [1, 50])
-async def test_a_queue_that_overflows_has_the_nodes_compared(
+async def test_overflow_of_the_queue_revalidates_nodes(
     xmpp_server, live_database: None, client, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(notifications, "MAX_EVENTS", size)

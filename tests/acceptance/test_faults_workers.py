@@ -1,4 +1,4 @@
-"""Workers that are killed, doubled or told to stop in the middle of their work."""
+"""Test workers that are killed, replaced or stopped in the middle of their work."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ ITEMS = 3000
 
 
 async def _started(site: Site, client) -> NodeAddress:
-    """Have a node that takes long to synchronise be wanted in the cache."""
+    """Create a node that takes long to synchronise, and request its synchronisation."""
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, ITEMS, together=300)

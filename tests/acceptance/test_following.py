@@ -1,4 +1,4 @@
-"""What other clients do to a node reaches the cache."""
+"""Test that changes by other clients reach the cache."""
 
 import asyncio
 
@@ -75,7 +75,7 @@ async def _has(site: Site, address, count: int) -> bool:
     return len(await site.names(address)) == count
 
 
-async def test_notification_that_is_skipped_invalidates_the_nodes_of_its_service(site: Site, client, settings) -> None:
+async def test_skipped_notification_invalidates_the_nodes_of_its_service(site: Site, client, settings) -> None:
     bob = await client(site.server)
     large, other = await make_node(bob, site.server), await make_node(bob, site.server)
     for address in (large, other):

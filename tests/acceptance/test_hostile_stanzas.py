@@ -1,4 +1,4 @@
-"""What strangers send through real servers: no stanza ends the session of who receives it."""
+"""Test that no stanza that strangers send through a real server ends the session of its recipient."""
 
 import asyncio
 import logging
@@ -35,12 +35,12 @@ ODD = {
 }
 
 
-# Prosody's SQL storage writes these so that it cannot read them again, and fails each time that it tries.
+# Prosody's SQL storage cannot read these again after storing them, and fails each time that it tries.
 UNREADABLE = {"prosody": {"xml prefix", "xml namespace"}}
 
 
 def storable(server: XmppServer) -> dict[str, str]:
-    """Return the odd elements without those that break the server itself once they are stored."""
+    """Return the odd elements except those that break the server once it has stored them."""
     return {name: odd for name, odd in ODD.items() if name not in UNREADABLE.get(server.name, set())}
 
 
@@ -56,7 +56,7 @@ def message(to: str, name: str, inner: str = "") -> str:
 
 
 async def is_relayed(server: XmppServer, xml: str) -> bool:
-    """Send `xml` as it is from a session of bob's own; return whether the server took it."""
+    """Send `xml` unchanged from a new session of bob's; return whether the server accepted it."""
     async with open_session(server.login("bob")) as bob:
         write(bob, xml)
         try:
@@ -72,16 +72,16 @@ def write(session: Session, xml: str) -> None:
 
 
 async def relayed(server: XmppServer, unique: str, elements: dict[str, str], user: str) -> set[str]:
-    """Send `user` odd messages; return the names of the nodes in those that the server took."""
+    """Send `user` odd messages; return the node names in those that the server accepted."""
     names = {f"{unique} {name}": odd for name, odd in elements.items()}
     return {name for name, odd in names.items() if await is_relayed(server, message(server.jid(user), name, odd))}
 
 
 async def newcomer(server: XmppServer) -> str:
-    """Return a new user, whom alone the test concerns.
+    """Return a new user, so that the test affects no other.
 
-    Others may have a stream that the server would still resume. What it cannot deliver there it stores, and Prosody
-    then fails each time that the user comes online or is notified.
+    Another user may have a stream that the server could still resume. It stores what it cannot deliver there, and
+    Prosody then fails each time that the user comes online or is notified.
     """
     user = f"newcomer-{uuid.uuid4().hex[:8]}"
     await asyncio.to_thread(server.register, user, "a password of tests")
@@ -97,11 +97,11 @@ def onlines(run: Watched) -> int:
 
 
 async def still_up(run: Watched, server: XmppServer) -> None:
-    """Assert that the session answers, and take in what the server sent it before."""
+    """Assert that the session answers, after it has received what the server sent before."""
     assert await run.session.get_features(server.pubsub)
 
 
-async def test_odd_messages_leave_the_session_up(xmpp_server: XmppServer) -> None:
+async def test_odd_messages_do_not_end_the_session(xmpp_server: XmppServer) -> None:
     unique, user = uuid.uuid4().hex, await newcomer(xmpp_server)
     async with watched(xmpp_server.login(user)) as run:
         await run.until_online(1)
@@ -151,7 +151,7 @@ def publishing(address: NodeAddress, item_id: str, payload: str) -> str:
 
 @pytest.fixture
 def small(settings: Any) -> Iterator[int]:
-    """A bound on stanzas that servers' own stay below."""
+    """A bound on the size of stanzas that the servers' own stanzas do not exceed."""
     settings.PUBSUBCACHE_MAX_STANZA_SIZE = 30_000
     return settings.PUBSUBCACHE_MAX_STANZA_SIZE
 
@@ -172,12 +172,10 @@ async def test_a_message_over_the_bound_is_skipped(
 
 
 @pytest.mark.parametrize("is_online", [True, False], ids=["online", "offline"])
-async def test_a_message_that_ends_the_stream_does_so_once(
-    xmpp_server: XmppServer, small: int, is_online: bool
-) -> None:
-    """Far over the bound it ends the stream, and the server does not deliver it again.
+async def test_message_ends_the_stream_only_once(xmpp_server: XmppServer, small: int, is_online: bool) -> None:
+    """A message far over the bound ends the stream, and the server does not deliver it again.
 
-    It is larger than what is read from a socket at once: a stanza that is there as a whole is only skipped.
+    It is larger than one read from the socket: a stanza that one read returns whole is only skipped.
     """
     user = await newcomer(xmpp_server)
     poison = message(xmpp_server.jid(user), "poison", "x" * 30 * small)
@@ -196,7 +194,7 @@ async def test_a_message_that_ends_the_stream_does_so_once(
         assert onlines(run) == 2
 
 
-async def test_a_request_that_is_skipped_is_answered(xmpp_server: XmppServer, small: int) -> None:
+async def test_skipped_request_is_answered(xmpp_server: XmppServer, small: int) -> None:
     async with watched(xmpp_server.login("alice")) as run, open_session(xmpp_server.login("bob")) as bob:
         await run.until_online(1)
         assert run.session._client is not None
@@ -211,7 +209,7 @@ async def test_a_request_that_is_skipped_is_answered(xmpp_server: XmppServer, sm
         assert onlines(run) == 1
 
 
-async def test_a_request_cannot_write_into_our_answer(xmpp_server: XmppServer) -> None:
+async def test_request_cannot_inject_xml_into_our_answer(xmpp_server: XmppServer) -> None:
     namespace = "http://www.w3.org/XML/1998/namespace}x=&quot;&quot;/>&lt;/stream:stream>"
     async with watched(xmpp_server.login("alice")) as run:
         await run.until_online(1)

@@ -1,4 +1,4 @@
-"""The site's secret key: what it hides from whoever reaches Redis, and how it changes while workers run."""
+"""Test what the secret key hides from readers of Redis, and its rotation while workers run."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ WORDS = "a-very-private-word"
 
 @pytest.fixture
 async def site(prosody: TestProsody, redis_server: Redis, live_database: None) -> AsyncIterator[Site]:
-    """A site in this process, which reaches workers by Redis."""
+    """A site in this process that reaches workers through Redis."""
     prosody.start()
     redis_server.start()
     site = Site(prosody)
@@ -34,14 +34,14 @@ async def site(prosody: TestProsody, redis_server: Redis, live_database: None) -
 
 
 def layers_with(server: Redis, *secret_keys: str) -> Any:
-    """The `CHANNEL_LAYERS` of a site with these secret keys, the first in use and the rest as fallbacks."""
+    """Return the `CHANNEL_LAYERS` of a site that uses the first of these keys, with the others as fallbacks."""
     with override_settings(SECRET_KEY=secret_keys[0], SECRET_KEY_FALLBACKS=secret_keys[1:]):
         return server.channel_layers
 
 
 @pytest.fixture
 def worker(start_manage: Callable[..., Any], redis_server: Redis) -> Callable[..., Any]:
-    """`await worker(SECRET_KEY=...)` starts a worker with this environment and waits until it holds the account."""
+    """`await worker(SECRET_KEY=...)` starts a worker with this environment and waits until the account is online."""
 
     async def start(**env: str) -> Any:
         def is_held() -> bool:
@@ -55,7 +55,7 @@ def worker(start_manage: Callable[..., Any], redis_server: Redis) -> Callable[..
 
 @asynccontextmanager
 async def monitoring(server: Redis) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
-    """Give a function that returns every command that the server has got meanwhile, with its arguments."""
+    """Yield a function that returns the commands, with their arguments, that the server has received since."""
     reader, writer = await asyncio.open_connection(server.host, server.port, limit=2**26)
     writer.write(b"MONITOR\r\n")
     await reader.readuntil(b"+OK\r\n")
@@ -80,7 +80,7 @@ async def test_nothing_private_can_be_read_in_redis(site: Site, redis_server: Re
         page = await site.read(address, use_cache=False)
         assert any(f"{WORDS}-title" in item.xml for item in page.items)
         seen = await monitored()
-    assert seen.count(b"asgispecific.") > 1  # the answer was among it
+    assert seen.count(b"asgispecific.") > 1  # includes the answer
     for private in (WORDS, site.jid, site.server.users[site.user], address.service, "entry", "get_items", "result"):
         assert private.encode() not in seen
 
@@ -88,7 +88,7 @@ async def test_nothing_private_can_be_read_in_redis(site: Site, redis_server: Re
 async def test_password_under_the_old_key_is_used_by_a_worker_with_the_new_one(
     site: Site, redis_server: Redis, client: Any, worker: Any
 ) -> None:
-    """First all processes learn the new key as a fallback, then each changes over, in any order."""
+    """All processes first get the new key as a fallback; then each starts to use it, in any order."""
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 3)
@@ -100,7 +100,7 @@ async def test_password_under_the_old_key_is_used_by_a_worker_with_the_new_one(
 async def test_password_under_the_new_key_is_used_by_a_running_worker_with_the_old_one(
     site: Site, redis_server: Redis, client: Any, worker: Any
 ) -> None:
-    """The password is stored anew by a process that has changed over, while a worker runs that has not."""
+    """A process that uses the new key stores the password while a worker still uses the old one."""
     bob = await client(site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 3)

@@ -1,4 +1,4 @@
-"""An item that cannot be kept, in the middle of a node on a real server."""
+"""Test items that the cache cannot keep, in the middle of a node on a real server."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def answer(page: ItemsPage) -> tuple[Any, ...]:
 
 
 async def check_equal(site: Site, address: NodeAddress) -> None:
-    """Every form of request has the same answer from the cache as from the service."""
+    """Assert that the cache and the service give the same answer to every form of request."""
     for form in FORMS:
         live = await site.read(address, use_cache=False, **form)
         page = await site.read(address, **form)

@@ -1,4 +1,4 @@
-"""Code written for slixmpp alone, answered from the cache: it cannot tell the difference, but for the time it takes."""
+"""Test that code written for slixmpp gets the same answers from the cache as from the service."""
 
 import asyncio
 import inspect
@@ -28,7 +28,7 @@ MODULE = "pubsubcache.xmpp.plugin"
 
 
 class Bot(ClientXMPP):
-    """A client as bots are made, which counts what it sends."""
+    """A client like typical bots, which records the pubsub requests that it sends."""
 
     def __init__(self, server: XmppServer, user: str, cached: bool) -> None:
         super().__init__(server.jid(user), server.users[user])
@@ -47,11 +47,11 @@ class Bot(ClientXMPP):
 
     @property
     def pubsub(self) -> Any:
-        """What bots ask."""
+        """The plug-in that bots use."""
         return self.plugin["xep_0060"]
 
     async def log_in(self, server: XmppServer) -> None:
-        """Return when the session has begun."""
+        """Connect, and return once the session has begun."""
         begun = self.loop.create_future()
         self.add_event_handler("session_start", lambda event: begun.set_result(None), disposable=True)
         self.connect(server.host, server.port)
@@ -64,7 +64,7 @@ MakeBot = Callable[..., Awaitable[Bot]]
 
 @pytest.fixture
 async def bot() -> AsyncIterator[MakeBot]:
-    """`await bot(server, "alice", cached=False)` is a bot, logged in until the test ends."""
+    """`await bot(server, "alice", cached=False)` returns a bot that stays logged in until the test ends."""
     async with AsyncExitStack() as stack:
 
         async def make(server: XmppServer, user: str = "alice", cached: bool = True) -> Bot:
@@ -77,9 +77,9 @@ async def bot() -> AsyncIterator[MakeBot]:
 
 
 def parts(iq: Iq) -> tuple[Any, ...]:
-    """Return all of an answer but its id, which is never the same, and what only some servers add unasked.
+    """Return the parts of an answer that can be compared: all but its id and what only some servers add.
 
-    That is the language of the request, and in ejabberd a `<set/>` beside the newest items.
+    Servers may add the language of the request, and ejabberd adds a `<set/>` to the newest items.
     """
     content = [child for child in iq.xml.iterfind(f"{{{PUBSUB}}}pubsub/*") if child.tag != f"{{{RSM}}}set"]
     return iq["type"], iq["from"], iq["to"] == iq.stream.boundjid, [xmlform.to_text(child) for child in content]
@@ -102,7 +102,7 @@ class Scene:
     called: list[Any] = field(default_factory=list)
 
     async def both(self, method: str, *args: Any, **kwargs: Any) -> tuple[Iq, Iq]:
-        """Return what the bot with the plug-in gets, who asked nobody for it, and what the other one gets."""
+        """Return the answer to the bot with the plug-in, which must send no request, and that to the other bot."""
         self.cached.sent.clear()
         ours = await getattr(self.cached.pubsub, method)(self.address.service, self.address.name, *args, **kwargs)
         assert self.cached.sent == []
@@ -115,7 +115,7 @@ class Scene:
 
 
 def _ownership(address: NodeAddress, jid: str) -> Element:
-    """Return the request that makes `jid` an owner of a node (XEP-0060, 8.9.2)."""
+    """Return the request to make `jid` an owner of a node (XEP-0060, 8.9.2)."""
     return fromstring(
         f'<pubsub xmlns="{PUBSUB}#owner"><affiliations node="{address.name}">'
         f'<affiliation jid="{jid}" affiliation="owner"/></affiliations></pubsub>'
@@ -124,7 +124,7 @@ def _ownership(address: NodeAddress, jid: str) -> Element:
 
 @pytest.fixture
 async def scene(site: Site, client: Any, bot: MakeBot) -> Scene:
-    """Twelve items, one of them edited."""
+    """A node of twelve items, one of them edited."""
     owner = await client(site.server)
     address = await make_node(owner, site.server)
     await owner.ask("set", address.service, _ownership(address, site.jid))
@@ -136,7 +136,7 @@ async def scene(site: Site, client: Any, bot: MakeBot) -> Scene:
     return Scene(site, owner, address, await bot(site.server), await bot(site.server, cached=False))
 
 
-async def test_the_stanzas_are_the_services(scene: Scene) -> None:
+async def test_stanzas_equal_those_of_the_service(scene: Scene) -> None:
     for options in ({}, {"max_items": 3}, {"max_items": 100}, {"item_ids": ["item-7"]}, {"item_ids": []}):
         ours, theirs = await scene.both("get_items", **options)
         assert parts(ours) == parts(theirs), options
@@ -147,12 +147,12 @@ async def test_the_stanzas_are_the_services(scene: Scene) -> None:
     assert (item["id"], item["payload"].findtext(f"{{{ATOM}}}title")) == ("item-4", "Edited")
 
 
-async def test_ids_come_in_the_order_asked(scene: Scene) -> None:
+async def test_items_come_in_the_requested_order(scene: Scene) -> None:
     assert ids(await scene.read(item_ids=["item-7", "item-2", "nothing", "item-11"])) == ["item-7", "item-2", "item-11"]
     assert ids(await scene.read(item_ids=["nothing"])) == []
 
 
-async def test_methods_look_as_before(scene: Scene) -> None:
+async def test_methods_keep_their_signatures(scene: Scene) -> None:
     for name in ("get_items", "get_item", "publish", "retract", "purge"):
         ours, theirs = getattr(scene.cached.pubsub, name), getattr(scene.plain.pubsub, name)
         assert inspect.signature(ours) == inspect.signature(theirs)
@@ -164,7 +164,7 @@ async def test_methods_look_as_before(scene: Scene) -> None:
 
 @pytest.mark.parametrize("amount", [5, 4, 50])
 @pytest.mark.parametrize("options", [{}, {"max_items": 7}, {"item_ids": ["item-3", "item-1", "item-9", "item-2", "x"]}])
-async def test_a_walk_leads_through_everything(scene: Scene, amount: int, options: dict[str, Any]) -> None:
+async def test_walk_covers_all_items(scene: Scene, amount: int, options: dict[str, Any]) -> None:
     everything = ids(await scene.read(**options))
     for use_next in (False, True):
         walk = scene.cached.pubsub.get_items(scene.address.service, scene.address.name, iterator=True, **options)
@@ -198,7 +198,7 @@ async def test_a_walk_backwards(scene: Scene) -> None:
     assert [name for page in reversed(pages) for name in page] == everything[-7:]
 
 
-async def test_a_walk_of_a_node_that_is_not_cached(scene: Scene) -> None:
+async def test_walk_of_an_uncached_node(scene: Scene) -> None:
     address = await make_node(scene.owner, scene.site.server, "urn:example:plain/" + scene.address.name[-12:])
     await publish_many(scene.owner, address, 12)
     walk = scene.cached.pubsub.get_items(address.service, address.name, iterator=True)
@@ -227,7 +227,7 @@ async def test_callbacks(scene: Scene) -> None:
     assert scene.called == [["item-2"]]
 
 
-async def test_a_callback_needs_nobody_who_awaits(scene: Scene) -> None:
+async def test_callback_runs_without_an_await(scene: Scene) -> None:
     called: asyncio.Future[Iq] = asyncio.get_running_loop().create_future()
     scene.cached.pubsub.get_items(scene.address.service, scene.address.name, callback=called.set_result)
     async with asyncio.timeout(TIMEOUT):
@@ -249,13 +249,13 @@ async def test_a_missing_node(scene: Scene) -> None:
         await walk.next()
 
 
-async def test_what_the_cache_cannot_answer_is_asked_as_before(scene: Scene) -> None:
+async def test_requests_the_cache_cannot_answer_are_sent(scene: Scene) -> None:
     own = scene.cached.boundjid
     await scene.read(ifrom=own.full)
     assert scene.cached.sent == []
     await scene.read(max_items=2, item_ids=["item-1"])
     assert len(scene.cached.sent) == 1
-    with suppress(IqError, IqTimeout):  # as servers like it
+    with suppress(IqError, IqTimeout):  # servers differ in their answer
         await scene.read(ifrom=f"{own.bare}/other", timeout=1)
     assert len(scene.cached.sent) == 2
 
@@ -333,8 +333,8 @@ async def test_a_refused_write_changes_nothing(scene: Scene) -> None:
     assert parts(answer) == parts(await scene.plain.pubsub.get_items(address.service, address.name))
 
 
-async def test_items_that_make_room_are_not_kept(site: Site, bot: MakeBot) -> None:
-    """A node of one item drops the one before without a word, and the plug-in stores the new one first."""
+async def test_items_dropped_by_the_service_are_not_kept(site: Site, bot: MakeBot) -> None:
+    """A node of one item drops the previous one without a notification, and the plug-in stores the new one first."""
     alice = await bot(site.server)
     address = NodeAddress(site.jid, "urn:xmpp:microblog:0:room")
     await alice.pubsub.create_node(address.service, address.name)
@@ -348,7 +348,7 @@ async def test_items_that_make_room_are_not_kept(site: Site, bot: MakeBot) -> No
     await alice.pubsub.delete_node(address.service, address.name)
 
 
-async def test_own_pep_node_named_by_nobody(site: Site, bot: MakeBot) -> None:
+async def test_own_pep_node_is_the_default(site: Site, bot: MakeBot) -> None:
     cached, plain = await bot(site.server), await bot(site.server, cached=False)
     node = "urn:xmpp:microblog:0:own"
     await plain.pubsub.publish(None, node, id="one", payload=entry("One"))
@@ -359,13 +359,13 @@ async def test_own_pep_node_named_by_nobody(site: Site, bot: MakeBot) -> None:
         assert cached.sent == []
         theirs = await plain.pubsub.get_items(jid, node)
         assert parts(ours)[2:] == parts(theirs)[2:]
-        assert ours["from"] in (site.jid, theirs["from"])  # where nobody was named, servers may leave it out
+        assert ours["from"] in (site.jid, theirs["from"])  # without a named service, servers may omit it
     await plain.pubsub.delete_node(None, node)
 
 
 @pytest.mark.both_databases
 async def test_two_clients(scene: Scene, bot: MakeBot) -> None:
-    """What one writes the other reads, from the cache; another account's bot has its own rights."""
+    """A bot reads what another wrote from the cache; a bot of another account has its own rights."""
     second = await bot(scene.site.server)
     service, node = scene.address.service, scene.address.name
     await second.pubsub.publish(service, node, id="theirs", payload=entry("Theirs"))
@@ -375,12 +375,12 @@ async def test_two_clients(scene: Scene, bot: MakeBot) -> None:
         Bot(scene.site.server, "bob", cached=False).register_plugin(
             "pubsub_cache", {"account": scene.site.jid}, module=MODULE
         )
-    bob = await bot(scene.site.server, "bob")  # whom the cache does not know
+    bob = await bot(scene.site.server, "bob")  # who has no account in the cache
     assert ids(await bob.pubsub.get_items(service, node)) == ids(await scene.read())
     assert len(bob.sent) == 1
 
 
-async def test_the_server_is_stopped(scene: Scene) -> None:
+async def test_reads_with_the_server_stopped(scene: Scene) -> None:
     before = await scene.read()
     lost = scene.cached.disconnected
     walk = scene.cached.pubsub.get_items(scene.address.service, scene.address.name, iterator=True)
@@ -404,7 +404,7 @@ async def test_the_server_is_stopped(scene: Scene) -> None:
 
 
 async def test_without_a_worker(xmpp_server: XmppServer, live_database: None, client: Any, bot: MakeBot) -> None:
-    """Nobody follows the node: it is trusted for a while, then asked for again by the bot's own session."""
+    """A node that is not followed is fresh for a while; then the bot's own session reads it again."""
     owner = await client(xmpp_server)
     site, address = await left_site(xmpp_server, owner, 3)
     alice = await bot(xmpp_server)
@@ -427,7 +427,7 @@ async def test_without_a_worker(xmpp_server: XmppServer, live_database: None, cl
 
 
 class SampleBot:
-    """The sample's bot in its own process."""
+    """The bot of the sample in its own process."""
 
     def __init__(self, server: XmppServer, address: NodeAddress, *options: str) -> None:
         fields = server.account_fields("alice")
@@ -449,12 +449,12 @@ class SampleBot:
         await self.process.wait()
 
     def ask(self) -> None:
-        """Have it read once more."""
+        """Make it read once more."""
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
 
     async def titles(self) -> list[str]:
-        """Return what it prints at its next reading."""
+        """Return the titles that it prints at its next read."""
         assert self.process.stdout is not None
         lines = []
         async with asyncio.timeout(TIMEOUT):
@@ -463,13 +463,13 @@ class SampleBot:
         return lines
 
     async def end(self) -> str:
-        """End its input, and return what it complained of once it has ended."""
+        """Close its input, wait for it to exit, and return what it wrote to stderr."""
         _, complaints = await asyncio.wait_for(self.process.communicate(b""), TIMEOUT)
         assert self.process.returncode == 0
         return complaints.decode()
 
 
-async def test_the_sample_bot_with_one_line_more(site: Site, client: Any) -> None:
+async def test_sample_bot_with_the_plugin(site: Site, client: Any) -> None:
     owner = await client(site.server)
     address = await cached_node(site, owner, 5)
     expected = [f"Title {number}" for number in range(2, 5)]
@@ -485,7 +485,7 @@ async def test_the_sample_bot_with_one_line_more(site: Site, client: Any) -> Non
             await site.until(lambda: _is_lost(site))
             cached.ask()
             assert await cached.titles() == expected
-            async with SampleBot(site.server, address, *options, "--cache") as late:  # it never could log in
+            async with SampleBot(site.server, address, *options, "--cache") as late:  # it could not log in
                 assert await late.titles() == expected
                 assert await late.end() == ""
             plain.ask()

@@ -1,4 +1,4 @@
-"""A cached node answers what its service answers."""
+"""Test that a cached node gives the same answers as its service."""
 
 import asyncio
 from typing import Any
@@ -108,7 +108,7 @@ async def test_a_missing_node(site: Site, client) -> None:
             await site.read(NodeAddress(site.server.pubsub, "urn:example:nothing"), **options)
 
 
-async def test_a_forbidden_node_says_so_and_disturbs_nothing(site: Site, client) -> None:
+async def test_forbidden_node_is_reported_and_not_synchronised(site: Site, client) -> None:
     bob = await client(site.server)
     address = await make_node(bob, site.server, **{"pubsub#access_model": "whitelist"})
     await publish_many(bob, address, 2)
@@ -121,12 +121,12 @@ async def test_a_forbidden_node_says_so_and_disturbs_nothing(site: Site, client)
     assert "refused" in node.sync_error
 
 
-async def test_rights_taken_away_hide_the_node(site: Site, client) -> None:
+async def test_revoked_access_hides_the_node(site: Site, client) -> None:
     bob = await client(site.server)
     address = await cached_node(site, bob, 2)
     if site.server.name == "prosody":
         await bob.configure(address, {"pubsub#access_model": "whitelist"})
-    else:  # lets subscribers in, whatever the access model
+    else:  # ejabberd lets subscribers read whatever the access model
         await make_outcast(bob, address, site.jid)
     with pytest.raises(Forbidden):
         await site.read(address, use_cache=False)
@@ -165,8 +165,8 @@ async def _has_name(site: Site, address: NodeAddress, name: str) -> bool:
     return name in await site.names(address)
 
 
-async def test_an_item_kept_alone_replaces_the_one_before(site: Site, client) -> None:
-    """PEP nodes keep one item by default, and drop the one before without a word."""
+async def test_single_item_replaces_the_previous_one(site: Site, client) -> None:
+    """PEP nodes keep one item by default, and drop the previous one without a notification."""
     alice = await client(site.server, "alice")
     address = NodeAddress(site.jid, "urn:xmpp:microblog:0:single")
     await alice.create_node(address, {"pubsub#max_items": "1", "pubsub#persist_items": "1"})

@@ -1,4 +1,4 @@
-"""`make run`, from its Python on: the admin is served, the sample's nodes come into the cache, and it ends cleanly."""
+"""Test the Python part of `make run`: it serves the admin, caches the nodes of the sample and ends cleanly."""
 
 import os
 import pwd
@@ -57,7 +57,7 @@ class Site(PrivateServer):
             return database.execute(query).fetchall()
 
     def await_rows(self, query: str, enough: Callable[[list[tuple[Any, ...]]], bool]) -> list[tuple[Any, ...]]:
-        """The rows of `query` once they are `enough`."""
+        """Return the rows of `query` once `enough` is true of them."""
         deadline = time.monotonic() + TIMEOUT
         while not enough(rows := self.rows(query)):
             assert self.running and time.monotonic() < deadline, f"{rows}\n{self.log_tail()}"
@@ -72,13 +72,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def site(folder: Path) -> Iterator[Site]:
-    """The site on its sample, whose data stays for the tests that follow."""
+    """The site with its sample, whose data is kept for the tests that follow."""
     with Site(folder) as server:
         yield server
 
 
 def log_in(site: Site) -> str:
-    """The admin's first page, for who logs in with what was printed."""
+    """Log in with the printed user and password; return the admin's first page."""
     found = re.search(r"(http://\S+)\nLog in as user (\S+), password (\S+)\.", site.log_tail())
     assert found, site.log_tail()
     url, user, password = found.groups()
@@ -90,13 +90,13 @@ def log_in(site: Site) -> str:
     return str(answer.read().decode())
 
 
-def whole(rows: list[tuple[Any, ...]]) -> bool:
+def is_complete(rows: list[tuple[Any, ...]]) -> bool:
     return len(rows) == 18 and all(state == "COMPLETED" for _, _, state, _ in rows)
 
 
-def test_the_sample_comes_into_the_cache_and_can_be_looked_at(site: Site) -> None:
+def test_sample_is_cached_and_shown_in_the_admin(site: Site) -> None:
     assert "Log out" in log_in(site)
-    counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, whole)}
+    counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, is_complete)}
     assert counts["pubsub.sample.test", "garden-journal"] >= JOURNAL_LENGTH
     assert counts["alice@sample.test", "urn:xmpp:microblog:0"] == len(ARTICLES)
     kinds = dict(site.rows("SELECT type, count(*) FROM pubsubcache_pubsubnode GROUP BY type"))
@@ -105,9 +105,9 @@ def test_the_sample_comes_into_the_cache_and_can_be_looked_at(site: Site) -> Non
     assert site.rows("SELECT count(*) FROM pubsubcache_pubsubitem WHERE parse_error != '' OR parsed IS NULL") == [(0,)]
 
 
-def test_a_second_run_finds_everything_as_it_was(site: Site) -> None:
+def test_second_run_keeps_everything(site: Site) -> None:
     assert "Log out" in log_in(site)
-    site.await_rows(NODES, whole)
+    site.await_rows(NODES, is_complete)
     stored = site.rows(
         "SELECT count(*) FROM prosodyarchive WHERE store = 'pubsub_garden-journal'", "sample/prosody.sqlite"
     )
@@ -117,7 +117,7 @@ def test_a_second_run_finds_everything_as_it_was(site: Site) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["Starting a private Prosody", "bob@sample.test is online", "The admin is at"])
-def test_a_signal_ends_it_with_all_it_started(folder: Path, number: signal.Signals, moment: str) -> None:
+def test_signal_ends_all_processes(folder: Path, number: signal.Signals, moment: str) -> None:
     site = Site(folder, ready=moment)
     site.stop_signal = number
     with site:
@@ -127,7 +127,7 @@ def test_a_signal_ends_it_with_all_it_started(folder: Path, number: signal.Signa
     assert not psutil.wait_procs(processes, timeout=10)[1]
 
 
-def test_an_account_of_the_environment_is_used_instead_of_the_sample(prosody: TestProsody, tmp_path: Path) -> None:
+def test_account_in_the_environment_replaces_the_sample(prosody: TestProsody, tmp_path: Path) -> None:
     prosody.start()
     given = {
         "XMPP_JID": prosody.jid("alice"),
@@ -152,9 +152,9 @@ def readable_by(user: str, path: Path) -> bool:
 
 
 def test_root_runs_the_server_of_the_sample_as_another_user() -> None:
-    """Somebody without root's rights runs everything, who then reads everything."""
+    """Without root, the current user runs all processes and can read all files."""
     folder = Path(tempfile.mkdtemp(prefix="pubsubcache-run-"))
-    folder.chmod(0o755)  # others may pass, as through a folder below /srv
+    folder.chmod(0o755)  # other users may traverse it, like a folder below /srv
     data = folder / "var"
     try:
         for _ in range(2):  # the second run finds files of the other user
@@ -171,6 +171,6 @@ def test_root_runs_the_server_of_the_sample_as_another_user() -> None:
                     assert not readable_by("nobody", path)
                 for path in (data / "db.sqlite3", data / "secret_key", data / "admin_password"):
                     assert not readable_by("prosody", path)
-                site.await_rows(NODES, whole)
+                site.await_rows(NODES, is_complete)
     finally:
         shutil.rmtree(folder)

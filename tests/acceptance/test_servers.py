@@ -1,4 +1,4 @@
-"""The private servers themselves: they answer, keep their data over a restart, and leave nothing behind."""
+"""Test the private servers: they answer, keep their data over a restart, and leave no process behind."""
 
 import signal
 import socket
@@ -34,7 +34,7 @@ def is_listening(server: PrivateServer) -> bool:
 
 
 @pytest.mark.parametrize("kind", [TestProsody, Ejabberd, Redis])
-def test_a_server_stops_with_all_it_started(kind: type[PrivateServer], tmp_path: Path) -> None:
+def test_server_stops_with_all_its_processes(kind: type[PrivateServer], tmp_path: Path) -> None:
     server = kind(tmp_path / "server")
     with server:
         processes = family(server.pid)
@@ -43,7 +43,7 @@ def test_a_server_stops_with_all_it_started(kind: type[PrivateServer], tmp_path:
     assert not survivors(processes)
 
 
-def test_postgresql_stops_with_all_it_started_and_its_data() -> None:
+def test_postgresql_stops_and_removes_its_data() -> None:
     with PostgreSQL() as server:
         processes = family(server.pid)
         assert len(processes) > 1
@@ -51,7 +51,7 @@ def test_postgresql_stops_with_all_it_started_and_its_data() -> None:
     assert not server.folder.exists()
 
 
-def test_chromium_ends_with_all_it_started(tmp_path: Path) -> None:
+def test_chromium_stops_with_all_its_processes(tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     with chromium(tmp_path) as browser:
         open_page(browser, "data:text/html,<title>a page</title>")
@@ -61,7 +61,7 @@ def test_chromium_ends_with_all_it_started(tmp_path: Path) -> None:
     assert not survivors(processes)
 
 
-def test_a_killed_run_takes_its_servers_along(tmp_path: Path) -> None:
+def test_killed_run_ends_its_servers(tmp_path: Path) -> None:
     script = "import sys, pathlib; from project.sample.prosody import Prosody; server = Prosody(pathlib.Path(sys.argv[1])); server.start(); print(server.pid, flush=True); sys.stdin.read()"  # noqa: E501
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -83,7 +83,7 @@ async def test_nodes_outlive_a_restart(xmpp_server: XmppServer, client: Callable
     await again.delete_node(address)
 
 
-async def test_another_password_is_taken_while_running(xmpp_server: XmppServer, client: Callable[..., Any]) -> None:
+async def test_password_can_be_changed_while_running(xmpp_server: XmppServer, client: Callable[..., Any]) -> None:
     for password in ("one", "two"):
         xmpp_server.register("dave", password)
         assert (await client(xmpp_server, "dave")).online
@@ -111,7 +111,7 @@ def test_a_connection_to_a_stopped_postgresql_is_refused(postgresql: PostgreSQL)
 
 
 class Page(SimpleHTTPRequestHandler):
-    """A page of one site, for what a browser keeps of it."""
+    """A page of a site that the browser may keep data of."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -120,7 +120,7 @@ class Page(SimpleHTTPRequestHandler):
         self.wfile.write(b"<title>a site</title>")
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def site() -> Iterator[str]:
         thread.join()
 
 
-def test_the_browser_forgets(browser: Chrome, site: str) -> None:
+def test_browser_forgets_sites(browser: Chrome, site: str) -> None:
     kept = "return [document.cookie, localStorage.getItem('b')]"
     open_page(browser, site)
     browser.execute_script("document.cookie = 'a=1'; localStorage.setItem('b', '2')")

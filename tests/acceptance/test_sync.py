@@ -1,4 +1,4 @@
-"""Nodes of every size, from services of every kind, arrive whole."""
+"""Test that nodes of all sizes are synchronised completely with each kind of service."""
 
 import asyncio
 
@@ -85,7 +85,7 @@ async def test_what_was_missed_is_repaired(xmpp_server: XmppServer, live_databas
     assert all(after[name] == pk for name, pk in keys.items() if name != "item-5")
 
 
-async def test_a_node_deleted_meanwhile_is_forgotten(xmpp_server: XmppServer, live_database: None, client) -> None:
+async def test_node_deleted_while_offline_is_forgotten(xmpp_server: XmppServer, live_database: None, client) -> None:
     bob = await client(xmpp_server)
     site, address = await left_site(xmpp_server, bob, 3)
     await bob.delete_node(address)

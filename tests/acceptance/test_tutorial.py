@@ -1,4 +1,4 @@
-"""docs/tutorial.md works: its files and commands, followed in order in an empty folder, lead to a live page."""
+"""Test that following docs/tutorial.md in an empty folder leads to a live page."""
 
 import ast
 import json
@@ -62,7 +62,7 @@ class HostSite(PrivateServer):
 
 @dataclass
 class Reader:
-    """Somebody who follows the tutorial with an account of `prosody`."""
+    """A reader who follows the tutorial with an account of `prosody`."""
 
     folder: Path
     prosody: TestProsody
@@ -88,9 +88,9 @@ class Reader:
         }
 
     def follow(self, title: str) -> dict[str, str]:
-        """Write the files and run the commands of a section; return what each command printed.
+        """Write the files and run the commands of a section; return the output of each command.
 
-        A command that serves is not run.
+        The command that serves the site is not run.
         """
         printed = {}
         text, end = sections()[title], 0
@@ -139,7 +139,7 @@ def reader(tmp_path: Path, prosody: TestProsody) -> Iterator[Reader]:
 
 
 def shows(browser: Chrome, *words: str) -> None:
-    """Wait until the page shows `words`, without reloading it."""
+    """Wait, without reloading, until the page shows `words`."""
 
     def page_text(driver: Chrome) -> str:
         return str(driver.execute_script("return document.querySelector('main').innerText"))
@@ -152,7 +152,7 @@ def shows(browser: Chrome, *words: str) -> None:
 def test_tutorial_leads_to_a_page_that_updates_itself(reader: Reader, browser: Chrome) -> None:
     assert tuple(sections()) == SECTIONS
     made = reader.follow("Start a project")
-    # "Install" is what `make test` has done already; its package is this checkout.
+    # `make test` has already done the section "Install"; the package is this checkout.
     assert "no issues" in made["python manage.py check"]
     tested = made["python manage.py pubsub_account test alice@example.org"]
     assert tested.strip() == f"OK: {reader.jid} can log in."

@@ -1,4 +1,4 @@
-"""The account that has a node blocks ours, or is deleted: its copy is shown no longer."""
+"""Test that the copy of a node is hidden when its owner blocks our account or is deleted."""
 
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
@@ -16,7 +16,7 @@ BLOCKING = "urn:xmpp:blocking"
 
 
 async def cached_pep_node(site: Site, bob: Any, user: str) -> NodeAddress:
-    """Have the cache hold a PEP node of `user` with three items."""
+    """Create and cache a PEP node of `user` with three items."""
     address = NodeAddress(site.server.jid(user), new_name())
     await bob.create_node(address, {"pubsub#access_model": "open", "pubsub#max_items": "100"})
     for number in range(3):
@@ -33,7 +33,7 @@ def blocking(action: str, jid: str) -> Element:
 
 @pytest.fixture
 def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare nodes and try again without waiting long."""
+    """Revalidate nodes and retry after short delays."""
     settings.PUBSUBCACHE_RECONCILE_INTERVAL = 1.0
     settings.PUBSUBCACHE_RETRY_DELAY = 0.2
     settings.PUBSUBCACHE_RETRY_MAX_DELAY = 1.0

@@ -1,4 +1,4 @@
-"""The wheel, installed by itself and used in a project that django-admin made."""
+"""Test the wheel, installed alone and used in a new Django project."""
 
 import asyncio
 import json
@@ -75,14 +75,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_environment() -> dict[str, str]:
-    """The environment without what leads to this repository, its site or its virtual environment."""
+    """Return the environment without variables that refer to this repository, its site or its virtual environment."""
     ours = ("DJANGO_", "PYTHON", "PUBSUBCACHE_", "VIRTUAL_ENV", "DATA_DIR", "DATABASE_URL", "SECRET_KEY")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 @dataclass
 class Host:
-    """A project in `folder` whose Python is that of the virtual environment `environment`."""
+    """A project in `folder` that uses the virtual environment `environment`."""
 
     environment: Path
     folder: Path
@@ -101,17 +101,17 @@ class Host:
         )
 
     def succeed(self, *arguments: str, **options: Any) -> str:
-        """Run a program; return what it printed."""
+        """Run a program that succeeds; return its output."""
         ended = self.run(*arguments, **options)
         assert ended.returncode == 0, f"{arguments}: {ended.stdout}{ended.stderr}"
         return ended.stdout
 
     def manage(self, *arguments: str, **changes: str) -> str:
-        """Run a command; return what it printed."""
+        """Run a management command; return its output."""
         return self.succeed("python", "manage.py", *arguments, **changes)
 
     def refused(self, *arguments: str, **changes: str) -> str:
-        """Run a command that fails; return its one sentence, which follows the warnings of system checks."""
+        """Run a command that fails; return its error message, the one line after the warnings of system checks."""
         ended = self.run("python", "manage.py", *arguments, **changes)
         assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr
         *warnings, sentence = ended.stderr.splitlines()
@@ -145,13 +145,13 @@ class Worker(PrivateServer):
 
 
 def constraints() -> str:
-    """The versions of the lock, so that a release of today breaks no test of yesterday's code."""
+    """Return the locked versions as constraints, so that a new release of a dependency breaks no test."""
     return "\n".join(re.findall(r"^[\w-]+==[^ \n]+", (ROOT / "requirements.txt").read_text(), re.M))
 
 
 @pytest.fixture
 def host(wheel: Path, tmp_path: Path) -> Host:
-    """A new project, with the wheel and what it asks for in a virtual environment that had nothing."""
+    """A new project whose virtual environment has only the wheel and its dependencies."""
     host = Host(tmp_path / "environment", tmp_path / "host")
     host.folder.mkdir()
     (tmp_path / "constraints.txt").write_text(constraints())
@@ -166,7 +166,7 @@ def host(wheel: Path, tmp_path: Path) -> Host:
     return host
 
 
-def test_the_wheel_has_the_application_alone(wheel: Path) -> None:
+def test_wheel_contains_only_the_application(wheel: Path) -> None:
     with closing(zipfile.ZipFile(wheel)) as archive:
         names = set(archive.namelist())
         metadata = message_from_bytes(
@@ -185,10 +185,10 @@ def test_the_wheel_has_the_application_alone(wheel: Path) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata.get_all("Provides-Extra") == ["postgres", "redis", "server"]
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert not [line for line in required if "==" in line], "a library takes ranges"
+    assert not [line for line in required if "==" in line], "a library must not pin its dependencies"
 
 
-async def test_a_new_project_has_a_cache(
+async def test_cache_works_in_a_new_project(
     host: Host, prosody: TestProsody, client: Callable[..., Any], tmp_path: Path
 ) -> None:
     bob = await client(prosody, "bob")
@@ -212,7 +212,7 @@ async def test_a_new_project_has_a_cache(
 
 
 def check_refusals(host: Host) -> None:
-    """Before `migrate` no command makes a table."""
+    """Assert that no command creates a table before `migrate`."""
     for arguments in (("pubsub_nodes",), ("pubsub_account", "add", "alice@example.org", "--password-env", "P")):
         sentence = host.refused(*arguments, P="secret")
         assert "pubsubcache.0001_initial" in sentence
@@ -221,7 +221,7 @@ def check_refusals(host: Host) -> None:
 
 
 def set_up(host: Host, prosody: TestProsody) -> None:
-    """Do what the documentation asks a host for."""
+    """Set up the project as documented."""
     host.manage("migrate")
     host.manage("check")
     assert "No changes detected" in host.manage("makemigrations", "--check", "--dry-run")
@@ -232,7 +232,7 @@ def set_up(host: Host, prosody: TestProsody) -> None:
 
 
 def check_admin(host: Host) -> None:
-    """Every admin page opens, except those that are closed to everybody."""
+    """Assert that every admin page opens, except those that nobody may use."""
     statuses = host.script(OPEN_ADMIN)
     assert {"index", "app_list", "pubsubcache_analysers", "pubsubcache_pubsubitem_change"} <= set(statuses)
     forbidden = {name for name, status in statuses.items() if status == 403}
@@ -241,5 +241,5 @@ def check_admin(host: Host) -> None:
         "pubsubcache_pubsubitem_add",
         "pubsubcache_pubsubitem_delete",
     }
-    assert statuses.pop("pubsubcache_pubsubnode_sync") == 302  # a page that is only posted to
+    assert statuses.pop("pubsubcache_pubsubnode_sync") == 302  # it only accepts POST
     assert {name: status for name, status in statuses.items() if status not in (200, 403)} == {}

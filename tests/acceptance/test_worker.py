@@ -1,4 +1,4 @@
-"""Workers as processes of their own: web processes ask them, signals end them, others take over."""
+"""Test workers in their own processes: they serve web processes, stop on signals and replace one another."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ async def test_a_web_process_is_served_by_the_worker(site: Site, client, start_m
     await site.converged(address)
 
 
-async def test_a_signal_ends_a_worker_in_order(site: Site, start_manage) -> None:
+async def test_signal_ends_a_worker_cleanly(site: Site, start_manage) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         worker = await in_thread(start_manage)("pubsub_worker", ready=lambda: True)
         await site.until(site.is_online)
@@ -58,7 +58,7 @@ async def test_a_signal_ends_a_worker_in_order(site: Site, start_manage) -> None
 
 
 @pytest.mark.both_databases
-async def test_another_worker_takes_over_and_never_shares(site: Site, start_manage) -> None:
+async def test_worker_takes_over_only_from_a_dead_one(site: Site, start_manage) -> None:
     env = {"PUBSUBCACHE_LEASE_TIMEOUT": "2"}
     with override_settings(PUBSUBCACHE_LEASE_TIMEOUT=2):
         first = await in_thread(start_manage)("pubsub_worker", env=env, ready=lambda: True)
@@ -91,7 +91,7 @@ async def test_wrong_password_is_logged_once_and_a_new_one_is_used(site: Site, s
     account = await site.until(refused)
     assert "wrong" not in account.status_detail
     assert site.jid in account.status_detail
-    await asyncio.sleep(1)  # ten times as long as between two attempts, were there others
+    await asyncio.sleep(1)  # ten times the delay between attempts, if there were more
     assert worker.log_tail().count("refused") <= 2
     await site.add_account(password=right)
     await site.until(site.is_online)
@@ -126,7 +126,7 @@ async def test_a_service_that_is_down_leaves_stale_answers(site: Site, client) -
         assert not (await site.read(address)).stale
 
 
-async def test_an_account_that_is_removed_leaves_no_subscription(site: Site, client) -> None:
+async def test_removed_account_leaves_no_subscription(site: Site, client) -> None:
     alice, bob = await client(site.server, "alice"), await client(site.server)
     async with site.working():
         address = await cached_node(site, bob, 3)

@@ -1,4 +1,4 @@
-"""What Prosody and ejabberd answer to our requests and notify of: the facts that the rest relies on."""
+"""Test how Prosody and ejabberd answer our requests and notify us: the facts that the cache relies on."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ TIMEOUT = 30
 
 
 class Follower:
-    """A running session that keeps what it is notified of, node by node."""
+    """A running session that records its notifications."""
 
     def __init__(self, session: Callable[..., Session]) -> None:
         self._events: list[PubsubEvent] = []
@@ -30,7 +30,7 @@ class Follower:
         self._changed.set()
 
     def seen(self, node: NodeAddress) -> list[str]:
-        """What was notified of a node, in short; ejabberd tells the owner of a PEP node everything twice."""
+        """Return the notifications of a node in short form. ejabberd sends the owner of a PEP node each one twice."""
         seen: list[str] = []
         for event in self._events:
             if (event.sender, event.node) == (node.service, node.name):
@@ -42,7 +42,7 @@ class Follower:
         return [change.item for event in events for change in event.changes if isinstance(change, Publish)]
 
     async def until(self, node: NodeAddress, last: str) -> list[str]:
-        """Return what was notified of a node once `last` was."""
+        """Wait for the notification `last` of a node; return all its notifications in short form."""
         async with asyncio.timeout(TIMEOUT):
             while last not in self.seen(node):
                 self._changed.clear()
@@ -92,7 +92,7 @@ async def node(xmpp_server: XmppServer, bob: Session) -> NodeAddress:
 
 @pytest.fixture
 async def pep(xmpp_server: XmppServer, bob: Session) -> AsyncIterator[NodeAddress]:
-    """A new open node of bob's own."""
+    """A new open PEP node of bob's."""
     address = NodeAddress(xmpp_server.jid("bob"), f"facts-{uuid.uuid4()}")
     await bob.create_node(address, {"pubsub#access_model": "open", "pubsub#max_items": 100})
     yield address
@@ -148,7 +148,7 @@ async def test_an_edited_item_keeps_its_place_or_becomes_the_newest(
     assert ids(await alice.get_items(node, ItemsRequest())) == expected[xmpp_server.name]
 
 
-async def test_prosody_knows_no_pages(prosody: XmppServer) -> None:
+async def test_prosody_does_not_support_paging(prosody: XmppServer) -> None:
     prosody.start()
     address = NodeAddress(prosody.pubsub, f"facts-{uuid.uuid4()}")
     async with open_session(prosody.login("bob")) as bob:
@@ -160,7 +160,7 @@ async def test_prosody_knows_no_pages(prosody: XmppServer) -> None:
         assert (ids(page), page.rsm) == (["b", "c"], None)
 
 
-async def test_ejabberd_gives_pages(ejabberd: XmppServer) -> None:
+async def test_ejabberd_supports_paging(ejabberd: XmppServer) -> None:
     ejabberd.start()
     address = NodeAddress(ejabberd.pubsub, f"facts-{uuid.uuid4()}")
     async with open_session(ejabberd.login("bob")) as bob:
@@ -180,10 +180,10 @@ async def test_ejabberd_gives_pages(ejabberd: XmppServer) -> None:
         assert (await page(max=2, before=""))[0] == ["d", "e"]
         assert (await page(max=2, index=1))[0] == ["b", "c"]
         assert (await page(max=0)) == ([], Rsm(count=5))
-        # An item id is no cursor, and an unknown cursor is no error: both look like the end.
+        # Item ids are not cursors, and unknown cursors are not errors: both look like the end.
         assert (await page(max=2, after="a")) == ([], Rsm(count=5))
         assert (await page(max=2, after="zz")) == ([], Rsm(count=5))
-        # max_items beside a page counts for nothing.
+        # max_items has no effect with a page.
         assert (await page(max=2, max_items=1))[0] == ["a", "b"]
 
 
@@ -212,12 +212,10 @@ async def test_a_closed_node_is_forbidden(
         with pytest.raises(Forbidden):
             await alice.get_item_ids(node)
     else:
-        assert await alice.get_item_ids(node) == []  # as if it was empty
+        assert await alice.get_item_ids(node) == []  # as if it were empty
 
 
-async def test_another_ones_node_is_read_but_its_ids_are_not_listed(
-    alice: Session, bob: Session, pep: NodeAddress
-) -> None:
+async def test_nodes_of_others_can_be_read_but_not_listed(alice: Session, bob: Session, pep: NodeAddress) -> None:
     await publish(bob, pep, "a", "b")
     assert ids(await alice.get_items(pep, ItemsRequest())) == ["a", "b"]
     with pytest.raises(ServiceError):
@@ -238,7 +236,7 @@ async def test_subscriptions_are_made_listed_and_ended(
         await alice.unsubscribe(address)
 
 
-async def test_what_happens_to_a_node_is_notified_in_order(
+async def test_changes_of_a_node_are_notified_in_order(
     xmpp_server: XmppServer, bob: Session, node: NodeAddress
 ) -> None:
     async with following(xmpp_server, "alice") as follower:
@@ -258,7 +256,7 @@ async def test_what_happens_to_a_node_is_notified_in_order(
         assert "configuration" in seen or xmpp_server.name == "prosody"
 
 
-async def test_ejabberd_deletes_and_configures_without_a_word(ejabberd: XmppServer) -> None:
+async def test_ejabberd_does_not_notify_deletion_and_configuration(ejabberd: XmppServer) -> None:
     ejabberd.start()
     gone, after = (NodeAddress(ejabberd.pubsub, f"facts-{uuid.uuid4()}") for _ in range(2))
     async with open_session(ejabberd.login("bob")) as bob, following(ejabberd, "alice") as follower:
@@ -272,9 +270,7 @@ async def test_ejabberd_deletes_and_configures_without_a_word(ejabberd: XmppServ
         assert follower.seen(gone) == []
 
 
-async def test_what_happens_to_a_node_of_ones_own_is_notified(
-    xmpp_server: XmppServer, bob: Session, pep: NodeAddress
-) -> None:
+async def test_changes_of_an_own_node_are_notified(xmpp_server: XmppServer, bob: Session, pep: NodeAddress) -> None:
     async with following(xmpp_server, "bob") as follower:
         await follower.session.subscribe(pep)
         await publish(bob, pep, "a", "b")
@@ -287,7 +283,7 @@ async def test_what_happens_to_a_node_of_ones_own_is_notified(
         assert ("purge" in seen) == (xmpp_server.name == "prosody")
 
 
-async def test_a_notified_item_is_the_same_text_as_the_fetched_one_but_for_the_publisher(
+async def test_notified_item_equals_the_fetched_one_except_for_the_publisher(
     xmpp_server: XmppServer, bob: Session, node: NodeAddress, pep: NodeAddress
 ) -> None:
     async with following(xmpp_server, "alice") as follower:
@@ -321,7 +317,7 @@ async def test_a_notification_may_come_without_a_payload(
         assert await follower.until(node, "+a without payload") == ["+a without payload"]
 
 
-async def test_a_full_node_loses_its_oldest_item_with_or_without_a_word(
+async def test_full_node_drops_its_oldest_item_with_or_without_notification(
     xmpp_server: XmppServer, alice: Session, bob: Session, node: NodeAddress
 ) -> None:
     await bob.configure(node, {"pubsub#max_items": 2})
@@ -335,7 +331,7 @@ async def test_a_full_node_loses_its_oldest_item_with_or_without_a_word(
         assert evictions == ([] if xmpp_server.name == "prosody" else ["-a", "-b"])
 
 
-async def test_ejabberd_names_the_publisher_when_told_to(ejabberd: XmppServer) -> None:
+async def test_ejabberd_names_the_publisher_if_configured(ejabberd: XmppServer) -> None:
     ejabberd.start()
     address = NodeAddress(ejabberd.pubsub, f"facts-{uuid.uuid4()}")
     async with open_session(ejabberd.login("bob")) as bob:
@@ -347,7 +343,7 @@ async def test_ejabberd_names_the_publisher_when_told_to(ejabberd: XmppServer) -
         assert (publisher or "").startswith(f"{ejabberd.jid('bob')}/")
 
 
-async def test_ejabberd_repeats_the_last_item_at_a_login_as_if_it_was_new(ejabberd: XmppServer) -> None:
+async def test_ejabberd_repeats_the_last_item_at_login_as_if_it_were_new(ejabberd: XmppServer) -> None:
     ejabberd.start()
     address = NodeAddress(ejabberd.pubsub, f"facts-{uuid.uuid4()}")
     async with open_session(ejabberd.login("bob")) as bob, open_session(ejabberd.login("alice")) as alice:
@@ -367,14 +363,14 @@ async def test_many_items_come_whole(xmpp_server: XmppServer, alice: Session, bo
     assert sorted(await alice.get_item_ids(node)) == names
 
 
-async def test_a_service_gives_an_id_where_none_is_given(bob: Session, node: NodeAddress) -> None:
+async def test_service_generates_missing_ids(bob: Session, node: NodeAddress) -> None:
     given = await bob.publish(node, entry("text"))
     assert given
     assert ids(await bob.get_items(node, ItemsRequest())) == [given]
 
 
 @pytest.mark.parametrize("name", ["nul \x00", "escape \x1b", "half \ud800", "not \ufffe"])
-async def test_what_cannot_be_said_in_xml_does_not_end_the_stream(alice: Session, name: str) -> None:
+async def test_text_that_xml_cannot_represent_does_not_end_the_stream(alice: Session, name: str) -> None:
     service = alice.login.jid
     with pytest.raises(InvalidRequest, match="cannot be sent in XML"):
         await alice.get_items(NodeAddress(service, name), ItemsRequest())

@@ -1,4 +1,4 @@
-"""Sessions against real servers."""
+"""Test sessions with real servers."""
 
 import asyncio
 import logging
@@ -58,12 +58,12 @@ async def publish(server: XmppServer, address: NodeAddress, *ids: str) -> None:
 
 
 def published(run: Watched, address: NodeAddress) -> list[str]:
-    """The ids in the notifications of a node; ejabberd also repeats the last item of other nodes at a login."""
+    """Return the ids in the notifications of a node; ejabberd also repeats the last item of other nodes at login."""
     changes = [change for event in run.events if event.node == address.name for change in event.changes]
     return [change.item.id for change in changes if isinstance(change, Publish)]
 
 
-async def test_a_short_session_logs_in_asks_and_leaves(xmpp_server: XmppServer) -> None:
+async def test_short_session_logs_in_and_out(xmpp_server: XmppServer) -> None:
     async with open_session(xmpp_server.login("alice")) as session:
         assert session.online
         assert "http://jabber.org/protocol/pubsub" in await session.get_features(xmpp_server.pubsub)
@@ -72,7 +72,7 @@ async def test_a_short_session_logs_in_asks_and_leaves(xmpp_server: XmppServer) 
         await session.get_features(xmpp_server.pubsub)
 
 
-async def test_a_wrong_password_is_tried_once(
+async def test_wrong_password_is_tried_once(
     xmpp_server: XmppServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "slixmpp")
@@ -85,7 +85,7 @@ async def test_a_wrong_password_is_tried_once(
         assert proxy.accepted == 1
 
 
-async def test_an_untrusted_certificate_is_refused_and_tried_again_later(xmpp_server: XmppServer) -> None:
+async def test_untrusted_certificate_is_refused_and_retried(xmpp_server: XmppServer) -> None:
     async with watched(xmpp_server.login("alice", ca_file="")) as run:
         await run.until(lambda: len(run.statuses) >= 4)
     assert [status.state for status in run.statuses[:4]] == ["connecting", "error", "connecting", "error"]
@@ -100,7 +100,7 @@ async def test_an_untrusted_certificate_may_be_allowed(xmpp_server: XmppServer) 
         assert session.online
 
 
-async def test_a_server_that_comes_later_is_found(xmpp_server: XmppServer, unused_tcp_port: int) -> None:
+async def test_session_waits_for_a_server_that_starts_later(xmpp_server: XmppServer, unused_tcp_port: int) -> None:
     async with watched(xmpp_server.login("alice", port=unused_tcp_port)) as run:
         await run.until(lambda: len(run.statuses) >= 4)
         assert [status.state for status in run.statuses[:4]] == ["connecting", "offline", "connecting", "offline"]
@@ -124,9 +124,7 @@ async def test_a_restarted_server_gets_a_new_session(xmpp_server: XmppServer, no
         await run.until(lambda: "after-restart" in published(run, node))
 
 
-async def test_a_cut_stream_is_resumed_with_all_that_came_meanwhile(
-    xmpp_server: XmppServer, proxy: Proxy, node: NodeAddress
-) -> None:
+async def test_cut_stream_is_resumed_without_loss(xmpp_server: XmppServer, proxy: Proxy, node: NodeAddress) -> None:
     async with watched(xmpp_server.login("alice", port=proxy.port)) as run:
         first = await run.until_online(1)
         await publish(xmpp_server, node, "before")
@@ -201,13 +199,13 @@ async def test_a_silent_connection_is_noticed(
         await run.until_online(2)
 
 
-async def test_an_answer_over_the_bound_is_refused_and_the_session_stays(
+async def test_oversized_answer_is_refused_and_the_session_stays(
     xmpp_server: XmppServer, node: NodeAddress, settings: Any
 ) -> None:
     async with open_session(xmpp_server.login("bob")) as bob:
-        for name in ("big", "bigger"):  # more than is read from the socket at once, in one answer
+        for name in ("big", "bigger"):  # together more than one read from the socket
             await bob.publish(node, entry("x" * 200_000), name)
-        await bob.publish(node, entry("x"), "last")  # which ejabberd sends at a login
+        await bob.publish(node, entry("x"), "last")  # the one that ejabberd repeats at login
     async with watched(xmpp_server.login("alice")) as run:
         await run.until_online(1)
         settings.PUBSUBCACHE_MAX_STANZA_SIZE = 150_000

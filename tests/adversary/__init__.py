@@ -1,15 +1,15 @@
-"""Attacks on the cache, each on real servers and, where it matters, real worker processes.
+"""Attacks on the cache with real servers and, where it matters, real worker processes.
 
-The parts:
+The building blocks:
 
-- `component.HostileService`: a pubsub service whose every answer can be a lie (an external component, XEP-0114);
+- `component.HostileService`: a pubsub service that can give any answer (an external component, XEP-0114);
 - `stranger.Stranger`: an account that sends any XML to others;
 - `tests.servers.proxy.Proxy`: cuts, delays or holds a connection;
-- `process`: workers as processes, which can be stopped, continued, killed and measured;
-- `clock.Clock`: the wall clock that a process sees;
-- `Certificates.issue` and `XmppServer.present_certificate`: other certificates, expired ones among them.
+- `process`: pauses, resumes, kills and measures worker processes;
+- `clock.Clock`: sets the wall clock of a process;
+- `Certificates.issue` and `XmppServer.present_certificate`: other certificates, for example expired ones.
 
-The next attack is ten lines:
+A new attack takes ten lines:
 
     async def test_service_that_lies_about_its_count(site: Site, hostile: MakeHostile) -> None:
         evil = await hostile(site.server)
@@ -21,6 +21,6 @@ The next attack is ten lines:
         evil.answers["get_items"] = lie
         assert len((await site.read(address)).items) == 3
 
-`site` is an account of the server's with a worker in the test's process, `workers` starts others as processes. See
-`conftest.py` for the fixtures.
+`site` is an account on the server with a worker in the test process; `worker` starts others in their own processes.
+See `conftest.py` for the fixtures.
 """

@@ -1,4 +1,4 @@
-"""The wall clock that a process sees, apart from everybody else's (libfaketime). Monotonic time stays true."""
+"""A fake wall clock for single processes (libfaketime). Monotonic time is not changed."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ def library() -> Path:
 
 
 class Clock:
-    """A clock that is `offset` seconds from the true one, for the processes that get `environment`.
+    """A wall clock with an offset in seconds, for the processes that run with `environment`.
 
-    It may be changed while they run, and they see it at once. `file` is where it is kept.
+    The offset can be changed while they run, with immediate effect. It is stored in `file`.
     """
 
     def __init__(self, file: Path, offset: float = 0) -> None:
@@ -26,7 +26,7 @@ class Clock:
 
     @property
     def offset(self) -> float:
-        """How many seconds the clock is ahead; negative when it is behind."""
+        """The number of seconds that the clock is ahead; negative if it is behind."""
         return self._offset
 
     @offset.setter
@@ -38,7 +38,7 @@ class Clock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to see this clock."""
+        """The environment variables that make a process use this clock."""
         return {
             "LD_PRELOAD": str(library()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),

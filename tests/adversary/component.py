@@ -1,4 +1,4 @@
-"""A pubsub service that does as it is told, however bad: an external component (XEP-0114) of a private server."""
+"""A pubsub service that can misbehave in any way: an external component (XEP-0114) of a private server."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ RSM = "http://jabber.org/protocol/rsm"
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 CHUNK = 65536
 
-#: The children of `<pubsub/>` that are requests, and what `PubsubService` calls them.
+#: The children of `<pubsub/>` that are requests, and the corresponding methods of `PubsubService`.
 METHODS = {
     f"{{{PUBSUB}}}items": "get_items",
     f"{{{PUBSUB}}}subscribe": "subscribe",
@@ -36,7 +36,7 @@ METHODS = {
 
 
 class Refusal(Exception):
-    """Answers a request with an error: a condition of RFC 6120 (8.3.3) and a text, which is escaped."""
+    """Raised to answer a request with an error: a condition of RFC 6120 (8.3.3) and a text, which is escaped."""
 
     def __init__(self, condition: str, text: str = "") -> None:
         super().__init__(condition, text)
@@ -46,7 +46,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What the service was asked: `method` as `PubsubService` names it ("other" for the rest), and the stanza."""
+    """A request to the service: `method` is that of `PubsubService`, or "other"; `stanza` is the whole request."""
 
     method: str
     node: str
@@ -55,23 +55,23 @@ class Request:
 
     @property
     def page(self) -> dict[str, str]:
-        """What is asked of a page (XEP-0059): `max`, `after`, `before`, `index`, as far as given."""
+        """The parameters of the requested page (XEP-0059): `max`, `after`, `before` and `index`, if given."""
         found = self.stanza.find(f".//{{{RSM}}}set")
         return {} if found is None else {child.tag.rpartition("}")[2]: child.text or "" for child in found}
 
     @property
     def item_ids(self) -> list[str]:
-        """The ids of the items asked for."""
+        """The ids of the requested items."""
         return [item.get("id", "") for item in self.stanza.iterfind(f".//{{{PUBSUB}}}items/{{{PUBSUB}}}item")]
 
     @property
     def max_items(self) -> int | None:
-        """How many of the newest items are asked for."""
+        """The requested number of newest items."""
         found = self.stanza.find(f".//{{{PUBSUB}}}items[@max_items]")
         return None if found is None else int(found.get("max_items", ""))
 
 
-#: Returns the content of the answering `<iq type="result"/>`, or None to say nothing; may raise `Refusal`.
+#: Returns the content of the answer (`<iq type="result"/>`), or None to send no answer; may raise `Refusal`.
 Answer = Callable[[Request], "str | Awaitable[str | None] | None"]
 
 
@@ -84,24 +84,24 @@ def entry(title: str) -> str:
 
 
 def deep(depth: int) -> str:
-    """Return a payload of so many elements within each other."""
+    """Return a payload of elements nested to this depth."""
     return '<a xmlns="urn:example:deep">' + "<a>" * (depth - 1) + "</a>" * depth
 
 
 class HostileService:
     """A pubsub service at one of the server's component domains; an asynchronous context manager.
 
-    Its manners, which may be changed at any time:
+    These attributes set its behaviour, and can be changed at any time:
 
-    - `nodes`: the XML of each node's payloads by item id, oldest first. Absent nodes are not found.
-    - `silent`: True to answer nothing, or the methods that get no answer (see `METHODS`).
+    - `nodes`: the XML of each node's payloads by item id, oldest first. Other nodes are not found.
+    - `silent`: True to send no answers, or the set of methods without answers (see `METHODS`).
     - `delay`: seconds before each answer.
-    - `answers`: by method, what answers instead; see `Answer`.
+    - `answers`: functions that answer instead, by method; see `Answer`.
     - `payloads`: False for notifications without payload.
-    - `endless_ids`, `endless_items`: pages without end. "news" has other items in each page, "circle" the same ones
-      under another cursor, "empty" none.
+    - `endless_ids`, `endless_items`: pages without end. Each page has new items ("news"), the same items with another
+      cursor ("circle") or no items ("empty").
 
-    `requests` holds what was asked. `send` sends any XML.
+    `requests` lists the requests that it got. `send` sends any XML.
     """
 
     def __init__(self, server: XmppServer, name: str = "evil") -> None:
@@ -152,14 +152,14 @@ class HostileService:
             if isinstance(outcome, Exception) and not isinstance(outcome, ConnectionError):
                 raise outcome
 
-    # The content
+    # Content
 
     def address(self, node: str) -> NodeAddress:
         """Return the address of a node."""
         return NodeAddress(self.jid, node)
 
     def add_node(self, name: str = "", items: int | Mapping[str, str] = 0) -> NodeAddress:
-        """Have a node, with a new name if none is given; `items` are payloads by id, or a number of entries."""
+        """Add a node, with a new name if none is given; `items` are payloads by id, or a number of entries."""
         name = name or new_name()
         if isinstance(items, int):
             items = {f"item-{number}": entry(f"Title {number}") for number in range(items)}
@@ -167,47 +167,47 @@ class HostileService:
         return self.address(name)
 
     def asked(self, method: str = "get_items", node: str | None = None) -> int:
-        """Return how often a method was asked for, of one node or of all."""
+        """Return the number of requests, by default of all methods and nodes."""
         return sum(request.method == method and node in (None, request.node) for request in self.requests)
 
     def session_of(self, user_jid: str) -> str:
-        """Return the full JID from which an account asked last."""
+        """Return the full JID of an account's last request."""
         return next(request.sender for request in reversed(self.requests) if _bare(request.sender) == user_jid)
 
     def counts(self) -> Counter[str]:
-        """Return how often each method was asked for."""
+        """Return the number of requests by method."""
         return Counter(request.method for request in self.requests)
 
-    # What it says
+    # Messages
 
     def send(self, xml: str) -> None:
-        """Send any XML, whole stanzas or not; it is not waited for (see `drained`)."""
+        """Send any XML, even incomplete stanzas, without waiting (see `drained`)."""
         assert self._writer is not None
         self._writer.write(xml.encode())
 
     async def drained(self) -> None:
-        """Wait until the server has taken most of what was sent."""
+        """Wait until the server has read most of what was sent."""
         assert self._writer is not None
         await self._writer.drain()
 
     def publish(self, node: str, item_id: str, payload: str, *, to: Iterable[str] | None = None) -> None:
-        """Have an item, new or edited, and notify the subscribers of it (or the JIDs `to`)."""
+        """Add or replace an item, and notify the subscribers (or the JIDs `to`) of it."""
         self.nodes.setdefault(node, {})[item_id] = payload
         self.notify(node, {item_id: payload if self.payloads else ""}, to=to)
 
     def notify(
         self, node: str, items: Mapping[str, str], *, to: Iterable[str] | None = None, sender: str = "", inner: str = ""
     ) -> None:
-        """Notify of `items` (payloads by id, "" for none) in one message, whether there are any such items or not.
+        """Notify of `items` (payloads by id, "" for none) in one message, whether these items exist or not.
 
         `inner` is added to the event's `<items/>`; `sender` may be any JID of the component's domain.
         """
-        told = "".join(f"<item id={quoteattr(name)}>{payload}</item>" for name, payload in items.items())
-        event = f"<event xmlns='{PUBSUB_EVENT}'><items node={quoteattr(node)}>{told}{inner}</items></event>"
+        written = "".join(f"<item id={quoteattr(name)}>{payload}</item>" for name, payload in items.items())
+        event = f"<event xmlns='{PUBSUB_EVENT}'><items node={quoteattr(node)}>{written}{inner}</items></event>"
         self.notify_raw(event, node=node, to=to, sender=sender)
 
     def notify_raw(self, content: str, *, node: str = "", to: Iterable[str] | None = None, sender: str = "") -> None:
-        """Send the subscribers of `node` (or the JIDs `to`) a headline with any content."""
+        """Send a headline with any content to the subscribers of `node` (or the JIDs `to`)."""
         for jid in sorted(self.subscribers.get(node, set()) if to is None else to):
             self.send(f"<message type='headline' from='{sender or self.jid}' to={quoteattr(jid)}>{content}</message>")
 
@@ -220,10 +220,10 @@ class HostileService:
         payload: str | None = None,
         ids: int = 50,
     ) -> None:
-        """Notify `count` times of an item of each of `nodes` in turn, as fast as the server takes it.
+        """Send `count` notifications for each of `nodes`, in turn, as fast as the server reads them.
 
-        There are so many different `ids`; the content is another each time: `payload`, which may hold `{number}`, or
-        an entry; "" for none.
+        They use `ids` different item ids. Each has `payload`, in which `{number}` is replaced by the number of the
+        notification; by default an entry, and "" for no payload.
         """
         template = entry("Flood {number}") if payload is None else payload
         nodes, recipients = list(nodes), None if to is None else list(to)
@@ -234,14 +234,14 @@ class HostileService:
             await self.drained()
 
     async def ping(self, jid: str) -> None:
-        """Wait until the session `jid` (a full JID) has got all that was sent to it before, or is gone."""
+        """Wait until the session `jid` (a full JID) has received everything sent to it before, or has ended."""
         name = f"ping-{len(self._pings)}"
         self._pings[name] = asyncio.get_running_loop().create_future()
         self.send(f"<iq type='get' from='{self.jid}' to='{jid}' id='{name}'><ping xmlns='urn:xmpp:ping'/></iq>")
         await self.drained()
         await self._pings[name]
 
-    # What it answers
+    # Answers
 
     def items_answer(
         self,
@@ -249,19 +249,19 @@ class HostileService:
         items: Mapping[str, str],
         rsm: tuple[str | None, str | None, int | None] | None = None,
     ) -> str:
-        """Return the content of an answer with `items` (payloads by id), and with `<set/>` of (first, last, count)."""
+        """Return an answer with `items` (payloads by id) and, if `rsm` is given, a `<set/>` of (first, last, count)."""
         inner = "".join(f"<item id={quoteattr(name)}>{payload}</item>" for name, payload in items.items())
         return f"<pubsub xmlns='{PUBSUB}'><items node={quoteattr(node)}>{inner}</items>{_set(rsm)}</pubsub>"
 
     def ids_answer(
         self, node: str, ids: Iterable[str], rsm: tuple[str | None, str | None, int | None] | None = None
     ) -> str:
-        """Return the content of an answer with the ids of items (XEP-0060, 5.5)."""
+        """Return an answer with the ids of items (XEP-0060, 5.5)."""
         inner = "".join(f"<item jid='{self.jid}' name={quoteattr(name)}/>" for name in ids)
         return f"<query xmlns='{DISCO_ITEMS}' node={quoteattr(node)}>{inner}{_set(rsm)}</query>"
 
     def honest_answer(self, request: Request) -> str:
-        """Return what a good service would answer (one without pages, unless they are endless). May raise `Refusal`."""
+        """Return the answer of a correct service without paging, unless pages are endless. Raises `Refusal`."""
         if request.method == "other":
             raise Refusal("feature-not-implemented")
         if request.method == "get_subscriptions":
@@ -300,13 +300,13 @@ class HostileService:
         )
 
     def _endless(self, request: Request, kind: str) -> tuple[dict[str, str], tuple[str, str, None]]:
-        """Return a page of a list without end, and what it says of itself."""
+        """Return a page of an endless list, and its (first, last, count)."""
         size = min(int(request.page.get("max") or 100), 1000)
         start = int(request.page.get("after") or 0)
         names = [] if kind == "empty" else range(size) if kind == "circle" else range(start, start + size)
         return {f"endless-{n}": entry(f"Title {n}") for n in names}, (str(start), str(start + size), None)
 
-    # The stream
+    # Stream
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         if not (data := await reader.read(CHUNK)):
@@ -342,7 +342,7 @@ class HostileService:
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled() or task.exception() is None:
-            self._tasks.discard(task)  # one that failed is told of at the end
+            self._tasks.discard(task)  # failed tasks are reported at the end
 
     async def _answer(self, request: Request) -> None:
         if self.silent is True or (self.silent and request.method in self.silent):

@@ -1,4 +1,4 @@
-"""The attackers, and what they attack."""
+"""Fixtures of attackers and of the sites that they attack."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -25,7 +25,7 @@ StartWorker = Callable[..., Awaitable[ManagedProcess]]
 
 @pytest.fixture(autouse=True)
 def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the test's process see time as the workers that `workers` starts do."""
+    """Use the same short times as the workers that `worker` starts."""
     for name, value in QUICK.items():
         setattr(settings, name, float(value))
     for name, number in QUICK_CONSTANTS.items():
@@ -34,7 +34,7 @@ def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def hostile() -> AsyncIterator[MakeHostile]:
-    """`await hostile(server, "evil")` is a hostile service, connected until the test ends."""
+    """`await hostile(server, "evil")` returns a hostile service that stays connected until the test ends."""
     async with AsyncExitStack() as stack:
 
         async def connect(server: XmppServer, name: str = "evil") -> HostileService:
@@ -45,7 +45,7 @@ async def hostile() -> AsyncIterator[MakeHostile]:
 
 @pytest.fixture
 async def stranger() -> AsyncIterator[MakeStranger]:
-    """`await stranger(server)` is carol, logged in until the test ends."""
+    """`await stranger(server)` returns a client of carol's that stays logged in until the test ends."""
     async with AsyncExitStack() as stack:
 
         async def log_in(server: XmppServer, user: str = "carol") -> Stranger:
@@ -56,7 +56,7 @@ async def stranger() -> AsyncIterator[MakeStranger]:
 
 @pytest.fixture
 async def idle_site(xmpp_server: XmppServer, live_database: None) -> Site:
-    """A site with alice's account and nobody who holds its session."""
+    """A site with alice's account and no worker."""
     site = Site(xmpp_server)
     await site.add_account()
     return site
@@ -64,10 +64,10 @@ async def idle_site(xmpp_server: XmppServer, live_database: None) -> Site:
 
 @pytest.fixture
 async def worker(live_database: None, on_redis: dict[str, str], tmp_path: Path) -> AsyncIterator[StartWorker]:
-    """`await worker(site, PUBSUBCACHE_PAGE_SIZE="10")` starts a worker with that environment.
+    """`await worker(site, PUBSUBCACHE_PAGE_SIZE="10")` starts a worker process with this environment.
 
-    It is a process of its own, which web processes reach by Redis. Given `site`, it is waited for until it holds the
-    site's session. `log_file`: where it writes, instead of a file of its own.
+    Web processes reach it through Redis. With `site`, the call waits until the worker has the session of the site's
+    account. `log_file` replaces its own log file.
     """
     started: list[ManagedProcess] = []
 

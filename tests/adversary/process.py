@@ -1,4 +1,4 @@
-"""Workers as processes: what signals do to them, what they take, what they say."""
+"""Control of worker processes: signals, memory and logs."""
 
 import os
 import signal
@@ -23,25 +23,25 @@ QUICK_CONSTANTS = {
 
 
 def pause(process: PrivateServer) -> None:
-    """Stop a process where it is (SIGSTOP); return when it stands still."""
+    """Pause a process (SIGSTOP); return when it has stopped."""
     os.kill(process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
 def resume(process: PrivateServer) -> None:
-    """Let a paused process go on."""
+    """Resume a paused process."""
     os.kill(process.pid, signal.SIGCONT)
 
 
 def kill(process: PrivateServer) -> None:
-    """End a process without giving it a chance to say anything (SIGKILL); return when it is gone."""
+    """Kill a process without any cleanup (SIGKILL); return when it has ended."""
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 @contextmanager
 def paused(process: PrivateServer) -> Iterator[None]:
-    """Have a process stand still meanwhile."""
+    """Pause a process inside the block."""
     pause(process)
     try:
         yield
@@ -50,10 +50,10 @@ def paused(process: PrivateServer) -> Iterator[None]:
 
 
 def memory(process: PrivateServer) -> float:
-    """Return how much memory a process holds, in megabytes."""
+    """Return the memory that a process uses, in megabytes."""
     return float(psutil.Process(process.pid).memory_info().rss) / 1e6
 
 
 def log(process: PrivateServer) -> str:
-    """Return all that a process wrote."""
+    """Return everything that a process has logged."""
     return process.log_file.read_text(errors="surrogateescape")

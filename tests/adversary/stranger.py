@@ -1,4 +1,4 @@
-"""An account that sends any XML to others, without being their contact."""
+"""An account that sends any XML to users who do not have it as a contact."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,13 +21,13 @@ class Stranger(ClientXMPP):
         self.register_plugin("xep_0199")
 
     async def say(self, *stanzas: str) -> None:
-        """Send stanzas, and return when the server has taken them."""
+        """Send stanzas, and return when the server has processed them."""
         for stanza in stanzas:
             self.send_raw(stanza)
         await self.plugin["xep_0199"].send_ping(self.home)
 
     async def chat(self, to: str, extension: str) -> None:
-        """Send `to` a chat message with `extension`, any XML."""
+        """Send a chat message with the XML `extension` to the JID `to`."""
         await self.say(f"<message to='{to}' type='chat'><body>hi</body>{extension}</message>")
 
 

@@ -1,4 +1,4 @@
-"""Certificates that expire and change while sessions are open."""
+"""Test certificates that expire or change while sessions are open."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tests.servers.proxy import Proxy
 
 @pytest.fixture
 async def proxied(xmpp_server: Any, live_database: None) -> AsyncIterator[tuple[Site, Proxy]]:
-    """A site whose worker reaches its server through a proxy; the server shows its own certificate again after."""
+    """A site whose worker connects through a proxy; the server's own certificate is restored afterwards."""
     own = xmpp_server.certificates.key.read_bytes() + xmpp_server.certificates.certificate.read_bytes()
     async with Proxy(xmpp_server.host, xmpp_server.port) as proxy:
         site = Site(xmpp_server)
@@ -39,7 +39,9 @@ async def test_certificate_is_rotated_under_a_live_session(proxied: tuple[Site, 
     await site.converged(address)
 
 
-async def test_expired_certificate_ends_no_session_and_begins_none(proxied: tuple[Site, Proxy], client: Any) -> None:
+async def test_expired_certificate_keeps_sessions_and_prevents_new_ones(
+    proxied: tuple[Site, Proxy], client: Any
+) -> None:
     site, proxy = proxied
     server: Any = site.server
     bob = await client(server)
@@ -51,7 +53,7 @@ async def test_expired_certificate_ends_no_session_and_begins_none(proxied: tupl
     async def refused() -> bool:
         account = await site.account()
         if account.status == "online":
-            proxy.cut()  # until the server shows the certificate
+            proxy.cut()  # until the server presents the certificate
         return account.status == "error" and "expired" in account.status_detail
 
     await site.until(refused, timeout=30)

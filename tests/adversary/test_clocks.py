@@ -1,4 +1,4 @@
-"""Clocks that are wrong or jump."""
+"""Test clocks that are wrong or jump."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.adversary.conftest import MakeHostile, StartWorker
 pytestmark = pytest.mark.both_databases
 
 
-async def test_heartbeat_of_a_dead_worker_in_the_future_holds_no_account(
+async def test_future_heartbeat_of_a_dead_worker_does_not_block_takeover(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker
 ) -> None:
     site, service = idle_site, await hostile(idle_site.server)
@@ -39,7 +39,7 @@ async def test_heartbeat_of_a_dead_worker_in_the_future_holds_no_account(
     await site.converged(address)
 
 
-async def test_worker_on_a_clock_ahead_that_died_holds_no_account(
+async def test_dead_worker_with_a_fast_clock_does_not_block_takeover(
     idle_site: Site, worker: StartWorker, tmp_path: Path
 ) -> None:
     clock = Clock(tmp_path / "clock", 7200)
@@ -70,7 +70,7 @@ async def test_clock_that_steps_back_causes_no_storm_of_synchronisations(
     await site.cached(address)
     node = await site.in_sync(address)
     clock.offset = -3600
-    await in_thread(nodes.invalidate_node)(node.pk)  # so that it is synchronised once, before its session began
+    await in_thread(nodes.invalidate_node)(node.pk)  # synchronises it once, at a time before its session began
     beats: set[Any] = set()
 
     async def many_beats() -> bool:
@@ -83,10 +83,10 @@ async def test_clock_that_steps_back_causes_no_storm_of_synchronisations(
     assert sum(asked.values()) <= 20, asked
     service.publish(address.name, "new", entry("New"))
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return "new" in await site.names(address)
 
-    await site.until(told)
+    await site.until(notified)
 
 
 READ = """

@@ -1,4 +1,4 @@
-"""Lists without end: every walk ends, and says so."""
+"""Test that every walk through an endless list ends."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from tests.adversary.conftest import MakeHostile
 
 KINDS = ["news", "circle", "empty"]
 MAX_ITEMS = 1000
-MAX_REQUESTS = 100  # ten times what a walk to the limit takes
+MAX_REQUESTS = 100  # ten times the requests of a walk to the limit
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ async def test_synchronisation_of_an_endless_node_ends(site: Site, hostile: Make
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_known_node_that_becomes_endless_is_asked_for_a_bounded_number_of_pages(
+async def test_cached_node_that_becomes_endless_gets_a_bounded_number_of_requests(
     site: Site, hostile: MakeHostile, kind: str
 ) -> None:
     service, good = await hostile(site.server), await hostile(site.server, "good")

@@ -1,4 +1,4 @@
-"""More notifications than can be taken in: memory stays bounded, and other services are heard."""
+"""Test that a flood of notifications uses bounded memory and does not delay other services."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ from tests.adversary.conftest import MakeHostile, StartWorker
 
 pytestmark = pytest.mark.both_databases
 
-ALLOWED = 100.0  # megabytes more than at the start
+ALLOWED = 100.0  # megabytes above the start
 SOON = 10.0
 
 
 @pytest.mark.parametrize(("size", "count"), [(60_000, 400), (100, 12_000)], ids=["large", "many"])
-async def test_flood_of_a_service_takes_bounded_memory_and_delays_no_other(
+async def test_flood_uses_bounded_memory_and_does_not_delay_others(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker, size: int, count: int
 ) -> None:
     site = idle_site

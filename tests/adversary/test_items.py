@@ -1,4 +1,4 @@
-"""One odd item in a node: it is left out, and the rest is answered and cached."""
+"""Test that an odd item is left out while the rest of its node is answered and cached."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.acceptance.site import Site
 from tests.adversary.component import deep, entry
 from tests.adversary.conftest import MakeHostile
 
-#: By name: the id and the payload.
+#: The id and the payload of each odd item, by name.
 ODD_ITEMS = {
     "too deep": ("odd", deep(60)),
     "too large": ("odd", entry("x" * 50_000)),
@@ -36,18 +36,16 @@ async def test_odd_item_is_left_out_and_the_rest_is_cached(site: Site, hostile: 
 
 
 @pytest.mark.parametrize("kind", ODD_ITEMS)
-async def test_notification_of_an_odd_item_keeps_the_node_vouched_for(
-    site: Site, hostile: MakeHostile, kind: str
-) -> None:
+async def test_notification_of_an_odd_item_keeps_the_node_fresh(site: Site, hostile: MakeHostile, kind: str) -> None:
     service, (name, payload) = await hostile(site.server), ODD_ITEMS[kind]
     address = service.add_node(items=2)
     await site.cached(address)
     service.publish(address.name, name, payload)
     service.publish(address.name, "last", entry("Last"))
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return await site.names(address) == ["item-0", "item-1", "last"]
 
-    await site.until(told, timeout=20)
+    await site.until(notified, timeout=20)
     await site.in_sync(address)
     assert [item.id for item in (await site.read(address)).items] == ["item-0", "item-1", "last"]

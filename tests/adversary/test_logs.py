@@ -1,4 +1,4 @@
-"""What services say gets into logs and rows cleaned and bounded."""
+"""Test that texts of services are cleaned and bounded in logs and rows."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,7 +12,7 @@ from tests.adversary.component import HostileService, Refusal, Request, entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 
 FORGED = "2026-01-01 00:00:00,000 ERROR pubsubcache: all is lost"
-CONTROL = "\x85\x9b\u2028\u2029\u202e"  # what XML lets through, and terminals act on
+CONTROL = "\x85\x9b\u2028\u2029\u202e"  # allowed in XML, and interpreted by terminals
 TEXTS = {"lines": f"no\n{FORGED}\r\n{CONTROL}{FORGED}\n", "megabyte": "x" * 1_000_000}
 METHODS = ("subscribe", "get_items", "get_item_ids", "unsubscribe")
 MAX_LOG = 100_000
@@ -20,7 +20,7 @@ MAX_ERROR = 2000
 
 
 @pytest.mark.parametrize("name", TEXTS)
-async def test_error_texts_of_a_service_forge_no_lines_and_fill_no_log(
+async def test_error_texts_of_a_service_cannot_forge_lines_or_fill_the_log(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker, name: str
 ) -> None:
     site, service = idle_site, await hostile(idle_site.server)
@@ -60,7 +60,7 @@ def _asked(service: HostileService, method: str, node: str) -> Callable[[], Awai
     return condition
 
 
-async def test_names_in_notifications_forge_no_lines(
+async def test_names_in_notifications_cannot_forge_lines(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker
 ) -> None:
     site, service = idle_site, await hostile(idle_site.server)

@@ -1,4 +1,4 @@
-"""The attackers' own parts work as they say, on both servers."""
+"""Test the building blocks of attacks on both servers."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ async def test_hostile_service_is_cached_and_followed_like_any_other(site: Site,
     assert await site.names(address) == ["item-0", "item-1", "item-2", "new"]
 
 
-async def test_hostile_service_refuses_and_keeps_silent_as_told(site: Site, hostile: MakeHostile) -> None:
+async def test_hostile_service_can_refuse_and_be_silent(site: Site, hostile: MakeHostile) -> None:
     service = await hostile(site.server)
     address = service.add_node("blog", 1)
 
@@ -64,7 +64,7 @@ async def test_stranger_reaches_an_account(xmpp_server: XmppServer, stranger: Ma
     assert await asyncio.wait_for(got, 10) == "hi"
 
 
-def test_a_clock_is_seen_by_its_process_alone_and_at_once(tmp_path: Path, db: None) -> None:
+def test_clock_affects_only_its_process_and_at_once(tmp_path: Path, db: None) -> None:
     clock = Clock(tmp_path / "clock", 7200)
     script = (
         "import asyncio, sys, time\n"
@@ -90,7 +90,7 @@ def test_a_clock_is_seen_by_its_process_alone_and_at_once(tmp_path: Path, db: No
         assert float(run.stdout.readline()) - time.time() == pytest.approx(-3600, abs=60)
 
 
-async def test_a_worker_runs_on_a_clock_of_its_own(idle_site: Site, worker: StartWorker, tmp_path: Path) -> None:
+async def test_worker_runs_with_its_own_clock(idle_site: Site, worker: StartWorker, tmp_path: Path) -> None:
     clock = Clock(tmp_path / "clock")
     started = await worker(idle_site, **clock.environment)
     clock.offset = 3600
@@ -98,10 +98,10 @@ async def test_a_worker_runs_on_a_clock_of_its_own(idle_site: Site, worker: Star
         assert started.running
     clock.offset = 0
 
-    async def goes_on() -> bool:
+    async def continues() -> bool:
         return f"-{started.pid}-" in (await idle_site.account()).worker and await idle_site.is_online()
 
-    await idle_site.until(goes_on)
+    await idle_site.until(continues)
     assert process.memory(started) > 10
     process.kill(started)
     assert not started.running

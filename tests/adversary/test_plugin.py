@@ -1,4 +1,4 @@
-"""The slixmpp plug-in between a hostile service and a bot: the bot gets an answer or an error, and lives on."""
+"""Test that a bot with the plug-in gets an answer or an error from a hostile service, and keeps running."""
 
 import asyncio
 from typing import Any
@@ -64,9 +64,9 @@ async def test_bot_survives_a_hostile_service(
     evil.notify(blog.name, {"new": entry("New"), "odd": deep(500)})
     good.publish(other.name, "new", entry("New"))
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return "new" in await site.names(other)
 
-    await site.until(told, timeout=20)
+    await site.until(notified, timeout=20)
     assert "new" in ids(await client.pubsub.get_items(good.jid, other.name))
     assert client.is_connected()

@@ -1,4 +1,4 @@
-"""Notifications of a session that is no more: they never win over what was listed later."""
+"""Test that notifications of a lost session never overwrite what was listed later."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ async def test_queue_of_a_lost_session_does_not_overwrite_a_later_listing(
     async with Proxy(server_without_resumption.host, server_without_resumption.port) as proxy:
         site = Site(server_without_resumption)
         await site.add_account(port=proxy.port)
-        # One at a time, so that they take long to apply.
+        # Notifications are applied one at a time, so that it takes long.
         await worker(site, constants={"pubsubcache.syncing.notifications.BATCH_SIZE": 1})
         await worker()
         await site.cached(address)
@@ -38,18 +38,18 @@ async def test_queue_of_a_lost_session_does_not_overwrite_a_later_listing(
         await service.ping(service.session_of(site.jid))
         async with proxy.down():
             service.nodes[address.name] = {"x": entry("v2")}
-        vouched = False
+        was_fresh = False
         async with asyncio.timeout(90):
             while True:
                 page = await site.read(address)
                 titles = [item.xml for item in page.items if item.id == "x"]
-                is_vouched = page.origin == "cache" and not page.stale
-                if vouched and is_vouched:
+                is_fresh = page.origin == "cache" and not page.stale
+                if was_fresh and is_fresh:
                     assert "v2" in titles[0]
-                if is_vouched and not vouched and "v2" in titles[0]:
-                    vouched = True
+                if is_fresh and not was_fresh and "v2" in titles[0]:
+                    was_fresh = True
                     service.publish(address.name, "marker", entry("After all that was queued"))
-                if vouched and "marker" in await site.names(address):
+                if was_fresh and "marker" in await site.names(address):
                     break
                 await asyncio.sleep(0.05)
         await site.converged(address)

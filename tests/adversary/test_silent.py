@@ -1,4 +1,4 @@
-"""A service that does not answer: the others of the account are as quick as ever."""
+"""Test that a service that does not answer does not slow down the account's other services."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from tests.adversary.component import HostileService, entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 from tests.selection import how_many
 
-SOON = 10.0  # seconds: long for a busy machine, and short beside one time-out of a request
+SOON = 10.0  # seconds: enough for a busy machine, but much less than the timeout of a request
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def patient(settings: Any) -> None:
     settings.PUBSUBCACHE_IQ_TIMEOUT = 30.0
 
 
-async def _told(site: Site, service: HostileService, address: Any, name: str) -> None:
-    """Publish an item, and wait until it can be read."""
+async def _published(site: Site, service: HostileService, address: Any, name: str) -> None:
+    """Publish an item, and wait until it is cached."""
     service.publish(address.name, name, entry(name))
 
     async def readable() -> bool:
@@ -30,7 +30,7 @@ async def _told(site: Site, service: HostileService, address: Any, name: str) ->
 
 
 @pytest.mark.both_databases
-async def test_notifications_without_payload_of_a_silent_service_delay_no_other(
+async def test_notifications_without_payload_of_a_silent_service_do_not_delay_others(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker
 ) -> None:
     site = idle_site
@@ -46,15 +46,15 @@ async def test_notifications_without_payload_of_a_silent_service_delay_no_other(
         evil.publish(node.name, "new", entry("New"))
     await evil.ping(evil.session_of(site.jid))
     for number in range(3):
-        await _told(site, good, address, f"good-{number}")
-    for node in parked:  # the cache does not have what it was told of
-        await site.until(lambda node=node: _is_not_vouched_for(site, node), timeout=SOON)
+        await _published(site, good, address, f"good-{number}")
+    for node in parked:  # the cache could not fetch the notified items
+        await site.until(lambda node=node: _is_stale(site, node), timeout=SOON)
     evil.silent = False
     for node in parked:
         await site.converged(node)
 
 
-async def _is_not_vouched_for(site: Site, node: Any) -> bool:
+async def _is_stale(site: Site, node: Any) -> bool:
     page = await site.read(node, cache_only=True)
     assert "new" not in {item.id for item in page.items}
     return page.stale
@@ -87,7 +87,7 @@ async def test_silent_nodes_do_not_delay_the_first_synchronisation_of_others(sit
         await site.cached(address)
 
 
-async def test_growing_nodes_of_a_silent_service_do_not_delay_reads_of_others(site: Site, hostile: MakeHostile) -> None:
+async def test_changed_nodes_of_a_silent_service_do_not_delay_reads_of_others(site: Site, hostile: MakeHostile) -> None:
     evil, good = await hostile(site.server), await hostile(site.server, "good")
     growing = [evil.add_node(items=1) for _ in range(64)]
     address = good.add_node(items=2)
@@ -104,7 +104,7 @@ async def test_growing_nodes_of_a_silent_service_do_not_delay_reads_of_others(si
     for _ in range(20):
         async with asyncio.timeout(SOON):
             assert len((await site.read(address, use_cache=False)).items) == 2
-        await asyncio.sleep(0.1)  # while the cache asks for more and more of the others
+        await asyncio.sleep(0.1)  # while the cache requests more and more of the other nodes
 
 
 @pytest.mark.both_databases
@@ -117,4 +117,4 @@ async def test_many_nodes_of_a_slow_service_do_not_delay_others(site: Site, host
     address = good.add_node(items=2)
     async with asyncio.timeout(2 * SOON):
         await site.cached(address)
-    await _told(site, good, address, "new")
+    await _published(site, good, address, "new")

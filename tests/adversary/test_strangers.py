@@ -1,4 +1,4 @@
-"""What anybody may send to the account, or publish where anybody may: the session stays, and goes on."""
+"""Test that the session survives whatever strangers send to the account or publish in open nodes."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from pubsubcache.utils.xmlform import PUBSUB
 from tests.acceptance.site import Site, cached_node, entry
 from tests.adversary.conftest import MakeStranger
 
-#: XML that is well-formed and has legal namespaces, which code that joins names and namespaces trips over.
+#: Well-formed XML with legal namespaces that break code which joins names and namespaces.
 ODD_NAMESPACES = {
     "brace": '<x xmlns="urn:a}b"/>',
     "opening brace": '<x xmlns="{urn:a"/>',
@@ -16,43 +16,43 @@ ODD_NAMESPACES = {
 }
 
 
-async def _goes_on(site: Site, bob, name: str) -> None:
-    """Check that the session is the one that it was, and that the cache learns of what is published."""
+async def _assert_session_works(site: Site, bob, name: str) -> None:
+    """Assert that the session is still the same and that the cache follows new nodes."""
     started = (await site.account()).session_started
     address = await cached_node(site, bob, 2)
     await bob.publish(address, entry(name), "after")
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return "after" in await site.names(address)
 
-    await site.until(told, timeout=20)
+    await site.until(notified, timeout=20)
     assert len((await site.read(address, use_cache=False)).items) == 3
     assert (await site.account()).session_started == started
     assert await site.is_online()
 
 
 @pytest.mark.parametrize("name", ODD_NAMESPACES)
-async def test_stanza_with_an_odd_namespace_leaves_the_session_up(
+async def test_stanza_with_an_odd_namespace_does_not_end_the_session(
     site: Site, client, stranger: MakeStranger, name: str
 ) -> None:
     bob, carol = await client(site.server), await stranger(site.server)
     before = (await site.account()).session_started
     await carol.chat(site.jid, ODD_NAMESPACES[name])
-    await _goes_on(site, bob, name)
+    await _assert_session_works(site, bob, name)
     assert (await site.account()).session_started == before
 
 
 @pytest.mark.parametrize("name", ODD_NAMESPACES)
-async def test_stanza_with_an_odd_namespace_that_waited_for_the_session_leaves_it_up(
+async def test_stored_stanza_with_an_odd_namespace_does_not_end_the_session(
     idle_site: Site, client, stranger: MakeStranger, name: str
 ) -> None:
     bob, carol = await client(idle_site.server), await stranger(idle_site.server)
     await carol.chat(idle_site.jid, ODD_NAMESPACES[name])
     async with idle_site.working():
-        await _goes_on(idle_site, bob, name)
+        await _assert_session_works(idle_site, bob, name)
 
 
-async def test_item_with_an_odd_namespace_leaves_session_and_node_readable(
+async def test_item_with_an_odd_namespace_keeps_session_and_node_readable(
     site: Site, client, stranger: MakeStranger
 ) -> None:
     bob, raw = await client(site.server), await stranger(site.server, "bob")
@@ -64,10 +64,10 @@ async def test_item_with_an_odd_namespace_leaves_session_and_node_readable(
     )
     await bob.publish(address, entry("After"), "after")
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return "after" in await site.names(address)
 
-    await site.until(told, timeout=20)
+    await site.until(notified, timeout=20)
     live = await site.read(address, use_cache=False)
     assert {"item-0", "item-1", "item-2", "after"} <= {item.id for item in live.items}
     assert (await site.account()).session_started == before

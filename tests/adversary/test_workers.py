@@ -1,4 +1,4 @@
-"""Workers that are stopped, paused or cannot write their log."""
+"""Test workers that are stopped or paused, or that cannot write their log."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ async def test_worker_paused_past_its_lease_writes_nothing(
         service.nodes[address.name]["x"] = entry_xml("v2")
         second = await worker(site)
         await site.converged(address)
-    await asyncio.wait({asyncio.create_task(service.ping(session))}, timeout=5)  # or its session is lost
+    await asyncio.wait({asyncio.create_task(service.ping(session))}, timeout=5)  # unless its session is lost
     await in_thread(first.stop)()
     items = await site.items(address)
     assert [item.name for item in items] == ["x"]
@@ -41,7 +41,7 @@ async def test_worker_paused_past_its_lease_writes_nothing(
     await site.converged(address)
 
 
-async def test_worker_that_stops_while_it_claims_leaves_no_claim(
+async def test_worker_stopped_while_claiming_leaves_no_claim(
     idle_site: Site, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, claiming, claim = idle_site, asyncio.Event(), syncing.claim
@@ -50,7 +50,7 @@ async def test_worker_that_stops_while_it_claims_leaves_no_claim(
     def slow_claim(*args: Any, **kwargs: Any) -> Any:
         claimed = claim(*args, **kwargs)
         loop.call_soon_threadsafe(claiming.set)
-        time.sleep(0.5)  # while the task that waits for it is cancelled
+        time.sleep(0.5)  # while the task that awaits it is cancelled
         return claimed
 
     monkeypatch.setattr(syncing, "claim", slow_claim)
@@ -63,9 +63,7 @@ async def test_worker_that_stops_while_it_claims_leaves_no_claim(
     assert not await in_thread(PubsubNode.objects.exclude(sync_owner="").exists)()
 
 
-async def test_worker_lives_on_when_the_disk_of_its_log_is_full(
-    idle_site: Site, client: Any, worker: StartWorker
-) -> None:
+async def test_worker_survives_a_full_disk_of_its_log(idle_site: Site, client: Any, worker: StartWorker) -> None:
     site, bob = idle_site, await client(idle_site.server)
     address = await make_node(bob, site.server)
     await publish_many(bob, address, 3)
@@ -86,7 +84,7 @@ async def test_secret_key_is_rotated_while_workers_run(
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = old, [new]
     settings.CHANNEL_LAYERS = redis_server.channel_layers
     await site.add_account()
-    # First every process learns to read what the new key wrote, then they change over to it one by one.
+    # First every process gets the new key as a fallback, then each starts to use it.
     first = await worker(site, SECRET_KEY=old, SECRET_KEY_FALLBACKS=new)
     await site.cached(address)
     second = await worker(SECRET_KEY=new, SECRET_KEY_FALLBACKS=old)
@@ -98,10 +96,10 @@ async def test_secret_key_is_rotated_while_workers_run(
     await site.until(taken_over)
     await bob.publish(address, entry("New"), "new")
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return "new" in await site.names(address)
 
-    await site.until(told)
+    await site.until(notified)
 
 
 async def test_workers_in_other_time_zones_share_accounts(idle_site: Site, client: Any, worker: StartWorker) -> None:

@@ -1,4 +1,4 @@
-"""The admin in a real browser: from the login to the raw XML of an item, and nothing hostile runs."""
+"""Test the admin in a real browser, from the login to the raw XML of an item, with hostile data."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ RESULTS = "#changelist .results"
 
 
 class Visitor:
-    """A person at the browser: follows links by their words, presses buttons, reads."""
+    """A user of the browser, who follows links by their text, presses buttons and reads."""
 
     def __init__(self, browser: Chrome, address: str) -> None:
         self.browser = browser
@@ -54,7 +54,7 @@ class Visitor:
         return self.find(selector).text
 
     def overflow(self, selector: str) -> int:
-        """Return by how many pixels the content of an element is wider than the element."""
+        """Return the number of pixels by which the content of an element is wider than the element."""
         width = "return arguments[0].scrollWidth - arguments[0].clientWidth"
         return int(self.browser.execute_script(width, self.find(selector)))
 
@@ -95,7 +95,7 @@ def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor
     assert [entry for entry in errors if "favicon" not in entry["message"]] == []
 
 
-def test_staff_have_a_node_synchronised_and_purged(visitor: Visitor) -> None:
+def test_staff_synchronise_and_evict_a_node(visitor: Visitor) -> None:
     of = node(account(), "blog", items=2)
     visitor.log_in("admin")
     visitor.open(f"/admin/pubsubcache/pubsubnode/{of.pk}/change/")
@@ -109,7 +109,7 @@ def test_staff_have_a_node_synchronised_and_purged(visitor: Visitor) -> None:
     assert not PubsubItem.objects.exists()
 
 
-def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
+def test_staff_set_the_policy_of_an_analyser(visitor: Visitor) -> None:
     of = node(account(), "urn:xmpp:microblog:0", items=2, sync_state="COMPLETED", analyser="microblog", type="blog")
     visitor.log_in("admin")
     visitor.open("/admin/pubsubcache/pubsubnode/")
@@ -128,7 +128,7 @@ def test_staff_choose_for_an_analyser(visitor: Visitor) -> None:
 
 
 @pytest.mark.both_databases
-def test_staff_search_and_see_what_was_found(visitor: Visitor) -> None:
+def test_staff_search_items(visitor: Visitor) -> None:
     of = node(account(), "blog", type="blog")
     words = f"A walk in the harbour at night, {SCRIPT} when the lights of all ships are on. " * 3
     item(of, "walk", parsed={"title": "A walk at night"}, text=words)
@@ -164,7 +164,7 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
         assert visitor.overflow(RESULTS) <= 1
 
 
-def test_staff_who_change_the_host_are_asked_for_the_password(visitor: Visitor) -> None:
+def test_changing_the_host_requires_the_password(visitor: Visitor) -> None:
     of = account(password="stored")
     visitor.log_in("admin")
     visitor.open(f"/admin/pubsubcache/account/{of.pk}/change/")

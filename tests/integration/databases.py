@@ -1,4 +1,4 @@
-"""Databases of their own for tests that create and migrate them."""
+"""Separate databases for tests that create and migrate them."""
 
 import copy
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ALIAS = "fresh"
 
 
 def url(alias: str = ALIAS) -> str:
-    """Return a database as a DATABASE_URL."""
+    """Return the DATABASE_URL of a database."""
     parts = connections[alias].settings_dict
     if connections[alias].vendor == "sqlite":
         return f"sqlite:///{parts['NAME']}"
@@ -22,7 +22,7 @@ def url(alias: str = ALIAS) -> str:
 
 @contextmanager
 def fresh_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """Give a database that holds nothing, of the run's vendor; on SQLite not even its file exists."""
+    """Yield the alias of an empty database of the run's vendor; on SQLite its file does not exist yet."""
     settings: dict[str, Any] = copy.deepcopy(connection.settings_dict)
     if connection.vendor == "sqlite":
         settings["NAME"] = str(folder / "new" / "db.sqlite3")

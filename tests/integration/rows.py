@@ -1,4 +1,4 @@
-"""The rows of the node of notes that tests synchronise."""
+"""The node of notes that tests synchronise."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ ALICE = "alice@example.org"
 
 @in_thread
 def make_node(**fields: Any) -> int:
-    """Make the node, of alice's account; return its key."""
+    """Create the node for alice's account; return its primary key."""
     account, _ = Account.objects.get_or_create(jid=ALICE)
     judgement = {"registry_fingerprint": registry.fingerprint(), "to_sync": True}
     node = PubsubNode.objects.create(
@@ -23,5 +23,5 @@ def make_node(**fields: Any) -> int:
 
 @in_thread
 def row(pk: int) -> PubsubNode:
-    """Return the node as it is now."""
+    """Return the node as stored now."""
     return PubsubNode.objects.get(pk=pk)

@@ -1,4 +1,4 @@
-"""Accounts in the admin: the password goes in and never comes out; the state of the session is told truly."""
+"""Test accounts in the admin: passwords are never shown, and the state of sessions is shown correctly."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -43,7 +43,7 @@ def test_an_account_is_not_added_without_a_password() -> None:
     assert not Account.objects.exists()
 
 
-def test_a_blank_password_keeps_the_one_there_is() -> None:
+def test_blank_password_keeps_the_stored_one() -> None:
     made = account(password=SECRET)
     superuser().post(url("account", "change", made.pk), form(new_password="", enabled=""))
     made.refresh_from_db()
@@ -57,7 +57,7 @@ def test_a_new_password_replaces_the_old() -> None:
     assert made.password == SECRET
 
 
-def test_the_password_is_on_no_page_and_in_no_log() -> None:
+def test_password_appears_on_no_page_and_in_no_log() -> None:
     client = superuser()
     made = account(password=SECRET)
     client.post(url("account", "change", made.pk), form(new_password=SECRET + "2", port="99999999"))  # refused
@@ -79,7 +79,7 @@ def test_the_password_is_on_no_page_and_in_no_log() -> None:
 
 
 def test_the_password_is_hidden_from_error_reports() -> None:
-    """A report of an error in the view names the POST parameters; this one is starred out."""
+    """Django's error reports show POST parameters, but mask this one."""
     request = RequestFactory().post("/", form(new_password=SECRET))
     AccountAdmin(Account, admin.site).changeform_view(request)
     reported = SafeExceptionReporterFilter().get_post_parameters(request)
@@ -105,8 +105,8 @@ def test_undecryptable_password_is_reported_and_kept(settings: Any) -> None:
     "change",
     [{"host": "evil.example.org"}, {"host": "xmpp.example.org", "port": "5223"}, {"tls_verify": ""}, {"host": ""}],
 )
-def test_changed_connection_needs_the_password_anew(change: dict[str, Any], stored: str) -> None:
-    """Staff who may change accounts must not learn a stored password by sending it to a host of theirs."""
+def test_changed_connection_requires_the_password_again(change: dict[str, Any], stored: str) -> None:
+    """Staff who may change accounts must not learn a stored password by sending it to their own host."""
     made = account(password=stored, host="xmpp.example.org")
     client = person("view_account", "change_account")
     posted = form(**{"host": "xmpp.example.org", **change})
@@ -157,7 +157,7 @@ def test_owner_and_enabled_change_without_a_password() -> None:
         ({"host": "a..example.org"}, "host"),
     ],
 )
-def test_place_that_cannot_exist_is_a_form_error(fields: dict[str, Any], wrong: str) -> None:
+def test_invalid_host_or_port_is_a_form_error(fields: dict[str, Any], wrong: str) -> None:
     response = superuser().post(url("account", "add"), form(new_password=SECRET, **fields))
     assert list(response.context["adminform"].form.errors) == [wrong]
     assert not Account.objects.exists()
@@ -185,13 +185,13 @@ def test_host_names_and_addresses_are_accepted(host: str) -> None:
         ("pubsubitem", {"node__account__password__regex": "^g"}),
     ],
 )
-def test_lists_cannot_be_filtered_by_what_is_secret(page: str, query: dict[str, str]) -> None:
+def test_lists_cannot_be_filtered_by_secret_fields(page: str, query: dict[str, str]) -> None:
     item(node(account()))
     assert superuser().get(url(page, "changelist", **query)).status_code == 400
 
 
-def test_saving_leaves_alone_what_a_worker_writes_meanwhile() -> None:
-    """The form was loaded when the account was offline; its save must not take the session's state back."""
+def test_saving_keeps_concurrent_writes_of_a_worker() -> None:
+    """Saving a form that was loaded while the account was offline must not reset the state of the session."""
     made = account()
     loaded = AccountForm(form(host="xmpp.example.org", new_password=SECRET), instance=Account.objects.get())
     assert loaded.is_valid()
@@ -201,7 +201,7 @@ def test_saving_leaves_alone_what_a_worker_writes_meanwhile() -> None:
     assert (made.host, made.status, made.worker) == ("xmpp.example.org", "online", "host:1")
 
 
-def test_the_jid_of_an_account_stays() -> None:
+def test_jid_of_an_account_cannot_be_changed() -> None:
     made = account()
     superuser().post(url("account", "change", made.pk), form(jid="mallory@example.org"))
     made.refresh_from_db()
@@ -241,7 +241,7 @@ def test_accounts_are_disabled_and_enabled() -> None:
     assert LogEntry.objects.filter(object_id=str(one.pk)).count() == 2
 
 
-def test_who_may_only_view_can_neither_write_nor_switch() -> None:
+def test_view_permission_allows_no_changes() -> None:
     client = person("view_account")
     made = account(password=SECRET)
     page = client.get(url("account", "change", made.pk)).content.decode()
@@ -271,7 +271,7 @@ def test_deleting_an_account_lists_its_items_and_needs_permission_to_delete_node
     assert not PubsubItem.objects.exists()
 
 
-def test_deleting_an_account_with_subscriptions_gives_those_up_first() -> None:
+def test_deleting_an_account_ends_its_subscriptions_first() -> None:
     client = superuser()
     made = account()
     node(made, items=3, subscribed=True)
@@ -290,14 +290,14 @@ def test_deleting_an_account_with_subscriptions_gives_those_up_first() -> None:
 
 
 @pytest.mark.parametrize("hopeless", [{"enabled": False}, {"status": "auth_failed"}, {"leaving": True}])
-def test_an_account_that_nobody_can_unsubscribe_goes_at_once(hopeless: dict[str, Any]) -> None:
+def test_account_that_cannot_unsubscribe_is_deleted_at_once(hopeless: dict[str, Any]) -> None:
     made = account(**hopeless)
     node(made, items=3, subscribed=True)
     act(superuser(), "delete_selected", made, model="account", post="yes")  # type: ignore[arg-type]
     assert not Account.objects.exists()
 
 
-def test_nodes_that_wait_to_be_compared_are_counted() -> None:
+def test_nodes_waiting_for_revalidation_are_counted() -> None:
     made = account(fencing_token=2)
     node(made, "waits", sync_state="COMPLETED", checked_at=timezone.now(), checked_token=1)
     node(made, "was compared", sync_state="COMPLETED", checked_at=timezone.now(), checked_token=2)
@@ -324,5 +324,5 @@ def test_the_list_makes_no_query_per_account(django_assert_max_num_queries: Call
         assert client.get(url("account", "changelist")).status_code == 200
 
 
-def test_an_empty_list_says_what_to_do() -> None:
+def test_empty_list_explains_what_to_do() -> None:
     assert "There are no accounts yet" in superuser().get(url("account", "changelist")).content.decode()

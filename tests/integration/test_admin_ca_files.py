@@ -1,4 +1,4 @@
-"""CA files chosen in the admin: certificates in the site's folder, and no way to look at other files."""
+"""Test that the admin accepts only certificates in the site's folder as CA files."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def certificates(tmp_path: Path) -> Certificates:
 
 @pytest.fixture
 def folder(tmp_path: Path, certificates: Certificates, settings: Any) -> Path:
-    """The site's folder for CA files, with one in it and a lot that is none."""
+    """The site's folder for CA files, with one CA file and many other files."""
     folder = tmp_path / "cas"
     (folder / "below").mkdir(parents=True)
     (folder / "below" / "ca.pem").write_bytes(certificates.ca_file.read_bytes())
@@ -55,19 +55,19 @@ def test_certificates_in_the_folder_are_accepted(folder: Path, name: str) -> Non
         "/etc/passwd", "/etc/missing", "/etc/ssl/certs/ca-certificates.crt", "/dev/zero", "x" * 900, "~/ca.pem",
     ],
 )  # fmt: skip
-def test_everything_else_is_refused_with_the_same_words(folder: Path, name: str) -> None:
+def test_other_files_are_refused_with_the_same_error(folder: Path, name: str) -> None:
     response = add(ca_file=name.format(folder=folder))
     assert response.context["adminform"].form.errors == {"ca_file": [REFUSED]}
     assert not Account.objects.exists()
 
 
-def test_without_a_folder_no_ca_file_is_set_and_the_form_says_so(certificates: Certificates) -> None:
+def test_ca_file_without_a_folder_is_a_form_error(certificates: Certificates) -> None:
     response = add(ca_file=str(certificates.ca_file))
     assert list(response.context["adminform"].form.errors) == ["ca_file"]
     assert "only commands can set it" in response.content.decode()
 
 
-def test_ca_file_set_by_a_command_stays_and_can_be_taken_away(certificates: Certificates) -> None:
+def test_ca_file_set_by_a_command_is_kept_and_can_be_removed(certificates: Certificates) -> None:
     made = account(ca_file=str(certificates.ca_file))
     client, page = superuser(), url("account", "change", made.pk)
     kept = {"tls_verify": "on", "ca_file": str(certificates.ca_file)}

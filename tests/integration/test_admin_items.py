@@ -1,4 +1,4 @@
-"""Items in the admin: shown whole, escaped, unchangeable, and listed without loading their payload."""
+"""Test items in the admin: shown completely and escaped, read-only, and listed without loading their payloads."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def test_an_item_is_shown_as_xml_and_json() -> None:
     assert "&quot;title&quot;: &quot;Un été&quot;" in page
 
 
-def test_nothing_of_an_item_is_markup() -> None:
+def test_items_are_escaped() -> None:
     hostile = {
         "data": XML.replace("Un été", SCRIPT),
         "parsed": {"title": SCRIPT, SCRIPT: 1},
@@ -56,7 +56,7 @@ def test_nothing_of_an_item_is_markup() -> None:
 @pytest.mark.parametrize(
     "data", ["<item", "", "<!DOCTYPE x [<!ENTITY e 'boom'>]><x>&e;</x>", "<a>" * 3000 + "</a>" * 3000]
 )
-def test_xml_that_cannot_be_laid_out_is_shown_as_it_is(data: str) -> None:
+def test_xml_that_cannot_be_indented_is_shown_unchanged(data: str) -> None:
     made = item(node(account()), data=data)
     response = superuser().get(url("pubsubitem", "change", made.pk))
     assert response.status_code == 200
@@ -84,13 +84,13 @@ def test_a_large_payload_is_cut_and_can_be_downloaded_whole() -> None:
     assert response["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_download_needs_the_right_to_view_items() -> None:
+def test_download_requires_permission_to_view_items() -> None:
     made = item(node(account()))
     assert person("view_pubsubnode").get(url("pubsubitem", "raw", made.pk)).status_code == 403
 
 
 @pytest.mark.parametrize("page", ["add", "change", "delete"])
-def test_nobody_writes_an_item_by_hand(page: str) -> None:
+def test_items_cannot_be_edited(page: str) -> None:
     made = item(node(account()))
     before = PubsubItem.objects.values().get()
     client = superuser()
@@ -121,7 +121,7 @@ def test_items_are_found() -> None:
     assert page.count("not parsed") == 1
 
 
-def test_a_search_shows_the_best_first_with_its_hits_marked() -> None:
+def test_search_shows_the_best_first_with_highlighted_words() -> None:
     blog = node(account(), "blog")
     item(blog, "best", text=f"Harbour, harbour, harbour {SCRIPT}", parsed={"title": "Harbour"})
     item(blog, "other", text="A walk in the harbour, with lights", parsed={"title": "A walk"})
@@ -160,21 +160,21 @@ def test_a_search_shows_the_best_first_with_its_hits_marked() -> None:
         "y " * 2500,
     ],
 )
-def test_no_search_is_an_error(query: str) -> None:
+def test_odd_searches_cause_no_error(query: str) -> None:
     item(node(account()), text="user@host writes C++")
     response = superuser().get(url("pubsubitem", "changelist", q=query))
     assert response.status_code == 200
     assert len(response.context["cl"].result_list) <= 1
 
 
-def test_a_search_that_cannot_be_answered_is_told_why() -> None:
+def test_refused_search_is_explained() -> None:
     item(node(account()), text="x")
     response = superuser().get(url("pubsubitem", "changelist", q="x" * 5000))
     assert "more than 500 characters" in str(next(iter(response.context["messages"])))
     assert not response.context["cl"].result_list
 
 
-def test_a_search_with_too_many_hits_is_neither_ranked_nor_counted_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_with_too_many_hits_is_not_ranked_or_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "CAP", 60)
     made = node(account())
     items = [PubsubItem(node=made, name=f"i{n}", data=XML, text="winter " * (1 + n % 2)) for n in range(130)]
@@ -189,13 +189,13 @@ def test_a_search_with_too_many_hits_is_neither_ranked_nor_counted_to_the_end(mo
 
 
 @pytest.mark.parametrize("pk", ["x", "", "9" * 40, "0"])
-def test_filter_by_an_unknown_node_is_no_server_error(pk: str) -> None:
+def test_filter_by_an_unknown_node_causes_no_server_error(pk: str) -> None:
     item(node(account()))
     response = superuser().get(url("pubsubitem", "changelist", node__id__exact=pk), follow=True)
     assert response.status_code == 200
 
 
-def test_the_list_leaves_payloads_alone_and_makes_no_query_per_item(
+def test_list_loads_no_payloads_and_makes_no_query_per_item(
     django_assert_max_num_queries: Callable[..., Any],
 ) -> None:
     client = superuser()
@@ -218,8 +218,8 @@ def test_the_order_comes_from_an_index() -> None:
     made = node(account(), items=3)
     sorting = re.compile("TEMP B-TREE FOR ORDER BY")
     if connection.vendor == "postgresql":
-        sorting = re.compile(r"(?<!Incremental )Sort  \(")  # incremental: only among equal times
-        with connection.cursor() as cursor:  # of so few rows it would rather sort; without an index it must
+        sorting = re.compile(r"(?<!Incremental )Sort  \(")  # an incremental sort only orders equal times
+        with connection.cursor() as cursor:  # with so few rows it would sort even with an index
             for way in ("seqscan", "bitmapscan", "sort"):
                 cursor.execute(f"SET LOCAL enable_{way} = off")
     assert not sorting.search(plan_of(client))
@@ -258,7 +258,7 @@ def test_an_unfiltered_count_is_an_estimate_where_counting_is_slow(monkeypatch: 
     assert page.context["cl"].result_count == 130
 
 
-def test_json_keeps_its_order_and_its_letters() -> None:
+def test_json_keeps_the_order_of_keys_and_non_ascii_characters() -> None:
     made = item(node(account()), parsed={"z": "日本", "a": [1, {"b": None}]})
     shown = items_admin.ItemAdmin(PubsubItem, None).json(made)  # type: ignore[arg-type]
     assert "日本" in shown
@@ -266,5 +266,5 @@ def test_json_keeps_its_order_and_its_letters() -> None:
     assert json.loads(shown[shown.index("{") : shown.rindex("}") + 1].replace("&quot;", '"')) == made.parsed
 
 
-def test_an_empty_list_says_what_to_do() -> None:
+def test_empty_list_explains_what_to_do() -> None:
     assert "There are no items yet" in superuser().get(url("pubsubitem", "changelist")).content.decode()

@@ -1,4 +1,4 @@
-"""Nodes in the admin: what is shown of them, and who may have what done to them."""
+"""Test nodes in the admin: what is shown, and the permissions that each action requires."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def text_of(response: Any) -> str:
 
 
 @pytest.mark.parametrize("action", EVERYTHING_BUT)
-def test_an_action_is_neither_offered_nor_done_without_its_permission(action: str) -> None:
+def test_actions_require_their_permission(action: str) -> None:
     made = node(account(), items=2, policy="never" if action == "policy_auto" else "auto")
     before = snapshot()
     for client in (person("view_pubsubnode"), person("view_pubsubnode", *EVERYTHING_BUT[action])):
@@ -52,7 +52,7 @@ def test_an_action_is_neither_offered_nor_done_without_its_permission(action: st
 
 @pytest.mark.parametrize("page", ["sync", "purge"])
 @pytest.mark.parametrize("missing", ["the action", "view"])
-def test_a_nodes_own_pages_need_their_permission_too(page: str, missing: str) -> None:
+def test_pages_of_a_node_require_their_permission(page: str, missing: str) -> None:
     made = node(account(), items=2)
     before = snapshot()
     client = person("view_pubsubnode", "change_pubsubnode") if missing == "the action" else person(f"{page}_pubsubnode")
@@ -61,7 +61,7 @@ def test_a_nodes_own_pages_need_their_permission_too(page: str, missing: str) ->
     assert snapshot() == before
 
 
-def test_no_page_is_open_to_who_is_not_staff() -> None:
+def test_all_pages_require_staff_status() -> None:
     made = node(account(), items=1)
     one = PubsubItem.objects.get()
     pages = [
@@ -92,7 +92,7 @@ async def next_message(channel: str) -> dict[str, Any]:
     return dict(await asyncio.wait_for(get_channel_layer().receive(channel), timeout=20))
 
 
-def test_synchronising_is_asked_for_and_the_workers_are_woken(
+def test_synchronisation_is_requested_and_wakes_workers(
     django_capture_on_commit_callbacks: Callable[..., Any],
 ) -> None:
     layer = get_channel_layer()
@@ -107,7 +107,7 @@ def test_synchronising_is_asked_for_and_the_workers_are_woken(
     assert async_to_sync(next_message)(channel)["type"] == "pubsub.wake"
 
 
-def test_one_node_is_synchronised_by_its_button_but_not_by_a_link() -> None:
+def test_node_is_synchronised_by_post_only() -> None:
     client = person("view_pubsubnode", "sync_pubsubnode")
     made = node(account())
     client.get(url("pubsubnode", "sync", made.pk))
@@ -132,7 +132,7 @@ def superuser_user() -> Any:
     return User.objects.create_superuser("boss", password="x")
 
 
-def test_purging_asks_first_and_says_how_many() -> None:
+def test_eviction_asks_for_confirmation_with_the_number_of_items() -> None:
     client = person("view_pubsubnode", "purge_pubsubnode")
     owner = account()
     chosen, other = [node(owner, "a", items=3), node(owner, "b", items=2)], node(owner, "c", items=1)
@@ -145,7 +145,7 @@ def test_purging_asks_first_and_says_how_many() -> None:
     assert PubsubNode.objects.count() == 3
 
 
-def test_purging_all_that_a_filter_finds_spares_the_others() -> None:
+def test_evicting_filtered_nodes_keeps_the_others() -> None:
     client = person("view_pubsubnode", "purge_pubsubnode")
     owner = account()
     first = node(owner, "a", items=1, type="blog")
@@ -160,7 +160,7 @@ def test_purging_all_that_a_filter_finds_spares_the_others() -> None:
     assert list(PubsubItem.objects.values_list("node", flat=True)) == [kept.pk]
 
 
-def test_one_node_is_purged_from_its_page() -> None:
+def test_node_is_evicted_from_its_page() -> None:
     client = person("view_pubsubnode", "purge_pubsubnode")
     made = node(account(), items=1)
     asked = client.get(url("pubsubnode", "purge", made.pk))
@@ -171,7 +171,7 @@ def test_one_node_is_purged_from_its_page() -> None:
 
 
 @pytest.mark.parametrize(("action", "policy"), [("policy_always", "always"), ("policy_never", "never")])
-def test_the_policy_is_set_on_the_nodes_chosen_and_logged(action: str, policy: str) -> None:
+def test_policy_is_set_on_the_selected_nodes_and_logged(action: str, policy: str) -> None:
     owner = account()
     chosen, other = node(owner, "a"), node(owner, "b")
     page = act(person("view_pubsubnode", "change_pubsubnode"), action, chosen)
@@ -180,7 +180,7 @@ def test_the_policy_is_set_on_the_nodes_chosen_and_logged(action: str, policy: s
     assert [entry.object_id for entry in LogEntry.objects.all()] == [str(chosen.pk)]
 
 
-def test_the_policy_is_all_that_a_nodes_form_changes() -> None:
+def test_form_of_a_node_changes_only_the_policy() -> None:
     made = node(account(), type="blog", sync_state=ERROR, sync_error="gone", subscribed=True)
     form = {"policy": "always", "name": "forged", "type": "forged", "sync_state": "COMPLETED", "subscribed": ""}
     client = person("view_pubsubnode", "change_pubsubnode")
@@ -189,14 +189,14 @@ def test_the_policy_is_all_that_a_nodes_form_changes() -> None:
     assert (made.policy, made.name, made.type, made.subscribed) == ("always", "urn:xmpp:microblog:0", "blog", True)
 
 
-def test_a_policy_set_in_the_form_takes_effect_as_one_set_by_the_action() -> None:
+def test_policy_set_in_the_form_works_like_the_action() -> None:
     made = node(account(), items=2, subscribed=True, sync_state="COMPLETED")
     superuser().post(url("pubsubnode", "change", made.pk), {"policy": "never"})
     made.refresh_from_db()
     assert (made.sync_state, made.subscribed, made.item_count) == ("NO_SYNC", False, 0)
 
 
-def test_who_may_only_view_cannot_set_the_policy_by_the_form() -> None:
+def test_view_permission_does_not_allow_setting_the_policy() -> None:
     made = node(account())
     client = person("view_pubsubnode", "sync_pubsubnode", "purge_pubsubnode")
     assert client.post(url("pubsubnode", "change", made.pk), {"policy": "never"}).status_code == 403
@@ -204,12 +204,12 @@ def test_who_may_only_view_cannot_set_the_policy_by_the_form() -> None:
     assert made.policy == "auto"
 
 
-def test_no_node_is_added_by_hand() -> None:
+def test_nodes_cannot_be_added() -> None:
     assert superuser().get(url("pubsubnode", "add")).status_code == 403
 
 
 @pytest.mark.parametrize("way", ["page", "action"])
-def test_a_forgotten_node_goes_with_its_items_and_its_subscription(way: str) -> None:
+def test_forgetting_a_node_removes_its_items_and_subscription(way: str) -> None:
     client = person("view_pubsubnode", "delete_pubsubnode")
     made = node(account(), items=2, subscribed=True)
     if way == "page":
@@ -223,7 +223,7 @@ def test_a_forgotten_node_goes_with_its_items_and_its_subscription(way: str) -> 
     assert PendingUnsubscription.objects.get().name == "urn:xmpp:microblog:0"
 
 
-def test_what_a_service_says_is_never_markup() -> None:
+def test_texts_of_services_are_escaped() -> None:
     made = node(
         account(),
         f"node{SCRIPT}",
@@ -256,7 +256,7 @@ def test_what_a_service_says_is_never_markup() -> None:
     assert "refused &lt;script&gt;" in pages[1].content.decode()
 
 
-def test_the_reason_is_short_in_the_list_and_whole_on_the_page() -> None:
+def test_reason_is_shortened_in_the_list_only() -> None:
     reason = "forbidden: " + "because " * 200 + "the end"
     made = node(account(), sync_state=ERROR, sync_error=reason)
     client = superuser()
@@ -270,7 +270,7 @@ def test_the_reason_is_short_in_the_list_and_whole_on_the_page() -> None:
     assert reason in text_of(client.get(url("pubsubnode", "change", made.pk)))
 
 
-def test_a_synchronisation_shows_how_far_it_is() -> None:
+def test_synchronisation_shows_its_progress() -> None:
     node(account(), sync_state="IN_PROGRESS", sync_done=1200, sync_total=5000)
     assert "1,200 / 5,000" in text_of(superuser().get(url("pubsubnode", "changelist")))
 
@@ -327,7 +327,7 @@ def test_the_list_makes_no_query_per_node(django_assert_max_num_queries: Callabl
     )
 
 
-def test_an_empty_list_says_what_to_do() -> None:
+def test_empty_list_explains_what_to_do() -> None:
     client = superuser()
     assert "because there are no accounts" in text_of(client.get(url("pubsubnode", "changelist")))
     account()
@@ -365,7 +365,7 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
     assert "analyser=&amp;state=none" in page
 
 
-def test_the_analysers_need_the_right_to_view_nodes() -> None:
+def test_page_of_analysers_requires_permission_to_view_nodes() -> None:
     assert person("view_account").get(reverse("admin:pubsubcache_analysers")).status_code == 403
     assert person("view_pubsubnode").get(reverse("admin:pubsubcache_analysers")).status_code == 200
 
@@ -374,7 +374,7 @@ def test_the_analysers_need_the_right_to_view_nodes() -> None:
     ("permission", "shown"),
     [("view_account", "1 online"), ("view_pubsubnode", "Last failures"), ("view_pubsubitem", "in the cache")],
 )
-def test_the_first_page_shows_only_what_one_may_view(permission: str, shown: str) -> None:
+def test_overview_shows_only_what_the_user_may_view(permission: str, shown: str) -> None:
     node(account(), items=1, sync_state=ERROR, sync_error="why")
     every = {"1 online", "Last failures", "in the cache"}
     page = text_of(person(permission).get(reverse("admin:index")))

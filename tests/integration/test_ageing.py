@@ -1,4 +1,4 @@
-"""Nodes that nobody reads are forgotten, unless somebody chose to keep them."""
+"""Test that nodes that are no longer read are forgotten unless they are pinned."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -34,7 +34,7 @@ def account() -> Iterator[Account]:
 
 
 def make_nodes(account: Account, *days: float, **fields: Any) -> list[PubsubNode]:
-    """Make nodes that were last read so many days ago."""
+    """Create nodes that were last read this many days ago."""
     now = timezone.now()
     start = PubsubNode.objects.count()
     return PubsubNode.objects.bulk_create(
@@ -65,7 +65,7 @@ def test_unread_nodes_are_forgotten_with_their_subscriptions(account: Account) -
 
 
 @pytest.mark.parametrize("fields", [{"policy": "always"}, {"policy": "never"}, {"pinned": True}], ids=str)
-def test_chosen_nodes_are_kept(account: Account, fields: dict[str, Any]) -> None:
+def test_pinned_nodes_are_kept(account: Account, fields: dict[str, Any]) -> None:
     make_nodes(account, 400, **fields)
     make_nodes(account, 1)
     with override_settings(PUBSUBCACHE_MAX_UNPINNED_NODES=1):
@@ -73,11 +73,11 @@ def test_chosen_nodes_are_kept(account: Account, fields: dict[str, Any]) -> None
 
 
 def test_node_that_is_being_synchronised_is_kept(account: Account) -> None:
-    make_nodes(account, 400, sync_owner="somebody", sync_heartbeat=timezone.now())
+    make_nodes(account, 400, sync_owner="another", sync_heartbeat=timezone.now())
     assert forget_all(account) == 0
 
 
-def test_nodes_over_the_bound_go_least_recently_read_first(account: Account) -> None:
+def test_least_recently_read_nodes_over_the_bound_are_forgotten(account: Account) -> None:
     make_nodes(account, 1, 5, 3, 2, 4)
     make_nodes(account, 9, 8, pinned=True)
     with override_settings(PUBSUBCACHE_MAX_UNPINNED_NODES=2):
@@ -106,7 +106,7 @@ def test_own_imported_and_chosen_nodes_are_pinned(account: Account) -> None:
     assert by_chance.pinned
 
 
-def test_read_is_noted_once_an_hour(account: Account, django_assert_num_queries: Any) -> None:
+def test_read_is_recorded_once_an_hour(account: Account, django_assert_num_queries: Any) -> None:
     (node,) = make_nodes(account, 2)
     record_read(node)
     read = nodes.load_node(node.pk)
@@ -132,7 +132,7 @@ def test_only_the_first_of_two_readers_writes(account: Account) -> None:
     assert PubsubNode.objects.get(pk=node.pk).last_read == noted
 
 
-def test_database_that_does_not_take_it_is_no_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_record_a_read_is_not_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     (node,) = make_nodes(account, 2)
 
     def locked(*_: Any, **__: Any) -> None:
@@ -157,7 +157,7 @@ def address() -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_hits_note_the_read_and_stay_at_two_queries(is_async: bool, django_assert_max_num_queries: Any) -> None:
+def test_hits_record_the_read_with_two_queries(is_async: bool, django_assert_max_num_queries: Any) -> None:
     prepare()
     PubsubNode.objects.update(last_read=timezone.now() - 2 * DAY)
 
@@ -177,7 +177,7 @@ def test_hits_note_the_read_and_stay_at_two_queries(is_async: bool, django_asser
         read()
 
 
-def test_forgotten_node_comes_back_by_a_read() -> None:
+def test_forgotten_node_is_cached_again_by_a_read() -> None:
     prepare()
     node = PubsubNode.objects.get()
     PubsubNode.objects.update(last_read=timezone.now() - 40 * DAY)
@@ -198,7 +198,7 @@ def test_index_finds_unread_nodes_among_many(account: Account) -> None:
 
 
 @in_loop
-async def test_worker_does_one_batch_when_a_run_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_runs_one_batch_when_due(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(worker_ageing.time, "monotonic", lambda: clock[0])
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""Staff's choice for an analyser: over what it was registered with and its `match_cb`, under the nodes' policies."""
+"""Test staff's choice for an analyser, which overrides the analyser and is overridden by policies of nodes."""
 
 import io
 import json
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.both_databases]
 
 
 def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNode:
-    """A node in sync, of the analyser "tickets"."""
+    """Create a node in sync, of the analyser "tickets"."""
     account, _ = Account.objects.get_or_create(jid=ALICE)
     defaults: dict[str, Any] = {
         "service": SERVICE,
@@ -56,7 +56,7 @@ def make_node(name: str = "tickets", items: int = 3, **fields: Any) -> PubsubNod
 
 
 def unkept(name: str = "unkept", **fields: Any) -> PubsubNode:
-    """A node that its analyser does not synchronise."""
+    """Create a node that its analyser does not synchronise."""
     judgement = {"to_sync": False, "by_analyser": False, "analysis_reason": "why"}
     return make_node(name, 0, **{"sync_state": "NO_SYNC", "subscribed": False, **judgement, **fields})
 
@@ -70,7 +70,7 @@ def state(node: PubsubNode) -> tuple[str | None, int, bool]:
 KEPT, EMPTY = ("COMPLETED", 3, True), ("NO_SYNC", 0, False)
 
 
-def test_switched_off_its_nodes_are_emptied_at_once() -> None:
+def test_nodes_of_a_switched_off_analyser_are_emptied_at_once() -> None:
     node, other = make_node(), make_node("other", analyser="microblog")
     _, changed = choose_analyser("tickets", False)
     assert changed == 1
@@ -82,7 +82,7 @@ def test_switched_off_its_nodes_are_emptied_at_once() -> None:
     assert choose_analyser("tickets", False)[1] == 0
 
 
-def test_switched_on_its_nodes_wait_for_a_worker() -> None:
+def test_nodes_of_a_switched_on_analyser_wait_for_a_worker() -> None:
     node = unkept()
     choose_analyser("tickets", True)
     assert state(node) == (None, 0, False)
@@ -92,7 +92,7 @@ def test_switched_on_its_nodes_wait_for_a_worker() -> None:
     assert node.sync_error == "The analyser tickets does not synchronise this node."
 
 
-def test_left_to_the_analyser_again_each_node_is_as_it_said() -> None:
+def test_reset_choice_restores_the_decision_of_the_analyser() -> None:
     kept, not_kept = make_node(), unkept()
     for choice in (False, True, False, None):
         choose_analyser("tickets", choice)
@@ -101,7 +101,7 @@ def test_left_to_the_analyser_again_each_node_is_as_it_said() -> None:
     assert store.choices() == {}
 
 
-def test_what_is_in_sync_stays_so() -> None:
+def test_nodes_in_sync_stay_in_sync() -> None:
     node = make_node()
     for choice in (True, None):
         assert choose_analyser("tickets", choice)[1] == 0
@@ -114,7 +114,7 @@ def test_what_is_in_sync_stays_so() -> None:
         ({"policy": "always"}, False, KEPT),
         ({"to_sync": False, "by_analyser": None, "by_hand": True}, False, KEPT),
         ({"policy": "never", "sync_state": "NO_SYNC", "subscribed": False, "items": 0}, True, EMPTY),
-        # Synchronised when staff asked for it once, though the analyser says no.
+        # Synchronised once by staff, although the analyser does not want it.
         ({"to_sync": False, "by_analyser": None}, False, EMPTY),
         ({"to_sync": False, "by_analyser": None}, None, KEPT),
     ],
@@ -127,7 +127,7 @@ def test_policy_of_a_node_overrides_the_choice_for_its_analyser(
     assert state(node) == after
 
 
-def test_a_policy_taken_back_leaves_the_choice() -> None:
+def test_reset_policy_restores_the_choice() -> None:
     node = make_node(policy="always")
     choose_analyser("tickets", False)
     set_policy(PubsubNode.objects.all(), "auto")
@@ -135,7 +135,7 @@ def test_a_policy_taken_back_leaves_the_choice() -> None:
 
 
 @pytest.mark.parametrize(("choice", "said"), [(False, True), (True, False)])
-def test_nodes_that_come_later_follow_the_choice(choice: bool, said: bool) -> None:
+def test_new_nodes_follow_the_choice(choice: bool, said: bool) -> None:
     Account.objects.create(jid=ALICE)
     choose_analyser("tickets", choice)
     address = NodeAddress(SERVICE, "tickets")
@@ -146,8 +146,8 @@ def test_nodes_that_come_later_follow_the_choice(choice: bool, said: bool) -> No
     assert (node.sync_state, node.sync_error) == ("NO_SYNC", "No analyser matches.")
 
 
-def test_a_node_is_judged_after_the_choice_is_locked() -> None:
-    """So that a choice made meanwhile finds the node, and the node finds the choice."""
+def test_choice_is_locked_before_a_node_is_analysed() -> None:
+    """Otherwise a choice made at the same time could miss the node, and the node the choice."""
     node = make_node()
     found = Analysis(service=SERVICE, node="tickets", name="tickets", type="ticket", to_sync=True)
     for judge in (
@@ -165,23 +165,23 @@ def test_a_node_is_judged_after_the_choice_is_locked() -> None:
             assert read[of_choices[0]].endswith("FOR UPDATE")
 
 
-# Reads and synchronisations, with an analyser "note"
+# Reads and synchronisations with the analyser "note"
 
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    """A service with a node of notes, which was synchronised."""
+    """A service with a synchronised node of notes."""
     Account.objects.create(jid=ALICE)
     made = FakeService()
     made.fill(4)
     with registry.temporarily(note_analyser(), replace=True):
 
         @in_loop
-        async def take_in() -> None:
+        async def fill_cache() -> None:
             await read(made)
             await sync_node(made, await pk())
 
-        take_in()
+        fill_cache()
         assert state(PubsubNode.objects.get())[:2] == ("COMPLETED", 4)
         yield made
 
@@ -197,7 +197,7 @@ def pk() -> int:
 
 
 @in_loop
-async def test_readers_are_answered_by_the_service_and_then_by_the_cache_again(service: FakeService) -> None:
+async def test_reads_follow_the_choice(service: FakeService) -> None:
     assert (await read(service)).origin == "cache"
     await in_thread(choose_analyser)("note", False)
     for _ in range(2):
@@ -210,7 +210,7 @@ async def test_readers_are_answered_by_the_service_and_then_by_the_cache_again(s
 
 
 def later(**options: Any) -> Any:
-    """The analysers of a later release."""
+    """Register the analysers of a later release."""
     return registry.temporarily(note_analyser(**options), replace=True)
 
 
@@ -223,7 +223,7 @@ LATER = [{"to_sync": False}, {"node": "elsewhere"}, {"type": "other", "match_cb"
 
 @pytest.mark.parametrize("options", LATER)
 @in_loop
-async def test_a_node_that_another_release_does_not_keep_is_given_up_when_compared(
+async def test_node_that_a_new_release_does_not_keep_is_dropped_by_a_sync(
     service: FakeService, options: dict[str, Any]
 ) -> None:
     node_pk = await pk()
@@ -249,7 +249,7 @@ async def test_node_kept_by_choice_stays_after_an_upgrade(service: FakeService) 
 
 
 @in_loop
-async def test_a_service_that_gives_no_sample_says_nothing_of_the_analysers(service: FakeService) -> None:
+async def test_unreachable_service_does_not_change_the_analysis(service: FakeService) -> None:
     service.errors["get_items"] = ServiceUnreachable("down")
     with later(node=None, namespace=NOTE, type="other"), pytest.raises(ServiceUnreachable):
         await sync_node(service, await pk())
@@ -257,7 +257,7 @@ async def test_a_service_that_gives_no_sample_says_nothing_of_the_analysers(serv
 
 
 @in_loop
-async def test_one_node_can_be_synchronised_by_hand_all_the_same(service: FakeService) -> None:
+async def test_node_can_be_synchronised_by_hand_anyway(service: FakeService) -> None:
     account = await in_thread(Account.objects.get)()
     with later(to_sync=False):
         result = await sync_address(service, account, ADDRESS, lambda done, total: None)
@@ -276,7 +276,7 @@ def command(*arguments: str) -> tuple[list[dict[str, Any]], str]:
     return json.loads(out.getvalue()), err.getvalue()
 
 
-def test_the_command_chooses_and_shows() -> None:
+def test_command_sets_and_shows_choices() -> None:
     node = make_node()
     with registry.temporarily(
         Analyser(**TICKETS, to_sync=True), Analyser(name="other", type="x", node="x"), replace=True
@@ -305,7 +305,7 @@ def test_invalid_arguments_are_refused(arguments: list[str]) -> None:
     assert not AnalyserChoice.objects.exists()
 
 
-def test_an_analyser_that_no_app_registers_can_still_be_switched() -> None:
+def test_unregistered_analyser_can_be_switched() -> None:
     node = make_node()
     with registry.temporarily(replace=True):
         command("--no-sync", "tickets")
@@ -345,7 +345,7 @@ def test_staff_choose_in_the_admin() -> None:
 
 
 @pytest.mark.usefixtures("_tickets")
-def test_only_those_who_may_choose() -> None:
+def test_choice_requires_permission() -> None:
     node = make_node()
     client = person("view_pubsubnode")
     assert b"<select" not in client.get(reverse(PAGE)).content
@@ -361,7 +361,7 @@ def test_only_those_who_may_choose() -> None:
 @pytest.mark.parametrize(
     ("name", "choice"), [("nothing", "sync"), ("", "sync"), ("tickets", "perhaps"), ("tickets", "")]
 )
-def test_what_has_no_meaning_is_a_bad_request(name: str, choice: str) -> None:
+def test_invalid_choice_is_a_bad_request(name: str, choice: str) -> None:
     make_node("without", analyser="")
     assert post(superuser(), name, choice).status_code == 400
     assert not AnalyserChoice.objects.exists()

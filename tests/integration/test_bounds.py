@@ -1,4 +1,4 @@
-"""Endless services: synchronisations and reads end, and what is stored stays bounded."""
+"""Test that synchronisations and reads of endless services end, and that stored data stays bounded."""
 
 import asyncio
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def _small() -> Iterator[None]:
 
 @in_thread
 def counts() -> tuple[int, int]:
-    """Return the numbers of all items and of all that were evicted."""
+    """Return the numbers of items and of evicted items."""
     return PubsubItem.objects.count(), PubsubEvicted.objects.count()
 
 
@@ -57,7 +57,7 @@ async def synced(**manners: Any) -> tuple[FakeService, int]:
 
 
 async def never(*_: Any) -> None:
-    """Keep a request waiting for ever."""
+    """Wait forever, as a request without answer does."""
     await asyncio.get_running_loop().create_future()
 
 
@@ -66,7 +66,7 @@ async def never(*_: Any) -> None:
 
 @pytest.mark.parametrize("state", ["new", "in sync"])
 @in_loop
-async def test_endless_node_leaves_nothing_behind_and_is_tried_again_rarely(state: str) -> None:
+async def test_endless_node_leaves_no_items_and_is_rarely_retried(state: str) -> None:
     service, pk = await synced() if state == "in sync" else (filled(), await make_node())
     service.endless = "new items"
     for _ in range(3):
@@ -106,7 +106,7 @@ async def test_synchronisation_ends_at_its_deadline_whatever_progress_it_makes()
 
 @in_loop
 async def test_rows_stay_bounded_when_synchronisations_never_end() -> None:
-    """Each of them brings new items, and ends before it is known which of those there were are gone."""
+    """Each one adds new items, and ends before it can tell which items were removed."""
     service, pk = filled(endless="new items"), await make_node()
     most = 0
     for _ in range(12):
@@ -120,12 +120,12 @@ async def test_rows_stay_bounded_when_synchronisations_never_end() -> None:
 
 
 @in_loop
-async def test_comparison_ends_at_its_deadline() -> None:
+async def test_id_check_ends_at_its_deadline() -> None:
     service, pk = await synced()
     service.hook = never
     with override_settings(PUBSUBCACHE_SYNC_TIMEOUT=0.1):
         assert await check_ids(service, pk)
-    assert (await row(pk)).checked_at is None  # it is due
+    assert (await row(pk)).checked_at is None  # so it is due
 
 
 @in_loop

@@ -1,4 +1,4 @@
-"""The commands that need no service: what they print, what they change, how they end."""
+"""Test commands that need no service: output, changes and exit codes."""
 
 import io
 import json
@@ -76,7 +76,7 @@ def call_json(*arguments: str, **options: Any) -> Any:
 
 
 def exit_code(*arguments: str, **options: Any) -> tuple[int, str]:
-    """Run a command that fails; return its exit code and what it says."""
+    """Run a command that fails; return its exit code and error message."""
     with pytest.raises(CommandError) as failed:
         call(*arguments, **options)
     return failed.value.returncode, str(failed.value)
@@ -88,7 +88,7 @@ pytestmark = pytest.mark.usefixtures("live_database")
 # pubsub_get, from the cache
 
 
-def test_a_cached_page_has_exactly_the_promised_keys() -> None:
+def test_cached_page_has_exactly_the_documented_keys() -> None:
     make_node(make_account(), titles=("Éléphant 🐘", "Two", "Three"))
     page = call_json("pubsub_get", "-n", NODE, "-m", "2")
     assert list(page) == ["service", "node", "uri", "origin", "stale", "state", "complete", "rsm", "items", "left_out"]
@@ -120,7 +120,7 @@ def test_a_cached_page_has_exactly_the_promised_keys() -> None:
         (("-o", "modification"), [0, 1, 2, 3]),
     ],
 )
-def test_what_to_read(options: tuple[str, ...], ids: list[int]) -> None:
+def test_options_select_items(options: tuple[str, ...], ids: list[int]) -> None:
     make_node(make_account(), titles=("a", "b", "c", "d"))
     page = call_json("pubsub_get", "-n", NODE, *options)
     assert [item["id"] for item in page["items"]] == [f"item-{number}" for number in ids]
@@ -145,7 +145,7 @@ def test_a_table_has_titles_a_footer_and_no_terminal_commands() -> None:
     assert out.splitlines()[-1].startswith("2 items; from the cache; state COMPLETED; checked 20")
 
 
-def test_a_node_that_is_not_cached_is_not_in_the_cache() -> None:
+def test_uncached_node_with_cache_only_exits_with_3() -> None:
     make_account()
     code, sentence = exit_code("pubsub_get", "-n", "elsewhere", "--cache-only")
     assert code == 3
@@ -177,7 +177,7 @@ def test_a_node_that_is_not_cached_is_not_in_the_cache() -> None:
         ("-n", ""),
     ],
 )
-def test_what_has_no_meaning_is_a_usage_error(options: tuple[str, ...]) -> None:
+def test_contradictory_options_are_a_usage_error(options: tuple[str, ...]) -> None:
     make_account()
     code, sentence = exit_code("pubsub_get", "-n", NODE, *options)
     assert code == 1
@@ -185,7 +185,7 @@ def test_what_has_no_meaning_is_a_usage_error(options: tuple[str, ...]) -> None:
     assert "\n" not in sentence
 
 
-def test_which_account() -> None:
+def test_account_may_be_omitted_if_there_is_only_one() -> None:
     assert "pubsub_account add" in exit_code("pubsub_get", "-n", NODE)[1]
     make_node(make_account(), titles=("of alice",))
     assert call_json("pubsub_get", "-n", NODE)["items"][0]["parsed"] == {"title": "of alice"}
@@ -214,7 +214,7 @@ def test_options_from_python() -> None:
 # pubsub_nodes
 
 
-def test_nodes_in_json_have_exactly_the_promised_keys() -> None:
+def test_nodes_in_json_have_exactly_the_documented_keys() -> None:
     account = make_account()
     make_node(account, titles=("One",), subscribed=True)
     make_node(account, "z", sync_state="ERROR", sync_error="The service refused: forbidden.", type="", analyser="")
@@ -350,7 +350,7 @@ def test_times_are_in_the_sites_time_zone(settings: Any) -> None:
 
 
 @pytest.mark.both_databases
-def test_reset_forgets_nodes_and_keeps_what_is_to_be_unsubscribed() -> None:
+def test_reset_forgets_nodes_and_keeps_pending_unsubscriptions() -> None:
     alice = make_account(host="127.0.0.1", port=1)
     make_node(alice, "a", titles=("x",), subscribed=True)
     make_node(alice, "b")
@@ -453,7 +453,7 @@ def test_reparse_goes_through_every_batch(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.both_databases
-def test_reparse_leaves_an_item_that_changed_meanwhile() -> None:
+def test_reparse_skips_an_item_that_changed_during_it() -> None:
     node = make_node(make_account(), "shouting", titles=("old",), analyser="shouting")
 
     async def overtaken(item: Any, context: Any) -> dict[str, Any]:
@@ -559,12 +559,12 @@ def test_a_ca_file_is_kept_by_its_full_path(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize("options", [(), ("--all", "-n", "x"), ("--all", "--stale"), ("-n", "x", "-s", "not a jid")])
-def test_a_sync_of_what_has_no_meaning(options: tuple[str, ...]) -> None:
+def test_invalid_sync_options_are_a_usage_error(options: tuple[str, ...]) -> None:
     make_account()
     assert exit_code("pubsub_sync", *options)[0] == 1
 
 
-def test_an_unreachable_service_is_told_for_each_node() -> None:
+def test_unreachable_service_is_reported_for_each_node() -> None:
     account = make_account(host="127.0.0.1", port=1)
     make_node(account, "a", titles=("One",))
     make_node(account, "b", checked_at=None)
@@ -585,13 +585,13 @@ def test_an_unreachable_service_is_told_for_each_node() -> None:
     assert [row["node"] for row in json.loads(out.getvalue())] == ["b"]
 
 
-def test_a_new_node_that_could_not_be_asked_for_is_not_kept() -> None:
+def test_new_node_that_could_not_be_read_is_not_kept() -> None:
     make_account(host="127.0.0.1", port=1)
     assert exit_code("pubsub_sync", "-n", "new")[0] == 5
     assert not PubsubNode.objects.exists()
 
 
-def test_a_password_of_another_key_is_told(settings: Any) -> None:
+def test_password_of_another_key_is_reported(settings: Any) -> None:
     make_account(host="127.0.0.1", port=1)
     settings.SECRET_KEY = "another key"
     code, sentence = exit_code("pubsub_account", "test", ALICE)
@@ -602,7 +602,7 @@ def test_a_password_of_another_key_is_told(settings: Any) -> None:
 # As a process
 
 
-def test_usage_errors_end_with_one(manage: Any) -> None:
+def test_usage_errors_exit_with_1(manage: Any) -> None:
     for arguments in [
         ("pubsub_get",),
         ("pubsub_get", "-n", "x", "-M", "many"),
@@ -639,7 +639,7 @@ def test_command_ends_quietly_when_its_output_is_closed(live_database: None) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_command_that_waits(number: signal.Signals, live_database: None) -> None:
+def test_signal_ends_a_waiting_command(number: signal.Signals, live_database: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         account = make_account(host="127.0.0.1", port=silent.getsockname()[1])
         node = make_node(account, titles=("One",))
@@ -722,7 +722,7 @@ def test_writing_commands_create_the_database_of_the_project(tmp_path: Path) -> 
 
 
 @pytest.mark.both_databases
-def test_commands_see_what_tests_write(manage: Any, db: None) -> None:
+def test_commands_use_the_test_database(manage: Any, db: None) -> None:
     get_user_model().objects.create_superuser("writer", password="from the test")
     script = "from django.contrib.auth import get_user_model as m; print('found', m().objects.get().username)"
     result = manage("shell", "-c", script)

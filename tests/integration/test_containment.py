@@ -1,4 +1,4 @@
-"""Containment means on every database what PostgreSQL says of `@>`, checked against a reading of its manual."""
+"""Test that containment works on both databases as documented for PostgreSQL's `@>`."""
 
 import json
 from typing import Any
@@ -20,12 +20,12 @@ ROWS = 24
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two scalars are equal in JSON: true is not 1."""
+    """Return whether two scalars are equal in JSON, where true is not 1."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
 def contains(whole: Any, part: Any) -> bool:
-    """What the manual of PostgreSQL says (8.14.3)."""
+    """Return whether `whole` contains `part` by the rules of PostgreSQL's manual (8.14.3)."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(key in whole and contains(whole[key], part[key]) for key in part)
     if isinstance(part, list):
@@ -34,8 +34,8 @@ def contains(whole: Any, part: Any) -> bool:
 
 
 def document_contains(whole: Any, part: Any) -> bool:
-    """The same of a document, which at its outermost level has one exception."""
-    if whole is None:  # null in the column, not in JSON
+    """Return the same for a document, with the exception for its top level."""
+    if whole is None:  # SQL NULL, not JSON null
         return False
     if isinstance(whole, list) and not isinstance(part, dict | list):
         return any(contains(one, part) for one in whole)
@@ -59,7 +59,7 @@ documents = st.recursive(scalars, containers, max_leaves=10)
 
 @st.composite
 def parts(draw: st.DrawFn, whole: Any) -> Any:
-    """A part of a document, sometimes with something changed."""
+    """Draw a part of a document, sometimes with a change."""
     if draw(st.integers(0, 9)) == 0:
         return draw(documents)
     if isinstance(whole, dict):
@@ -115,7 +115,7 @@ def test_containment_matches_the_documented_rules(node: PubsubNode, case: tuple[
 
 
 def test_long_titles_and_tags(node: PubsubNode) -> None:
-    """Of which the columns with an index have only the beginning."""
+    """The indexed columns hold only the beginning of these."""
     long = "x" * 3000
     store(node, [{"title": long, "tags": [long]}, {"title": long + "y", "tags": [long + "y"]}])
     assert found({"title": long}) == ["0"]
@@ -123,7 +123,7 @@ def test_long_titles_and_tags(node: PubsubNode) -> None:
     assert found({"title": long[:500]}) == []
 
 
-def test_it_combines(node: PubsubNode) -> None:
+def test_containment_combines_with_other_filters(node: PubsubNode) -> None:
     store(node, [{"a": [{"b": 1}]}, {"a": [{"b": 2}]}, {"a": []}])
     items = PubsubItem.objects.containing({"a": [{"b": 1}]})
     assert items.filter(node=node).count() == 1
@@ -133,7 +133,7 @@ def test_it_combines(node: PubsubNode) -> None:
     assert PubsubItem.objects.containing({"a": []}).containing({"a": [{}]}).count() == 2
 
 
-def test_as_deep_as_is_allowed(node: PubsubNode) -> None:
+def test_maximum_depth(node: PubsubNode) -> None:
     part: Any = 1
     for level in range(MAX_DEPTH - 1):
         part = {"a": part} if level % 2 else [part, 2]
@@ -150,7 +150,7 @@ def test_as_deep_as_is_allowed(node: PubsubNode) -> None:
     "value",
     [{1, 2}, float("nan"), {"a": float("inf")}, object(), b"x", {("a",): 1}, [0] * 300],
 )
-def test_what_is_no_json_is_refused(db: None, value: Any) -> None:
+def test_values_that_are_not_json_are_refused(db: None, value: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"^The contained value must .*\.$"):
         PubsubItem.objects.containing(value)
 
@@ -164,17 +164,17 @@ def test_too_deep_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["\0", {"a\0": 1}, ["\0"], {"a": "\\\0"}, "\ud800", {"\udfff": [1]}])
-def test_values_no_text_can_have_are_contained_in_nothing(node: PubsubNode, value: Any) -> None:
+def test_values_that_cannot_be_stored_match_nothing(node: PubsubNode, value: Any) -> None:
     store(node, ["", {"a": "\\"}, ["u0000"], {"a": 1}])
     assert found(value) == []
 
 
-def test_what_looks_like_nul_is_found(node: PubsubNode) -> None:
+def test_escaped_nul_is_found(node: PubsubNode) -> None:
     store(node, [{"a": "\\u0000"}, {"a": "\\"}])
     assert found({"a": "\\u0000"}) == ["0"]
 
 
-def test_the_index_is_used(node: PubsubNode) -> None:
+def test_index_is_used(node: PubsubNode) -> None:
     if connection.vendor == "postgresql":
         store(node, [{"a": number, "tags": [str(number)]} for number in range(3000)])
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The database when a command starts: made, migrated, or refused."""
+"""Test that a starting command creates, migrates or refuses the database."""
 
 import os
 import sqlite3
@@ -48,13 +48,13 @@ def copies(alias: str) -> list[Path]:
 
 
 def make_older(alias: str) -> None:
-    """Make a database in which our tables are yet to come, and somebody else's data."""
+    """Create a database without our tables but with data of other apps."""
     path(alias).parent.mkdir(parents=True, exist_ok=True)
     call_command("migrate", "auth", database=alias, verbosity=0, interactive=False)
     User.objects.using(alias).create(username="old timer")
 
 
-def test_a_missing_one_is_made(fresh: str) -> None:
+def test_missing_database_is_created(fresh: str) -> None:
     assert not is_sqlite(fresh) or not path(fresh).parent.exists()
     applied = database.prepare(fresh, whole_site=True)
     assert "pubsubcache.0001_initial" in applied
@@ -84,7 +84,7 @@ def test_database_files_are_private_whatever_the_umask(fresh: str) -> None:
     assert [mode(copy) for copy in copies(fresh)] == [0o600]
 
 
-def test_an_empty_one_is_made(fresh: str) -> None:
+def test_empty_database_is_migrated(fresh: str) -> None:
     if is_sqlite(fresh):
         path(fresh).parent.mkdir()
         path(fresh).touch()
@@ -92,7 +92,7 @@ def test_an_empty_one_is_made(fresh: str) -> None:
     assert copies(fresh) == []
 
 
-def test_one_that_is_up_to_date_is_left(fresh: str) -> None:
+def test_current_database_is_not_changed(fresh: str) -> None:
     database.prepare(fresh, whole_site=True)
     assert database.prepare(fresh, whole_site=True) == []
     with override_settings(PUBSUBCACHE_AUTO_MIGRATE=False):
@@ -100,7 +100,7 @@ def test_one_that_is_up_to_date_is_left(fresh: str) -> None:
     assert copies(fresh) == []
 
 
-def test_an_older_one_is_copied_aside_and_migrated(fresh: str) -> None:
+def test_older_database_is_backed_up_and_migrated(fresh: str) -> None:
     make_older(fresh)
     applied = database.prepare(fresh, whole_site=True)
     assert "pubsubcache.0001_initial" in applied
@@ -130,14 +130,14 @@ def test_only_the_newest_copies_are_kept(fresh: str, number: int) -> None:
     assert len(copies(fresh)) == number
 
 
-def test_a_newer_one_is_refused(fresh: str) -> None:
+def test_newer_database_is_refused(fresh: str) -> None:
     database.prepare(fresh, whole_site=True)
     MigrationRecorder(connections[fresh]).record_applied("pubsubcache", "9999_from_the_future")
     with pytest.raises(MigrationsPending, match=r"newer.*pubsubcache\.9999_from_the_future"):
         database.prepare(fresh, whole_site=True)
 
 
-def test_other_apps_may_be_gone(fresh: str) -> None:
+def test_migrations_of_removed_apps_are_ignored(fresh: str) -> None:
     database.prepare(fresh, whole_site=True)
     MigrationRecorder(connections[fresh]).record_applied("an_app_removed_since", "0001_initial")
     assert database.prepare(fresh, whole_site=True) == []
@@ -159,7 +159,7 @@ def tables(alias: str) -> list[str]:
     return sorted(connections[alias].introspection.table_names())
 
 
-def test_only_the_applications_own_tables_are_migrated(fresh: str) -> None:
+def test_only_tables_of_the_app_are_migrated(fresh: str) -> None:
     make_older(fresh)
     before = set(tables(fresh))
     applied = database.prepare(fresh)
@@ -173,14 +173,14 @@ def test_only_the_applications_own_tables_are_migrated(fresh: str) -> None:
     assert len(copies(fresh)) == int(is_sqlite(fresh))
 
 
-def test_tables_of_other_apps_that_ours_depend_on_are_asked_for(fresh: str) -> None:
+def test_missing_tables_of_other_apps_are_reported(fresh: str) -> None:
     path(fresh).parent.mkdir(parents=True, exist_ok=True)
     with pytest.raises(MigrationsPending, match=r"of other apps \(.*auth\.0001_initial.*\): run manage\.py migrate"):
         database.prepare(fresh)
     assert tables(fresh) == []
 
 
-def test_a_check_changes_nothing(fresh: str) -> None:
+def test_check_changes_nothing(fresh: str) -> None:
     with pytest.raises(MigrationsPending, match=r"pubsubcache\.0001_initial.*: run manage\.py migrate\.$"):
         database.require(fresh)
     if is_sqlite(fresh):
@@ -194,7 +194,7 @@ def test_a_check_changes_nothing(fresh: str) -> None:
     database.require(fresh)
 
 
-def test_a_check_refuses_a_newer_one(fresh: str) -> None:
+def test_check_refuses_a_newer_database(fresh: str) -> None:
     database.prepare(fresh, whole_site=True)
     MigrationRecorder(connections[fresh]).record_applied("pubsubcache", "9999_from_the_future")
     with pytest.raises(MigrationsPending, match=r"newer.*pubsubcache\.9999_from_the_future"):
@@ -210,7 +210,7 @@ print(len(database.prepare(whole_site=True)))
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_several_that_start_at_once_do_not_collide(fresh: str, older: bool) -> None:
+def test_concurrent_starts_do_not_collide(fresh: str, older: bool) -> None:
     if older:
         make_older(fresh)
         connections[fresh].close()

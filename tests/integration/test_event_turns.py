@@ -1,4 +1,4 @@
-"""Notifications of several services: none waits for another's service, and nothing is lost silently."""
+"""Test that notifications never wait for another service and that none is lost silently."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -39,7 +39,7 @@ def _analyser() -> Iterator[None]:
 
 @dataclass
 class World:
-    """Three nodes in sync at two services, of which one can fall silent, and what applies their notifications."""
+    """Three nodes in sync at two services, one of which can stop answering, and the applier of their notifications."""
 
     service: FakeService
     pks: dict[NodeAddress, int]
@@ -47,12 +47,15 @@ class World:
     speaks: asyncio.Event = field(default_factory=asyncio.Event)
     unanswered: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    doubted: list[int] = field(default_factory=list)
+    invalidations: list[int] = field(default_factory=list)
     overflows: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.applier = EventApplier(
-            ALICE, self.service, on_invalidated=self.doubted.append, on_overflow=lambda: self.overflows.append(True)
+            ALICE,
+            self.service,
+            on_invalidated=self.invalidations.append,
+            on_overflow=lambda: self.overflows.append(True),
         )
         real = self.service.get_items
 
@@ -90,12 +93,12 @@ class World:
         return {item.name: item.parsed["title"] for item in items}
 
     @in_thread
-    def is_vouched_for(self, address: NodeAddress) -> bool:
+    def is_fresh(self, address: NodeAddress) -> bool:
         return PubsubNode.objects.get(pk=self.pks[address]).checked_at is not None
 
     async def invalidated(self, address: NodeAddress) -> None:
-        """Wait until a node is not vouched for."""
-        while await self.is_vouched_for(address):
+        """Wait until a node is invalidated."""
+        while await self.is_fresh(address):
             pass
 
 
@@ -126,7 +129,7 @@ def bare(address: NodeAddress, *names: str) -> PubsubEvent:
 
 
 @in_loop
-async def test_silent_service_delays_no_other_node() -> None:
+async def test_silent_service_does_not_delay_other_nodes() -> None:
     here = await world()
     here.silent = True
     async with here.running():
@@ -140,20 +143,20 @@ async def test_silent_service_delays_no_other_node() -> None:
 
 
 @in_loop
-async def test_node_that_waits_for_its_service_is_not_vouched_for() -> None:
+async def test_node_that_waits_for_its_service_is_not_fresh() -> None:
     here = await world()
     here.silent = True
     async with here.running():
         here.feed(bare(SILENT, "item-000"))
         await here.invalidated(SILENT)
-        assert await here.is_vouched_for(SECOND)
-        assert await here.is_vouched_for(GOOD)
-        assert not here.doubted
+        assert await here.is_fresh(SECOND)
+        assert await here.is_fresh(GOOD)
+        assert not here.invalidations
 
 
 @in_loop
 async def test_node_that_waits_is_invalidated_again_when_more_arrives() -> None:
-    """It may have been synchronised meanwhile, before what arrives now."""
+    """It may have been synchronised in between, before the new notification."""
     here = await world()
     here.silent = True
     async with here.running():
@@ -161,7 +164,7 @@ async def test_node_that_waits_is_invalidated_again_when_more_arrives() -> None:
         await here.invalidated(SILENT)
         here.silent = False
         await sync_node(here.service, here.pks[SILENT])
-        assert await here.is_vouched_for(SILENT)
+        assert await here.is_fresh(SILENT)
         here.feed(here.publish(SILENT, "later"))
         await here.invalidated(SILENT)
 
@@ -187,12 +190,12 @@ async def test_notifications_of_a_node_stay_in_order_across_a_fetch() -> None:
             await here.applier.join()
     titles = await here.titles(SILENT)
     assert titles == {"item-001": "Title of item-001", "bare": "fetched", "edited": "later"}
-    assert here.doubted == [here.pks[SILENT]]
+    assert here.invalidations == [here.pks[SILENT]]
 
 
 @pytest.mark.parametrize("kind", ["purge", "delete"])
 @in_loop
-async def test_purge_and_deletion_apply_after_what_waits(kind: str) -> None:
+async def test_purge_and_deletion_are_applied_after_waiting_notifications(kind: str) -> None:
     here = await world()
     here.silent = True
     async with here.running():
@@ -207,19 +210,19 @@ async def test_purge_and_deletion_apply_after_what_waits(kind: str) -> None:
 
 
 @in_loop
-async def test_short_fetch_leaves_the_node_vouched_for() -> None:
+async def test_short_fetch_keeps_the_node_fresh() -> None:
     here = await world()
     here.service.publish("new", "fetched", SILENT)
     async with here.running():
         here.feed(bare(SILENT, "new"))
         await here.applier.join()
     assert (await here.titles(SILENT))["new"] == "fetched"
-    assert await here.is_vouched_for(SILENT)
-    assert not here.doubted
+    assert await here.is_fresh(SILENT)
+    assert not here.invalidations
 
 
 @in_loop
-async def test_fetch_without_answer_ends_and_the_node_goes_on() -> None:
+async def test_fetch_without_answer_times_out() -> None:
     here = await world()
     here.silent = True
     with override_settings(PUBSUBCACHE_IQ_TIMEOUT=0.05):
@@ -229,12 +232,12 @@ async def test_fetch_without_answer_ends_and_the_node_goes_on() -> None:
             here.feed(here.publish(SILENT, "later"))
             await here.applier.join()
     assert "later" in await here.titles(SILENT)
-    assert here.doubted == [here.pks[SILENT]]
-    assert not await here.is_vouched_for(SILENT)
+    assert here.invalidations == [here.pks[SILENT]]
+    assert not await here.is_fresh(SILENT)
 
 
 @in_loop
-async def test_silent_service_is_asked_few_times_at_once_and_fails_for_all_who_wait() -> None:
+async def test_silent_service_gets_few_requests_and_fails_all_waiting_nodes() -> None:
     here = await world()
     here.silent = True
     addresses = [NodeAddress(SILENT.service, f"{NODE}/{number}") for number in range(10)]
@@ -246,7 +249,7 @@ async def test_silent_service_is_asked_few_times_at_once_and_fails_for_all_who_w
             here.feed(*(bare(address, "item-000") for address in addresses))
             await here.applier.join()
     assert here.unanswered == 2
-    assert sorted(here.doubted) == sorted(here.pks[address] for address in addresses)
+    assert sorted(here.invalidations) == sorted(here.pks[address] for address in addresses)
 
 
 @in_loop
@@ -264,7 +267,7 @@ async def test_join_of_another_node_does_not_wait_for_a_fetch() -> None:
 
 
 @in_loop
-async def test_finish_gives_up_fetches_and_applies_the_rest() -> None:
+async def test_finish_cancels_fetches_and_applies_the_rest() -> None:
     here = await world()
     here.silent = True
     with override_settings(PUBSUBCACHE_IQ_TIMEOUT=1000.0):
@@ -275,7 +278,7 @@ async def test_finish_gives_up_fetches_and_applies_the_rest() -> None:
             await here.applier.finish()
     assert "later" in await here.titles(SILENT)
     assert "new" in await here.titles(GOOD)
-    assert sorted(here.doubted) == sorted([here.pks[SILENT], here.pks[SECOND]])
+    assert sorted(here.invalidations) == sorted([here.pks[SILENT], here.pks[SECOND]])
     assert here.unanswered == 1
 
 
@@ -283,7 +286,7 @@ async def test_finish_gives_up_fetches_and_applies_the_rest() -> None:
 
 
 @in_loop
-async def test_flood_costs_other_nodes_nothing() -> None:
+async def test_flood_does_not_affect_other_nodes() -> None:
     with patch.multiple(notifications, MAX_EVENTS=50, BATCH_SIZE=10):
         here = await world()
         here.feed(here.publish(GOOD, "new"), here.publish(SECOND, "new"))
@@ -292,9 +295,9 @@ async def test_flood_costs_other_nodes_nothing() -> None:
             await here.applier.join()
     assert "new" in await here.titles(GOOD)
     assert "new" in await here.titles(SECOND)
-    assert here.doubted == [here.pks[SILENT]]
-    assert await here.is_vouched_for(GOOD)
-    assert await here.is_vouched_for(SECOND)
+    assert here.invalidations == [here.pks[SILENT]]
+    assert await here.is_fresh(GOOD)
+    assert await here.is_fresh(SECOND)
     assert not here.overflows
 
 
@@ -312,16 +315,16 @@ async def test_flood_is_not_applied_and_its_nodes_are_revalidated_when_it_is_ove
             assert not here.applier.is_shed(GOOD.service, GOOD.name)
             await here.applier.join()
             assert sorted(here.applier.flooded) == sorted([here.pks[SILENT], here.pks[SECOND]])
-            assert not here.doubted
-            assert not await here.is_vouched_for(SILENT)
+            assert not here.invalidations
+            assert not await here.is_fresh(SILENT)
             now += floods.BURST / floods.RATE
-            while here.applier.flooded:  # noqa: ASYNC110  (it ends by the clock)
+            while here.applier.flooded:  # noqa: ASYNC110  (only the clock ends it)
                 await asyncio.sleep(0.01)
             await here.applier.join()
-    assert set(here.doubted) == {here.pks[SILENT], here.pks[SECOND]}
+    assert set(here.invalidations) == {here.pks[SILENT], here.pks[SECOND]}
     assert not any(name.startswith("flood") for name in await here.titles(SILENT))
     assert "new" in await here.titles(GOOD)
-    assert await here.is_vouched_for(GOOD)
+    assert await here.is_fresh(GOOD)
     assert here.applier.dropped["flood"] == 200
 
 
@@ -334,14 +337,14 @@ async def test_end_while_a_flood_lasts_leaves_its_nodes_invalid() -> None:
                 here.feed(here.publish(SILENT, f"flood-{number}"))
             await here.applier.join()
             await sync_node(here.service, here.pks[SILENT])
-            assert await here.is_vouched_for(SILENT)
+            assert await here.is_fresh(SILENT)
             here.feed(here.publish(SILENT, "last"))
             await here.applier.finish()
-    assert not await here.is_vouched_for(SILENT)
+    assert not await here.is_fresh(SILENT)
 
 
 @in_loop
-async def test_flood_of_strange_nodes_invalidates_only_nodes_of_its_service() -> None:
+async def test_flood_of_unknown_nodes_invalidates_only_nodes_of_its_service() -> None:
     with patch.object(notifications, "MAX_EVENTS", 50):
         here = await world()
         here.feed(here.publish(GOOD, "new"))
@@ -350,12 +353,12 @@ async def test_flood_of_strange_nodes_invalidates_only_nodes_of_its_service() ->
         async with here.running():
             await here.applier.join()
     assert "new" in await here.titles(GOOD)
-    assert sorted(here.doubted) == sorted([here.pks[SILENT], here.pks[SECOND]])
-    assert await here.is_vouched_for(GOOD)
+    assert sorted(here.invalidations) == sorted([here.pks[SILENT], here.pks[SECOND]])
+    assert await here.is_fresh(GOOD)
 
 
 @in_loop
-async def test_all_nodes_are_invalidated_when_no_service_is_to_blame() -> None:
+async def test_overflow_caused_by_many_services_invalidates_all_nodes() -> None:
     with patch.object(notifications, "MAX_EVENTS", 200):
         here = await world()
         for number in range(201):
@@ -363,8 +366,8 @@ async def test_all_nodes_are_invalidated_when_no_service_is_to_blame() -> None:
         async with here.running():
             await here.applier.join()
     assert here.overflows == [True]
-    assert sorted(here.doubted) == sorted(here.pks.values())
-    assert not await here.is_vouched_for(GOOD)
+    assert sorted(here.invalidations) == sorted(here.pks.values())
+    assert not await here.is_fresh(GOOD)
 
 
 @in_loop
@@ -403,7 +406,7 @@ async def test_nothing_fed_before_void_is_written_after_it() -> None:
         await here.applier.join()
     assert await here.titles(GOOD) == {"item-000": "new", "item-001": "Title of item-001"}
     assert here.applier.dropped == {"void": 2}
-    assert set(here.doubted) == {here.pks[GOOD], here.pks[SILENT]}
+    assert set(here.invalidations) == {here.pks[GOOD], here.pks[SILENT]}
 
 
 @in_loop
@@ -424,7 +427,7 @@ async def test_batch_being_applied_is_not_written_after_void(monkeypatch: pytest
         go_on.set()
         await here.applier.join()
     assert "new" not in await here.titles(GOOD)
-    assert here.doubted == [here.pks[GOOD]]
+    assert here.invalidations == [here.pks[GOOD]]
 
 
 @in_loop
@@ -456,18 +459,18 @@ async def test_nothing_is_applied_while_closed_and_all_in_order_after() -> None:
         here.feed(here.publish(GOOD, "new", "first"), here.publish(GOOD, "new", "second"))
         here.applier._queue.invalidate(SECOND)
         waiting = asyncio.create_task(here.applier.join(GOOD))
-        await in_thread(lambda: None)()  # longer than a turn takes to begin
+        await in_thread(lambda: None)()  # longer than the start of a turn takes
         assert "new" not in await here.titles(GOOD)
-        assert await here.is_vouched_for(SECOND)
+        assert await here.is_fresh(SECOND)
         here.applier.open()
         await waiting
         await here.applier.join()
     assert (await here.titles(GOOD))["new"] == "second"
-    assert here.doubted == [here.pks[SECOND]]
+    assert here.invalidations == [here.pks[SECOND]]
 
 
 @in_loop
-async def test_what_a_cancelled_run_did_not_apply_stays_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_notifications_of_a_cancelled_run_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
     here.silent = True
     reached = asyncio.Event()
@@ -498,7 +501,7 @@ async def test_what_a_cancelled_run_did_not_apply_stays_in_order(monkeypatch: py
 
 
 @in_loop
-async def test_node_rests_after_a_refusal_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_node_is_delayed_after_a_refused_write_while_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
     apply_changes = notifications.apply_changes
 
@@ -534,11 +537,11 @@ async def test_batch_that_the_database_refuses_loses_no_order(monkeypatch: pytes
         here.feed(here.publish(SILENT, "second"))
         await here.applier.join()
     assert list(await here.titles(SILENT))[2:] == ["first", "second"]
-    assert not here.doubted
+    assert not here.invalidations
 
 
 @in_loop
-async def test_error_of_a_write_ends_its_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_write_affects_only_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     here = await world()
     apply_changes = notifications.apply_changes
 
@@ -552,4 +555,4 @@ async def test_error_of_a_write_ends_its_batch_alone(monkeypatch: pytest.MonkeyP
         here.feed(here.publish(SILENT, "new"), here.publish(GOOD, "new"))
         await here.applier.join()
     assert "new" in await here.titles(GOOD)
-    assert here.doubted == [here.pks[SILENT]]
+    assert here.invalidations == [here.pks[SILENT]]

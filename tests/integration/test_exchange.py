@@ -1,4 +1,4 @@
-"""Nodes exported and imported: equal row by row, or refused whole."""
+"""Test that an import restores exported nodes row by row, or is refused as a whole."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def make_account(jid: str = ALICE) -> Account:
 
 
 def make_node(account: Account, name: str = NODE, *, items: int = 3, evicted: int = 0, **fields: Any) -> PubsubNode:
-    """A node in sync, whose purged items are the oldest."""
+    """Create a node in sync whose oldest items are evicted."""
     defaults: dict[str, Any] = {
         "service": account.jid,
         "sync_state": "COMPLETED",
@@ -101,7 +101,7 @@ def make_node(account: Account, name: str = NODE, *, items: int = 3, evicted: in
 
 
 def contents() -> list[Any]:
-    """All that is to be equal after an export and an import, in order."""
+    """Return everything that an export and an import must preserve, in order."""
     found: list[Any] = []
     for node in PubsubNode.objects.order_by("account__jid", "service", "name"):
         found.append((node.account.jid, {name: getattr(node, name) for name in NODE_FIELDS}, extra_of(node)))
@@ -128,7 +128,7 @@ def import_from(path: Path, *options: str) -> dict[str, int]:
 
 
 def refused(path: Path, *options: str) -> str:
-    """Import what is to be refused: nothing changes, and one sentence says why."""
+    """Assert that an import is refused and changes nothing; return its one-line error message."""
     before = contents(), PubsubNode.objects.count()
     with pytest.raises(CommandError) as failed:
         import_from(path, *options)
@@ -166,7 +166,7 @@ def test_large_node_is_equal_row_by_row(path: Path, form: str) -> None:
     assert contents() == before
 
 
-def test_nodes_of_all_kinds_come_back_as_they_were(path: Path, form: str) -> None:
+def test_nodes_of_all_kinds_are_restored(path: Path, form: str) -> None:
     alice, bob = make_account(), make_account(BOB)
     make_node(alice, items=7, evicted=2, partial=True, reconcile_interval=timedelta(seconds=90, microseconds=5))
     make_node(alice, "empty", items=0, access_model="", subtype="x")
@@ -197,7 +197,7 @@ JSON = st.recursive(
 
 @settings(max_examples=how_many(25, 250))
 @given(name=NAMES, error=WORDS, ids=st.lists(XML_WORDS, unique=True, max_size=5), titles=XML_WORDS, parsed=JSON)
-def test_odd_contents_come_back_as_they_were(
+def test_odd_contents_are_restored(
     tmp_path: Path, name: str, error: str, ids: list[str], titles: str, parsed: Any
 ) -> None:
     Account.objects.all().delete()
@@ -234,10 +234,10 @@ def test_export_and_import_use_bounded_memory(path: Path, form: str) -> None:
     assert PubsubItem.objects.count() == 600
 
 
-# What is exported
+# Exports
 
 
-def test_filters_choose(path: Path) -> None:
+def test_filters_select_nodes(path: Path) -> None:
     alice, bob = make_account(), make_account(BOB)
     make_node(alice), make_node(alice, "tickets", service=SERVICE, type="ticket"), make_node(bob)
 
@@ -261,7 +261,7 @@ def test_no_secret_is_exported(path: Path, form: str) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_json_lines_have_one_record_a_line() -> None:
+def test_json_lines_have_one_record_per_line() -> None:
     make_node(make_account(), items=1, evicted=1)
     header, node, evicted, item, node_end, end = map(json.loads, call("pubsub_export")[0].splitlines())
     assert {name: header[name] for name in ("kind", "format", "version")} == {
@@ -287,7 +287,7 @@ def test_json_lines_have_one_record_a_line() -> None:
     assert end == {"kind": "end", "nodes": 1, "items": 1, "evicted": 1}
 
 
-def test_xml_has_the_own_nodes_of_an_account_where_servers_look_for_them(path: Path) -> None:
+def test_xml_has_own_nodes_where_servers_expect_them(path: Path) -> None:
     alice = make_account()
     (
         make_node(alice, 'a "blog"\n<1>', items=2, extra={"payload_type": ATOM}),
@@ -315,7 +315,7 @@ def test_xml_has_the_own_nodes_of_an_account_where_servers_look_for_them(path: P
     assert [service.get("jid") for service in elsewhere] == [SERVICE]
 
 
-def test_what_no_import_would_take_is_not_exported(path: Path) -> None:
+def test_node_that_no_import_would_accept_is_not_exported(path: Path) -> None:
     node = make_node(make_account())
     path.write_text("kept")
     PubsubItem.objects.filter(name="item-1").update(data="<item id='item-1'/>")
@@ -331,17 +331,17 @@ def test_what_no_import_would_take_is_not_exported(path: Path) -> None:
     node.delete()
 
 
-def test_a_file_that_cannot_be_written_or_read_is_said(tmp_path: Path) -> None:
+def test_unusable_file_is_reported(tmp_path: Path) -> None:
     for command in (["pubsub_export", "-o"], ["pubsub_import"]):
         with pytest.raises(CommandError, match=r"^/.*/nothing/nodes cannot be (read|written): No such file") as failed:
             call(*command, str(tmp_path / "nothing" / "nodes"))
         assert failed.value.returncode == 1
 
 
-# What is imported
+# Imports
 
 
-def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
+def test_imported_nodes_are_not_fresh(path: Path, form: str) -> None:
     account = make_account()
     node = make_node(account, items=5, evicted=2)
     assert cache.freshness(node) is Freshness.FRESH
@@ -363,7 +363,7 @@ def test_what_is_imported_is_not_vouched_for(path: Path, form: str) -> None:
 def test_import_keeps_no_state_of_work_in_progress(path: Path) -> None:
     account = make_account()
     for state in (None, "IN_PROGRESS", "COMPLETED", "ERROR", "NO_SYNC"):
-        make_node(account, str(state), items=0, sync_state=state, sync_owner="somebody", sync_done=3)
+        make_node(account, str(state), items=0, sync_state=state, sync_owner="another", sync_done=3)
     export(path)
     import_from(path, "--replace")
     states = dict(PubsubNode.objects.values_list("name", "sync_state"))
@@ -380,7 +380,7 @@ def test_import_keeps_no_state_of_work_in_progress(path: Path) -> None:
     assert set(due) == set(wanted)
 
 
-def test_a_node_that_is_cached_is_replaced_only_when_asked(path: Path, form: str) -> None:
+def test_cached_node_is_replaced_only_on_request(path: Path, form: str) -> None:
     account = make_account()
     make_node(account, items=3)
     export(path, form)
@@ -394,11 +394,11 @@ def test_a_node_that_is_cached_is_replaced_only_when_asked(path: Path, form: str
     assert import_from(path, "--replace") == {"nodes": 1, "items": 3, "evicted": 0, "replaced": 1}
     PubsubNode.objects.filter(name="other").delete()
     assert contents() == before
-    # Taken up again by the worker, and given up only if the node turns out not to be kept.
+    # The worker subscribes again, and unsubscribes only if the node is not kept.
     assert PendingUnsubscription.objects.filter(account=account, name=NODE).exists()
 
 
-def test_accounts_must_be_there_or_are_mapped(path: Path, form: str) -> None:
+def test_accounts_must_exist_or_be_mapped(path: Path, form: str) -> None:
     alice = make_account()
     make_node(alice, items=2), make_node(alice, "never", items=0, sync_state="NO_SYNC")
     export(path, form)
@@ -409,19 +409,19 @@ def test_accounts_must_be_there_or_are_mapped(path: Path, form: str) -> None:
     assert import_from(path, "--account", BOB)["nodes"] == 2
     node = bob.nodes.get(name=NODE)
     assert (node.service, node.items.count()) == (ALICE, 2)
-    # What alice could read, bob's readers are not shown before the service gave it to bob.
+    # Bob's readers do not see alice's items until the service has sent them to bob.
     assert node.sync_state is None
     assert cache.look_up(BOB, node.address, ItemsRequest()).page is None
     assert bob.nodes.get(name="never").sync_state == "NO_SYNC"
 
 
-def test_nodes_of_several_accounts_do_not_become_one(path: Path) -> None:
+def test_nodes_of_several_accounts_are_not_merged(path: Path) -> None:
     make_node(make_account(), service=SERVICE), make_node(make_account(BOB), service=SERVICE)
     export(path)
     assert "would be imported twice" in refused(path, "-a", ALICE, "--replace")
 
 
-def test_a_node_that_is_refused_leaves_nothing_of_those_before_it(path: Path, form: str) -> None:
+def test_refused_node_reverts_the_nodes_before_it(path: Path, form: str) -> None:
     account = make_account()
     make_node(account, "a"), make_node(account, "b", service=SERVICE)
     export(path, form)
@@ -437,7 +437,7 @@ def test_choices_of_the_importing_site_decide_what_is_kept(path: Path, form: str
         make_node(account, "not kept"),
         make_node(account, "other", analyser="x"),
     )
-    unkept = {"to_sync": True, "by_analyser": False, "reason": ""}  # where it comes from, staff chose to keep it
+    unkept = {"to_sync": True, "by_analyser": False, "reason": ""}  # staff of the exporting site chose to keep it
     make_node(account, "chosen there", analyser="y", extra=unkept)
     export(path, form)
     choose_analyser("microblog", False)
@@ -448,7 +448,7 @@ def test_choices_of_the_importing_site_decide_what_is_kept(path: Path, form: str
     assert done["items"] == 6
 
 
-def test_an_account_that_is_being_removed_is_none(path: Path) -> None:
+def test_account_that_is_being_removed_counts_as_missing(path: Path) -> None:
     account = make_account()
     make_node(account)
     export(path)
@@ -462,7 +462,7 @@ def test_an_empty_export_is_imported(path: Path, form: str) -> None:
     assert import_from(export(path, form)) == {"nodes": 0, "items": 0, "evicted": 0, "replaced": 0}
 
 
-def test_a_full_disk_is_said(path: Path, exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(path: Path, exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **kwargs: open("/dev/full", "w+"))  # noqa: SIM115
     assert "No space left on device" in refused(path)
 
@@ -476,7 +476,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def exported(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """The records of a node with purged items, which is no longer in the cache."""
+    """The records of a node with evicted items, which is no longer in the cache."""
     make_node(make_account(), items=3, evicted=1)
     export(path)
     PubsubNode.objects.all().delete()
@@ -534,13 +534,13 @@ DAMAGE: list[tuple[int, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("line", "change", "reason"), DAMAGE)
-def test_a_record_that_is_wrong_is_named(
+def test_invalid_record_is_reported(
     path: Path, exported: list[dict[str, Any]], line: int, change: dict[str, Any], reason: str
 ) -> None:
     exported[line] |= change
     path.write_text("\n".join(map(json.dumps, exported)))
     sentence = refused(path)
-    # A node is judged when what belongs to it comes.
+    # A node is checked when its items follow.
     assert sentence.startswith(f"Line {line + 1 + (reason == 'which has no items.')}: ")
     assert reason in sentence
     assert not PubsubNode.objects.exists()
@@ -560,7 +560,7 @@ LINES: list[tuple[str, int, str]] = [
 
 
 @pytest.mark.parametrize(("text", "line", "reason"), LINES)
-def test_a_line_that_is_wrong_is_named(
+def test_invalid_line_is_reported(
     path: Path, exported: list[dict[str, Any]], text: str, line: int, reason: str
 ) -> None:
     lines = path.read_text().splitlines()
@@ -570,13 +570,13 @@ def test_a_line_that_is_wrong_is_named(
     assert reason in sentence
 
 
-def test_infinity_is_no_number(path: Path, exported: list[dict[str, Any]]) -> None:
+def test_infinity_is_refused(path: Path, exported: list[dict[str, Any]]) -> None:
     path.write_text(path.read_text().replace("null, 1.5", "null, 1e999").replace("null,1.5", "null,1e999"))
     assert "parsed of an item must be data without" in refused(path)
 
 
 @pytest.mark.parametrize("line", range(8))
-def test_a_line_that_is_missing_or_doubled_is_noticed(path: Path, exported: list[dict[str, Any]], line: int) -> None:
+def test_missing_or_repeated_line_is_refused(path: Path, exported: list[dict[str, Any]], line: int) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:line] + lines[line + 1 :]))
     assert refused(path).startswith("Line ")
@@ -584,7 +584,7 @@ def test_a_line_that_is_missing_or_doubled_is_noticed(path: Path, exported: list
     assert refused(path).startswith(f"Line {line + 2}: ")
 
 
-def test_lines_have_an_end(path: Path, exported: list[dict[str, Any]], settings: Any) -> None:
+def test_long_lines_are_refused(path: Path, exported: list[dict[str, Any]], settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_ITEM_SIZE = 100
     exported[A_NODE]["sync_error"] = "x" * 1600
     path.write_text("\n".join(map(json.dumps, exported)))
@@ -600,7 +600,7 @@ def test_items_over_the_limit_are_refused(path: Path, form: str, settings: Any) 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_file_that_was_cut_off_is_refused_wherever(path: Path, form: str) -> None:
+def test_truncated_file_is_refused(path: Path, form: str) -> None:
     make_node(make_account(), items=2, evicted=1)
     export(path, form)
     PubsubNode.objects.all().delete()
@@ -628,7 +628,7 @@ def test_corrupted_export_never_causes_a_traceback(path: Path, form: str) -> Non
                 assert error.returncode == 1
 
 
-def test_import_of_neither_format_is_refused(path: Path) -> None:
+def test_import_of_another_format_is_refused(path: Path) -> None:
     path.write_text("")
     assert refused(path) == "The file is empty."
     path.write_text("hello")
@@ -664,7 +664,7 @@ XML_DAMAGE = [
 
 
 @pytest.mark.parametrize(("text", "other", "reason"), XML_DAMAGE)
-def test_xml_that_is_wrong_is_refused_with_its_line(path: Path, text: str, other: str, reason: str) -> None:
+def test_invalid_xml_is_refused_with_its_line(path: Path, text: str, other: str, reason: str) -> None:
     make_node(make_account(), items=3)
     export(path, "xml")
     PubsubNode.objects.all().delete()
@@ -678,7 +678,7 @@ def test_xml_that_is_wrong_is_refused_with_its_line(path: Path, text: str, other
     assert line <= number <= line + 6
 
 
-def test_xml_that_another_program_wrote_anew_says_the_same(path: Path) -> None:
+def test_xml_rewritten_by_another_program_is_imported(path: Path) -> None:
     make_node(make_account(), items=3)
     before = contents()
     export(path, "xml")

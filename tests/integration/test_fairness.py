@@ -1,4 +1,4 @@
-"""A worker's slots go to all services in turn, and one that is slow or silent holds up no other."""
+"""Test that a worker serves all services in turn, and that a slow or silent one does not delay others."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ def next_due(account: Account, **options: Any) -> tuple[int, str] | None:
     return scheduling.next_due(account.pk, token=0, **options)
 
 
-def test_excluded_services_hide_no_other() -> None:
+def test_excluded_services_do_not_hide_others() -> None:
     account = make_account()
     silent = add_nodes(account, SILENT, 60, sync_requested=timezone.now())
     (good,) = add_nodes(account, GOOD)
@@ -43,7 +43,7 @@ def test_excluded_services_hide_no_other() -> None:
     assert next_due(account, excluded={SILENT, GOOD}) is None
 
 
-def test_services_that_were_served_come_last() -> None:
+def test_services_served_before_come_last() -> None:
     account = make_account()
     slow = add_nodes(account, SILENT, 60, sync_requested=timezone.now())
     (good,) = add_nodes(account, GOOD)
@@ -63,7 +63,7 @@ def test_users_of_one_server_are_one_service() -> None:
     assert Counter(nodes.domains_of(pks).values()) == {SILENT: 5, "example.org": 1}
 
 
-def test_unsubscriptions_of_excluded_services_hide_no_other() -> None:
+def test_unsubscriptions_of_excluded_services_do_not_hide_others() -> None:
     account = make_account()
     for number in range(150):
         PendingUnsubscription.objects.create(account=account, service=f"u{number}@{SILENT}", name="n")
@@ -73,7 +73,7 @@ def test_unsubscriptions_of_excluded_services_hide_no_other() -> None:
 
 
 class FakeSession:
-    """A session that is online; services in `silent` are known not to answer."""
+    """A session that is online; the services in `silent` are known not to answer."""
 
     def __init__(self) -> None:
         self.silent: frozenset[str] = frozenset()
@@ -82,7 +82,7 @@ class FakeSession:
 
 
 class Work:
-    """Stands in for the keeper's work on nodes, which lasts until `finish`."""
+    """Replaces the keeper's work on nodes by tasks that last until `finish`."""
 
     def __init__(self, keeper: Any) -> None:
         self.keeper = keeper
@@ -182,7 +182,7 @@ async def test_nodes_that_flood_are_not_synchronised() -> None:
 
 
 @in_loop
-async def test_comparisons_of_growing_nodes_take_no_slot_of_a_synchronisation() -> None:
+async def test_id_checks_use_no_slots_of_synchronisations() -> None:
     account, keeper, work = await make_keeper()
     growing = await in_thread(add_nodes)(account, SILENT, 64, sync_state="NO_SYNC")
     (grown,) = await in_thread(add_nodes)(account, GOOD, sync_state="NO_SYNC", policy="never")
@@ -193,13 +193,13 @@ async def test_comparisons_of_growing_nodes_take_no_slot_of_a_synchronisation() 
     assert work.syncing == [new]
     assert sorted(work.verifying) == [*growing[:2], grown]
     assert len(keeper._id_checks) == 62
-    assert keeper._patience() > 0.5  # it waits for a slot, without looking again and again
+    assert keeper._patience() > 0.5  # it waits for a slot without polling
     await work.stop()
     assert keeper._checks.free == 4
 
 
 @in_loop
-async def test_nodes_that_cannot_be_compared_in_time_are_not_vouched_for() -> None:
+async def test_nodes_that_cannot_be_checked_in_time_are_invalidated() -> None:
     account, keeper, work = await make_keeper()
     keeper._session.silent = frozenset({SILENT})
     now = timezone.now()
@@ -213,7 +213,7 @@ async def test_nodes_that_cannot_be_compared_in_time_are_not_vouched_for() -> No
 
 
 @in_loop
-async def test_number_of_nodes_that_wait_to_be_compared_is_bounded() -> None:
+async def test_number_of_waiting_id_checks_is_bounded() -> None:
     account, keeper, work = await make_keeper()
     keeper._session.silent = frozenset({SILENT})
     pks = await in_thread(add_nodes)(account, SILENT, 25, sync_state="COMPLETED", checked_at=timezone.now())
@@ -227,7 +227,7 @@ async def test_number_of_nodes_that_wait_to_be_compared_is_bounded() -> None:
 
 
 @in_loop
-async def test_silent_service_does_not_keep_other_subscriptions_from_being_given_up() -> None:
+async def test_silent_service_does_not_block_other_unsubscriptions() -> None:
     account, keeper, work = await make_keeper()
     await in_thread(PendingUnsubscription.objects.create)(account=account, service=SILENT, name="n")
     await in_thread(PendingUnsubscription.objects.create)(account=account, service=GOOD, name="n")

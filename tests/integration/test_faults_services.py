@@ -1,4 +1,4 @@
-"""A service that changes, fails or misbehaves at the worst moment: the cache ends equal to it."""
+"""Test that the cache equals its service after changes, failures and misbehaviour at the worst moment."""
 
 from datetime import timedelta
 from typing import Any
@@ -43,13 +43,13 @@ def stored(pk: int) -> list[tuple[str, str]]:
 
 
 @in_thread
-def doubtful_order(pk: int) -> bool:
+def is_miss(pk: int) -> bool:
     node = PubsubNode.objects.select_related("account").get(pk=pk)
     return cache.freshness(node) is cache.Freshness.MISS
 
 
 async def notify(pk: int, service: FakeService, name: str) -> None:
-    """Apply the notification of an item that the service has now."""
+    """Apply the notification of an item of the service."""
     item = service.nodes[ADDRESS].items[name][1]
     prepared = await prepare("note", ADDRESS, [item])
     await in_thread(apply_changes)(pk, [prepared[name]])
@@ -110,13 +110,13 @@ async def test_edit_that_moves_the_oldest_item_during_a_sync_keeps_the_order() -
 
     service.hook = edit
     await sync_node(service, pk)
-    assert [name for name, _ in await stored(pk)] == service.ids() or await doubtful_order(pk)
+    assert [name for name, _ in await stored(pk)] == service.ids() or await is_miss(pk)
     await notify(pk, service, "item-000")
     assert await stored(pk) == list(service.xml().items())
 
 
 class Alphabetical(FakeService):
-    """Lists ids in an order that has nothing to do with the items' age, as ejabberd does."""
+    """Lists ids in an order that does not depend on the age of items, as ejabberd does."""
 
     async def get_item_ids(self, address: Any) -> list[str]:
         return sorted(await super().get_item_ids(address))

@@ -1,4 +1,4 @@
-"""Full text: the same answers on every database, kept in step by the database itself."""
+"""Test full text search: both databases give the same answers, and keep their index up to date themselves."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from pubsubcache.models import Account, PubsubItem, PubsubNode
 
 pytestmark = pytest.mark.both_databases
 
-FILLING = 12  # other items, so that no word is in most of them
+FILLING = 12  # other items, so that no word occurs in most items
 
 # name: (parsed, text)
 ITEMS: dict[str, tuple[Any, str]] = {
@@ -151,8 +151,8 @@ def test_queries(query: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["-winter", "NOT winter", "NOT (winter AND NOT winter OR winter)"])
-def test_negation_alone(query: str) -> None:
-    """Which SQLite's own language can't say."""
+def test_query_of_only_a_negation(query: str) -> None:
+    """SQLite's query language does not support this."""
     found = set(find(query))
     assert found == {item.name for item in PubsubItem.objects.all()} - {"title", "body", "apart"}
 
@@ -163,7 +163,7 @@ def test_negation_among_alternatives() -> None:
 
 
 @pytest.mark.parametrize("query", ["", " ", "\n\t "])
-def test_an_empty_query_is_no_filter(query: str) -> None:
+def test_empty_query_finds_everything(query: str) -> None:
     items = PubsubItem.objects.full_text(query)
     assert items.count() == len(ITEMS) + FILLING
     assert {item.rank for item in items} == {0.0}  # type: ignore[attr-defined]
@@ -188,12 +188,12 @@ def test_long_queries_are_answered(query: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["x" * 10_000, "a b " * 2_500, "(a (b OR " * 30 + "c"])
-def test_queries_that_are_too_long_are_refused_in_a_sentence(query: str) -> None:
+def test_too_long_queries_are_refused_with_a_reason(query: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^The query has .* more than \d+ .*\.$|^The query has more than .*\.$"):
         PubsubItem.objects.full_text(query)
 
 
-def test_a_query_of_as_many_words_as_are_allowed() -> None:
+def test_query_with_the_maximum_number_of_words() -> None:
     alternatives = " OR ".join(f"word{number}" for number in range(498))
     assert find(f"mail ({alternatives} OR about)") == ["mail"]
     assert find(" ".join(f"-word{number}" for number in range(499)) + " mail") == ["mail"]
@@ -208,11 +208,11 @@ def test_titles_count_more() -> None:
     assert [item.name for item in best][-1] == "body"
 
 
-def test_no_phrase_goes_from_the_title_into_the_text() -> None:
+def test_phrases_do_not_span_title_and_text() -> None:
     assert find('"winter lights"') == ["title", "body"]
 
 
-def test_it_combines_with_everything(node: PubsubNode) -> None:
+def test_full_text_combines_with_other_queries(node: PubsubNode) -> None:
     found = PubsubItem.objects.full_text("winter")
     assert found.count() == 3
     assert found.exists()
@@ -236,7 +236,7 @@ def test_it_combines_with_everything(node: PubsubNode) -> None:
     assert found.only("name").order_by("rank").last() is not None
 
 
-def test_it_goes_with_updates_and_deletions() -> None:
+def test_index_follows_updates_and_deletions() -> None:
     PubsubItem.objects.full_text("about").update(text="post box")
     assert (find("about"), find("post")) == ([], ["mail"])
     PubsubItem.objects.filter(name="mail").update(parsed={"title": "Letters"})
@@ -266,7 +266,7 @@ def test_it_goes_with_updates_and_deletions() -> None:
 
 
 def check_index() -> None:
-    """Let SQLite compare its index with the table: it raises when they differ."""
+    """Make SQLite compare its index with the table, which raises an error if they differ."""
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO pubsubcache_words (pubsubcache_words, rank) VALUES ('integrity-check', 1)")
@@ -284,7 +284,7 @@ def check_index() -> None:
     ],
     ids=["one word", "numbers", "accents", "wide", "words", "odd"],
 )
-def test_no_text_is_too_large_to_be_stored(text: str, node: PubsubNode) -> None:
+def test_large_texts_are_stored(text: str, node: PubsubNode) -> None:
     parsed = {"title": text, "tags": [text[:3000]], "author": text}
     PubsubItem.objects.create(node=node, name="large", data="<item/>", parsed=parsed, text=f"needle {text}")
     assert find("needle") == ["large"]
@@ -302,20 +302,20 @@ def test_snippets() -> None:
     assert "nothing" not in snippet
 
 
-def test_snippets_mark_all_that_was_looked_for() -> None:
-    """Whenever it was looked for."""
+def test_snippets_mark_words_of_all_searches() -> None:
+    """Words of searches before and after `with_snippets` are marked."""
     found = PubsubItem.objects.full_text("north").with_snippets().full_text("lights").get()
     assert snippets.marked(found.snippet, "[", "]") == "Winter [lights] in the [north]"  # type: ignore[attr-defined]
 
 
-def test_snippets_of_markup_are_harmless() -> None:
+def test_snippets_of_markup_are_escaped() -> None:
     text = "\x02 a <script>alert(1)</script> & winter \x03"
     PubsubItem.objects.filter(name="body").update(text=text)
     snippet = PubsubItem.objects.full_text("winter").with_snippets().values_list("snippet", flat=True).get(name="body")
     assert snippets.as_html(snippet).strip() == ("a &lt;script&gt;alert(1)&lt;/script&gt; &amp; <mark>winter</mark>")
 
 
-def test_snippets_without_a_search_are_beginnings() -> None:
+def test_snippets_without_a_search_show_the_beginning() -> None:
     PubsubItem.objects.filter(name="body").update(text="word " * 500)
     items = {item.name: item.snippet for item in PubsubItem.objects.with_snippets()}  # type: ignore[attr-defined]
     assert items["mail"] == ITEMS["mail"][1]

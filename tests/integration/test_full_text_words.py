@@ -1,4 +1,4 @@
-"""Both databases take for words what `lookups.folding` does, and answer queries as their trees say."""
+"""Test that both databases split words as `lookups.folding` does, and evaluate queries as parsed."""
 
 # ruff: noqa: RUF001  (letters that look alike are what this is about)
 
@@ -16,7 +16,7 @@ from tests.selection import how_many
 
 pytestmark = pytest.mark.both_databases
 
-# Letters of several scripts, with and without accents, composed and not; digits; what separates words.
+# Letters of several scripts, with and without accents, composed and decomposed; digits; word separators.
 LETTERS = (
     "abzABZ019éÉèñÑüÜçÇåøØłŁßœŒæÆđıſþŋ\u0301\u0308\u0327αΑάΆσΣςωΏйЙиИёЁщЩіїאבגابتहिनि日本語のテキスト한국어ไทยꙋᚠ"
     "\u0660\u0663\u0967"
@@ -25,7 +25,7 @@ OTHERS = (
     " \t\n.,;:!?-_'\"’“”()[]{}<>@#$%&*+=/\\|^~`´¨€£©®°·…–—🎉👩\u200d👧"
     "\U0001f923\U0001f973\U0001f3fb\u20bd\ue000\U0001faff\u200b\u00a0\u00ad\ufeff"
 )
-# In NFC, as `xmlform.words` gives them.
+# In NFC, like the output of `xmlform.words`.
 texts = st.text(st.sampled_from(LETTERS + OTHERS), max_size=30).map(lambda text: normalize("NFC", text))
 short = st.text(st.sampled_from("aAéÉbσΣйИи日本1 "), max_size=8)
 VOCABULARY = ["a", "b", "aé", "Ab", "winter", "ΣΑΣ", "й", "日本", "1a"]
@@ -39,13 +39,13 @@ sentences = st.lists(st.sampled_from([*VOCABULARY, "wintry", "-", "a-b", "."]), 
 
 
 def matches(query: str, *texts: str) -> bool:
-    """Whether an item with these texts should be found."""
+    """Return whether an item with these texts should be found."""
     tree = parse(query)
     return tree is not None and answers(tree, [words(text) for text in texts])
 
 
 def answers(tree: Node, fields: list[list[str]]) -> bool:
-    """Whether words in `fields` are what a query asks for."""
+    """Return whether the words in `fields` match a query."""
     match tree:
         case And(children):
             return all(answers(child, fields) for child in children)
@@ -54,10 +54,10 @@ def answers(tree: Node, fields: list[list[str]]) -> bool:
         case Not():
             return not answers(tree.child, fields)
         case Term():
-            return any(stands_in(tree, field) for field in fields)
+            return any(occurs_in(tree, field) for field in fields)
 
 
-def stands_in(term: Term, field: list[str]) -> bool:
+def occurs_in(term: Term, field: list[str]) -> bool:
     size = len(term.words)
     return any(
         tuple(field[place : place + size - 1]) == term.words[:-1]
@@ -114,7 +114,7 @@ def test_each_word_of_a_text_finds_it(node: PubsubNode, text: str) -> None:
 @given(one=short, other=short)
 @example(one="日", other="日1")  # a word of a script without spaces is a prefix
 @example(one="a", other="a1")
-def test_texts_are_found_by_the_words_they_have_in_common(node: PubsubNode, one: str, other: str) -> None:
+def test_common_words_find_both_texts(node: PubsubNode, one: str, other: str) -> None:
     store(node, [("", one), ("", other)])
     for word in words(one):
         assert found(word) == [name for name, text in (("0", one), ("1", other)) if matches(word, text)]
@@ -125,7 +125,7 @@ def test_texts_are_found_by_the_words_they_have_in_common(node: PubsubNode, one:
 @example(query='"a b"', rows=[("a", "b"), ("b", "a b"), ("", "a -b"), ("a b", "")])
 @example(query="a OR NOT b", rows=[("a", "b"), ("b", ""), ("", "")])
 @example(query="(a OR -b) -(winter -1a)", rows=[("a", "b"), ("winter", ""), ("", "winter 1a")])
-def test_queries_are_answered_as_their_trees_say(node: PubsubNode, query: str, rows: list[tuple[str, str]]) -> None:
+def test_queries_are_evaluated_as_parsed(node: PubsubNode, query: str, rows: list[tuple[str, str]]) -> None:
     store(node, rows)
     expected = [
         str(place) for place, (title, text) in enumerate(rows) if not query.strip() or matches(query, title, text)

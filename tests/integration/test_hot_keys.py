@@ -1,4 +1,4 @@
-"""Keys of `parsed` that have indexes, and tags: what they hold, and that queries use them."""
+"""Test the indexed keys of `parsed` and tags: their contents, and that queries use their indexes."""
 
 import json
 from collections.abc import Iterator
@@ -60,13 +60,13 @@ def test_the_column_has_the_beginning_of_the_text(node: PubsubNode, key: str, va
 
 
 @pytest.mark.parametrize("parsed", [None, {}, [], ["title"], "title", 5, {"Title": "x"}, {"parsed": {"title": "x"}}])
-def test_other_documents_have_none(node: PubsubNode, parsed: Any) -> None:
+def test_other_documents_have_no_hot_keys(node: PubsubNode, parsed: Any) -> None:
     create(node, "i", parsed)
     assert set(PubsubItem.objects.values_list(*COLUMNS).get()) == {None}
     assert not PubsubItem.objects.tagged("title").exists()
 
 
-def test_it_follows_changes(node: PubsubNode) -> None:
+def test_columns_follow_changes(node: PubsubNode) -> None:
     item = create(node, "i", {"title": "one", "tags": ["a"]})
     assert item.parsed_title == "one"
     item.parsed = {"title": "two", "tags": ["b"]}
@@ -137,7 +137,7 @@ def test_tags(node: PubsubNode, tags: list[str], expected: str) -> None:
     assert names(node.items.tagged(*tags).filter(parsed_title=None)) == expected.split()
 
 
-def test_hot_keys_are_read_only_when_asked_for(node: PubsubNode, django_assert_num_queries: Any) -> None:
+def test_hot_keys_are_loaded_only_on_request(node: PubsubNode, django_assert_num_queries: Any) -> None:
     create(node, "i", {"title": "Hello"})
     for items in (PubsubItem.objects.all(), node.items.all(), PubsubItem.objects.select_related("node__account")):
         assert "parsed_title" not in str(items.query)
@@ -163,7 +163,7 @@ def test_texts_sort_by_their_characters(node: PubsubNode) -> None:
 
 @pytest.fixture
 def many(node: PubsubNode) -> Iterator[PubsubNode]:
-    """Items as blogs have them, made in the database; statistics as autovacuum would take them."""
+    """Many items like those of blogs, created by the database and with current statistics."""
     parsed = {
         "title": "Title {}",
         "author": "Author {m}",
@@ -196,7 +196,7 @@ def many(node: PubsubNode) -> Iterator[PubsubNode]:
 
 
 def _sql_of(document: str) -> str:
-    """A JSON document as an expression of SQL: `{}` the item's number, `{m}` of a thousand, `{d}` a day."""
+    """Return a JSON document as an SQL expression; `{}` is the item's number, `{m}` that modulo 1000, `{d}` a day."""
     day = "substr('0' || (1 + n % 12), -2) || '-' || substr('0' || (1 + n % 28), -2)"
     if connection.vendor == "postgresql":
         day = "lpad((1 + n % 12)::text, 2, '0') || '-' || lpad((1 + n % 28)::text, 2, '0')"
@@ -244,6 +244,6 @@ def test_queries_of_many_items_use_indexes(many: PubsubNode) -> None:
         title = items.containing({"title": "Title 7", "content": "some content"})
         assert "pubsubcache_parsed_title" in plan(title)
     check_index()
-    without = plan(items.filter(parsed__title="Title 77777"))  # so this test can fail
+    without = plan(items.filter(parsed__title="Title 77777"))  # proves that this test can fail
     assert "pubsubcache_parsed_title" not in without
     assert "Seq Scan on pubsubcache_pubsubitem" in without or "SCAN pubsubcache_pubsubitem" in without

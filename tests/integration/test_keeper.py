@@ -1,4 +1,4 @@
-"""What a keeper was about to see to is seen to, whatever comes between."""
+"""Test that a keeper completes pending work after interruptions."""
 
 import time
 from typing import Any
@@ -25,7 +25,7 @@ def _make() -> tuple[Account, int]:
 
 @in_loop
 async def test_revalidation_that_lost_its_session_is_repeated_after_resumption() -> None:
-    """A stream that is resumed has missed nothing, so nothing else has the node compared."""
+    """A resumed stream has missed nothing, so nothing else would revalidate the node."""
     account, pk = await _make()
     keeper: Any = Keeper(account)
     with pytest.raises(ServiceUnreachable):

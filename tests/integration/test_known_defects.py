@@ -1,4 +1,4 @@
-"""Mistakes that caches of pubsub nodes have made before, each as a test; docs/defects.md lists them all."""
+"""Regression tests for known mistakes of other pubsub caches; docs/defects.md lists them all."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a worker writes depends on its lease, and nothing it acquired outlives it."""
+"""Test that a worker writes only under its lease, and that nothing it acquired outlives it."""
 
 import asyncio
 import threading
@@ -54,7 +54,7 @@ def a_claim(node: PubsubNode) -> syncing.Claim:
     return found
 
 
-# What a worker writes; each takes the node and what prepared it.
+# The writes of a worker; each takes the node and the data prepared for it.
 WRITES: dict[str, tuple[Callable[[PubsubNode], Any], Callable[[PubsubNode, Any], Any]]] = {
     "a notification": (lambda node: None, lambda node, _: apply_changes(node.pk, [PurgeAll()])),
     "what it read back": (lambda node: node, lambda node, row: written.apply_answer(row, [PurgeAll()])),
@@ -108,7 +108,7 @@ def test_postgresql_ends_the_transaction_of_a_suspended_worker(settings: Any) ->
         assert patience() == "1500ms"
 
 
-def test_new_session_voids_what_the_old_one_may_still_write() -> None:
+def test_new_session_voids_pending_writes_of_the_old_one() -> None:
     node = make_node()
     old = take("w")
     new = accounts.begin_session(old, timezone.now())
@@ -131,7 +131,7 @@ def test_status_is_recorded_only_by_the_holder() -> None:
     assert Account.objects.get().status == "offline"
 
 
-def test_takeover_ends_the_claims_of_the_worker_before() -> None:
+def test_takeover_ends_the_claims_of_the_previous_worker() -> None:
     node = make_node()
     with acting_under(take("first")):
         assert syncing.claim(node.pk, syncing.new_owner()) is not None
@@ -168,7 +168,7 @@ def test_only_a_recent_heartbeat_keeps_a_claim(ago: timedelta) -> None:
     assert syncing.claim(node.pk, "second") is not None
 
 
-def test_renewal_keeps_leases_and_takes_none() -> None:
+def test_renewal_keeps_leases_and_takes_no_new_ones() -> None:
     make_node()
     accounts.renew_leases("w")
     assert Account.objects.get().worker == ""
@@ -179,7 +179,7 @@ def test_renewal_keeps_leases_and_takes_none() -> None:
 
 
 @in_loop
-async def test_sync_under_a_lost_lease_ends_without_a_trace() -> None:
+async def test_sync_under_a_lost_lease_writes_nothing() -> None:
     service = FakeService()
     service.fill(5)
     node = await in_thread(make_node)()
@@ -221,8 +221,8 @@ async def test_claim_ends_when_its_task_is_cancelled_while_it_is_committed(monke
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_cancelled_sync_leaves_no_claim_wherever_it_is() -> None:
-    """Cancel at one request to the service after the other, and twice in a row."""
+async def test_sync_cancelled_anywhere_leaves_no_claim() -> None:
+    """Cancel twice in a row, at each request to the service in turn."""
     node = await in_thread(make_node)()
     for number in range(8):
         service = FakeService()
@@ -253,7 +253,7 @@ async def test_cancelled_sync_leaves_no_claim_wherever_it_is() -> None:
 
 
 @in_loop
-async def test_claim_of_another_process_is_left_alone() -> None:
+async def test_claim_of_another_process_is_kept() -> None:
     node = await in_thread(make_node)()
     assert await in_thread(syncing.claim)(node.pk, "another") is not None
     with pytest.raises(SyncInProgress):
@@ -261,7 +261,7 @@ async def test_claim_of_another_process_is_left_alone() -> None:
     assert (await in_thread(PubsubNode.objects.get)(pk=node.pk)).sync_owner == "another"
 
 
-async def test_uninterrupted_work_ends_before_the_cancellation() -> None:
+async def test_uninterrupted_work_completes_before_the_cancellation() -> None:
     ended = False
 
     async def work() -> None:
@@ -280,7 +280,7 @@ async def test_uninterrupted_work_ends_before_the_cancellation() -> None:
 # Clocks
 
 
-def test_clock_that_stepped_back_does_not_make_nodes_due_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_that_stepped_back_does_not_make_nodes_due_repeatedly(monkeypatch: pytest.MonkeyPatch) -> None:
     node = make_node()
     lease = accounts.begin_session(take("w"), timezone.now())
     earlier = timezone.now() - timedelta(hours=1)
@@ -299,7 +299,7 @@ def test_clock_that_stepped_back_does_not_make_nodes_due_again_and_again(monkeyp
         {"checked_at": timedelta(hours=1), "reconcile_interval": timedelta(minutes=1)},
     ],
 )
-def test_times_in_the_future_are_not_waited_for(fields: dict[str, Any]) -> None:
+def test_times_in_the_future_are_ignored(fields: dict[str, Any]) -> None:
     now = timezone.now()
     values = {
         name: now + value if isinstance(value, timedelta) and name != "reconcile_interval" else value

@@ -1,4 +1,4 @@
-"""Items that cannot be kept are left out with a reason; everything else of their node is answered from the cache."""
+"""Test that items that cannot be kept are left out with a reason while the rest of their node is cached."""
 
 import asyncio
 import io
@@ -49,7 +49,7 @@ from tests.fakes import (
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 ALICE = "alice@example.org"
-LARGE = "x" * 1000  # a title that takes an item over the bound
+LARGE = "x" * 1000  # a title that makes an item exceed the bound
 LONG_ID = "long " + "x" * 3000
 MIDDLE = 5
 SERVICES: dict[str, dict[str, Any]] = {
@@ -104,7 +104,7 @@ async def read(service: FakeService, **options: Any) -> ItemsPage:
 
 
 async def synced(*odd: str, size: int = 12, **manners: Any) -> tuple[FakeService, int]:
-    """Return a service with a node in sync, of which the items `odd` are too large."""
+    """Return a service with a node in sync whose items `odd` are too large."""
     service = FakeService(**manners)
     service.fill(size)
     for name in odd:
@@ -116,11 +116,11 @@ async def synced(*odd: str, size: int = 12, **manners: Any) -> tuple[FakeService
     return service, node.pk
 
 
-async def apply(service: FakeService, *events: PubsubEvent, unsure: list[int] | None = None) -> list[int]:
-    """Apply notifications; return the nodes that they put in doubt."""
-    doubted: list[int] = []
-    note = (lambda pk: None) if unsure is None else unsure.append
-    applier = EventApplier(ALICE, service, on_id_check=note, on_invalidated=doubted.append)
+async def apply(service: FakeService, *events: PubsubEvent, unchecked: list[int] | None = None) -> list[int]:
+    """Apply notifications; return the nodes that they invalidated."""
+    invalidated: list[int] = []
+    note = (lambda pk: None) if unchecked is None else unchecked.append
+    applier = EventApplier(ALICE, service, on_id_check=note, on_invalidated=invalidated.append)
     for event in events:
         applier.feed(event)
     task = asyncio.create_task(applier.run())
@@ -128,27 +128,27 @@ async def apply(service: FakeService, *events: PubsubEvent, unsure: list[int] | 
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    return doubted
+    return invalidated
 
 
 def answer(page: ItemsPage) -> tuple[Any, ...]:
-    """Return what two answers to one request have in common, whoever gave them."""
+    """Return the parts of an answer that are the same from the cache and from the service."""
     count = None if page.rsm is None else (page.rsm.count, page.rsm.index)
     return [(item.id, item.xml) for item in page.items], page.left_out, page.complete, count
 
 
 async def check_equal(service: FakeService) -> None:
-    """Every form of request has the same answer from the cache, without a request, as from the service."""
+    """Assert that the cache answers every form of request like the service, and without a request to it."""
     page = await read(service)
     assert page.origin == "cache"
     reasons = dict(page.left_out)
     assert [(item.id, item.xml) for item in page.items] == [
         (name, xml) for name, xml in service.xml().items() if name not in reasons
     ]
-    # Which item stands where among those left out, too.
+    # The positions of items include those left out.
     assert [await name_at(service, place) for place in range(len(service.ids()))] == service.ids()
     if service.newest_first or service.plain_limit:
-        return  # their own answers are in another order, or cut
+        return  # the service's own answers have another order, or are cut
     for form in FORMS:
         live = await read(service, use_cache=False, **form)
         service.requests.clear()
@@ -166,7 +166,7 @@ async def name_at(service: FakeService, index: int) -> str:
 
 
 async def walk(service: FakeService, **options: Any) -> list[str]:
-    """Return the ids of all items, left out or not, going through pages forwards."""
+    """Return the ids of all items, including those left out, by paging forwards."""
     found: list[str] = []
     cursor = None
     while True:
@@ -178,7 +178,7 @@ async def walk(service: FakeService, **options: Any) -> list[str]:
         cursor = page.rsm.last
 
 
-def test_ids_have_a_short_form_only_where_they_cannot_be_kept() -> None:
+def test_only_ids_that_cannot_be_stored_have_a_short_form() -> None:
     for name in ("", "a", "x" * 2048, "é" * 1024, "left-out"):
         assert known_id(name) == name
     odd = ["x" * 2049, "é" * 1025, "a\0b", "\ud800", known_id("x" * 2049)]
@@ -269,7 +269,7 @@ async def test_odd_item_is_published_and_retracted_by_notification(name: str) ->
 
 
 @in_loop
-async def test_purge_of_the_node_takes_odd_items_along() -> None:
+async def test_purge_of_the_node_removes_odd_items() -> None:
     service, _ = await synced("item-005")
     service.nodes[ADDRESS].items.clear()
     await apply(service, node_event("purge"))
@@ -279,7 +279,7 @@ async def test_purge_of_the_node_takes_odd_items_along() -> None:
 
 @pytest.mark.parametrize("name", ["item-005", LONG_ID])
 @in_loop
-async def test_odd_item_retracted_unheard_is_removed_by_a_sync(name: str) -> None:
+async def test_odd_item_retracted_without_notification_is_removed_by_a_sync(name: str) -> None:
     service, pk = await synced(name, paging="ids")
     service.retract(name)
     assert (await sync_node(service, pk)).removed == 0
@@ -287,8 +287,8 @@ async def test_odd_item_retracted_unheard_is_removed_by_a_sync(name: str) -> Non
     await check_equal(service)
 
 
-def meanwhile(service: FakeService, after: str, act: Callable[[], Awaitable[Any]]) -> None:
-    """Do something between the page after the item `after` and its arrival."""
+def before_page_arrives(service: FakeService, after: str, act: Callable[[], Awaitable[Any]]) -> None:
+    """Run `act` after the service has answered with the page after the item `after` and before it arrives."""
     original = service.get_items
 
     async def get_items(address: NodeAddress, request: ItemsRequest) -> ServicePage:
@@ -302,14 +302,14 @@ def meanwhile(service: FakeService, after: str, act: Callable[[], Awaitable[Any]
 
 
 @in_loop
-async def test_odd_item_retracted_during_a_sync_stays_away() -> None:
+async def test_odd_item_retracted_during_a_sync_is_not_restored() -> None:
     service, pk = await synced("item-010", paging="ids")
 
     async def retract() -> None:
         service.retract("item-010")
         await apply(service, retract_event("item-010"))
 
-    meanwhile(service, "item-007", retract)
+    before_page_arrives(service, "item-007", retract)
     await sync_node(service, pk)
     assert await left_out_rows() == {}
     assert "item-010" not in await stored()
@@ -318,7 +318,7 @@ async def test_odd_item_retracted_during_a_sync_stays_away() -> None:
 @pytest.mark.parametrize("titles", [(LARGE, "good"), ("good", LARGE), (LARGE, LARGE + "y")])
 @in_loop
 async def test_notification_during_a_sync_is_newer_than_the_page(titles: tuple[str, str]) -> None:
-    """What the page has of the item is older than what the notification brought."""
+    """The version of the item in the page is older than the notified one."""
     older, newer = titles
     service, pk = await synced(paging="ids")
     service.publish("item-005", older)
@@ -326,7 +326,7 @@ async def test_notification_during_a_sync_is_newer_than_the_page(titles: tuple[s
     async def edit() -> None:
         await apply(service, publish_event(service.publish("item-005", newer)))
 
-    meanwhile(service, "item-003", edit)
+    before_page_arrives(service, "item-003", edit)
     await sync_node(service, pk)
     await check_ids(service, pk)
     assert ("item-005" in await left_out_rows()) == (newer != "good")
@@ -340,7 +340,7 @@ async def test_odd_item_published_after_the_last_page_is_kept() -> None:
     async def publish() -> None:
         await apply(service, publish_event(service.publish("new", LARGE)))
 
-    meanwhile(service, "item-011", publish)
+    before_page_arrives(service, "item-011", publish)
     await sync_node(service, pk)
     assert list(await left_out_rows()) == ["new"]
     await check_ids(service, pk)
@@ -348,18 +348,18 @@ async def test_odd_item_published_after_the_last_page_is_kept() -> None:
 
 
 @in_loop
-async def test_order_is_in_doubt_when_only_an_odd_item_follows_an_edited_one() -> None:
+async def test_order_is_checked_if_only_an_odd_item_follows_an_edited_one() -> None:
     service, pk = await synced("item-011", paging="ids", moves_edited=True)
-    unsure: list[int] = []
-    await apply(service, publish_event(service.publish("item-010", "edited")), unsure=unsure)
-    assert unsure == [pk]
+    unchecked: list[int] = []
+    await apply(service, publish_event(service.publish("item-010", "edited")), unchecked=unchecked)
+    assert unchecked == [pk]
     assert await check_ids(service, pk)
     assert (await row()).moves is True
     await check_equal(service)
 
 
 @in_loop
-async def test_node_with_odd_items_alone_missing_is_not_partial() -> None:
+async def test_node_that_lacks_only_odd_items_is_not_partial() -> None:
     service, pk = await synced("item-005", paging="ids")
     with override_settings(PUBSUBCACHE_MAX_NODE_ITEMS=5):
         await sync_node(service, pk)
@@ -373,7 +373,7 @@ async def test_node_with_odd_items_alone_missing_is_not_partial() -> None:
 
 @pytest.mark.parametrize("name", ["new", LONG_ID])
 @in_loop
-async def test_odd_item_told_late_is_left_out(name: str) -> None:
+async def test_odd_item_notified_late_is_left_out(name: str) -> None:
     service, _ = await synced()
     await apply(service, publish_event(service.publish(name, LARGE), delayed=True))
     assert list(await left_out_rows()) == [known_id(name)]
@@ -381,7 +381,7 @@ async def test_odd_item_told_late_is_left_out(name: str) -> None:
 
 
 @in_loop
-async def test_purged_items_are_fetched_and_odd_ones_are_not() -> None:
+async def test_evicted_items_are_fetched_and_odd_ones_are_not() -> None:
     service, pk = await synced("item-005")
     await in_thread(lambda: evict(PubsubNode.objects.filter(pk=pk)))()
     page = await read(service)
@@ -394,7 +394,7 @@ async def test_purged_items_are_fetched_and_odd_ones_are_not() -> None:
 
 
 @in_loop
-async def test_purged_item_that_turns_out_odd_is_asked_for_once() -> None:
+async def test_evicted_item_that_turns_out_odd_is_fetched_once() -> None:
     service, pk = await synced()
     await in_thread(lambda: evict(PubsubNode.objects.filter(pk=pk)))()
     service.publish("item-005", LARGE)
@@ -406,7 +406,7 @@ async def test_purged_item_that_turns_out_odd_is_asked_for_once() -> None:
 
 
 @in_loop
-async def test_sample_for_the_analysers_is_a_good_item() -> None:
+async def test_sample_for_analysers_is_a_regular_item() -> None:
     service = FakeService()
     service.fill(2)
     service.publish("odd", LARGE)
@@ -417,7 +417,7 @@ async def test_sample_for_the_analysers_is_a_good_item() -> None:
 @in_loop
 async def test_limit_of_the_service_counts_odd_items() -> None:
     service, pk = await synced("item-000", paging="ids")
-    for number in (12, 13):  # the service makes room, silently
+    for number in (12, 13):  # the service drops the oldest item without a notification
         await apply(service, publish_event(service.publish(f"item-{number:03}")))
         service.retract(next(iter(service.nodes[ADDRESS].items)))
         await sync_node(service, pk)
@@ -427,7 +427,7 @@ async def test_limit_of_the_service_counts_odd_items() -> None:
 
 
 @in_loop
-async def test_page_of_odd_items_alone_goes_on() -> None:
+async def test_page_of_only_odd_items_has_a_next_page() -> None:
     _service, _pk = await synced("item-004", "item-005", "item-006")
     node = await row()
     page = await in_thread(read_page)(node, ItemsRequest(rsm=Rsm(max=3, index=4)))
@@ -437,7 +437,7 @@ async def test_page_of_odd_items_alone_goes_on() -> None:
     assert (page.rsm.count, page.rsm.last) == (12, "item-006")
 
 
-# What is shown, and taken elsewhere
+# Commands, exports and the admin
 
 
 @in_loop
@@ -447,12 +447,12 @@ async def prepared() -> None:
 
 def call(*arguments: str) -> str:
     out = io.StringIO()
-    with patch("channels.db.close_old_connections"):  # the test's transaction is not to end
+    with patch("channels.db.close_old_connections"):  # must not end the test's transaction
         call_command(*arguments, stdout=out, stderr=io.StringIO())
     return out.getvalue()
 
 
-def test_commands_name_what_is_left_out() -> None:
+def test_commands_report_left_out_items() -> None:
     prepared()
     (node,) = json.loads(call("pubsub_nodes", "-O", "json"))
     assert (node["items"], node["left_out"]) == (11, 2)
@@ -464,7 +464,7 @@ def test_commands_name_what_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
-def test_export_and_import_keep_what_is_left_out(tmp_path: Path, form: str) -> None:
+def test_export_and_import_keep_left_out_items(tmp_path: Path, form: str) -> None:
     prepared()
     PubsubEvicted.objects.create(
         node=PubsubNode.objects.get(), name="purged", position=1, created=timezone.now(), updated=timezone.now()
@@ -491,7 +491,7 @@ def test_export_of_an_older_version_has_no_reasons(tmp_path: Path) -> None:
     assert set(PubsubEvicted.objects.values_list("reason", flat=True)) == {""}
 
 
-def test_node_page_of_the_admin_names_what_is_left_out() -> None:
+def test_node_page_of_the_admin_lists_left_out_items() -> None:
     prepared()
     node = PubsubNode.objects.get()
     now = timezone.now()

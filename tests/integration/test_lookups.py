@@ -1,4 +1,4 @@
-"""What developers ask of parsed items by the ORM, on every database."""
+"""Test common ORM queries of parsed items on both databases."""
 
 from typing import Any
 
@@ -92,8 +92,8 @@ def test_lookups_combine() -> None:
     ]  # fmt: skip
 
 
-def test_sqlite_takes_upper_and_lower_case_for_the_same() -> None:
-    """In all of Django's LIKE lookups."""
+def test_sqlite_ignores_case() -> None:
+    """This applies to all of Django's LIKE lookups."""
     expected = ["plain", "upper"] if connection.vendor == "sqlite" else ["plain"]
     assert find(parsed__title__startswith="He") == expected
 
@@ -107,7 +107,7 @@ def test_sqlite_takes_upper_and_lower_case_for_the_same() -> None:
         ({"parsed__contains": {"title": "Hello", "draft": False}}, "plain"),
     ],
 )
-def test_containment_is_postgresqls(lookups: dict[str, Any], expected: str) -> None:
+def test_containment_follows_postgresql(lookups: dict[str, Any], expected: str) -> None:
     if connection.vendor == "sqlite":
         with pytest.raises(NotSupportedError):
             find(**lookups)
@@ -123,6 +123,6 @@ def test_ordering_and_values() -> None:
     assert PubsubItem.objects.filter(parsed__title=F("parsed__title")).count() >= 4
 
 
-def test_what_is_stored_comes_back() -> None:
+def test_stored_values_are_returned_unchanged() -> None:
     for name, parsed in ITEMS.items():
         assert PubsubItem.objects.get(name=name).parsed == parsed

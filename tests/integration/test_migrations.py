@@ -1,4 +1,4 @@
-"""The schema: forwards, backwards, with data in it, and never behind the models."""
+"""Test that migrations work forwards and backwards with data, and match the models."""
 
 import ast
 import io
@@ -62,7 +62,7 @@ def indexes(alias: str) -> set[tuple[str, str]]:
 
 
 def fill(alias: str) -> None:
-    """Put something into every table."""
+    """Add a row to every table."""
     account = Account.objects.using(alias).create(jid="alice@example.org", password="secret")
     node = PubsubNode.objects.using(alias).create(
         account=account, service="s", name="n", extra={"a": ["b"]}, sync_state="COMPLETED", checked_at=timezone.now()
@@ -77,13 +77,13 @@ def fill(alias: str) -> None:
 
 
 @pytest.mark.django_db
-def test_the_models_have_no_changes_that_no_migration_has() -> None:
+def test_models_have_no_changes_without_migration() -> None:
     out = io.StringIO()
     call_command("makemigrations", "--check", "--dry-run", stdout=out)
     assert "No changes" in out.getvalue()
 
 
-def test_from_nothing_and_back_with_data(fresh: str) -> None:
+def test_all_migrations_can_be_applied_and_reverted(fresh: str) -> None:
     call_command("migrate", database=fresh, verbosity=0, interactive=False)
     made, with_indexes = tables(fresh), indexes(fresh)
     assert {model._meta.db_table for model in apps.get_app_config(APP).get_models()} <= made
@@ -97,8 +97,8 @@ def test_from_nothing_and_back_with_data(fresh: str) -> None:
     fill(fresh)
 
 
-def test_every_step_back_and_forth_keeps_the_data(fresh: str) -> None:
-    """From the first migration on: what a step adds may go with it, the rest stays."""
+def test_each_step_backwards_and_forwards_keeps_the_data(fresh: str) -> None:
+    """Reverting a migration may remove only what it added."""
     executor = MigrationExecutor(connections[fresh])
     names = [name for app, name in executor.loader.graph.forwards_plan((APP, last(executor))) if app == APP]
     call_command("migrate", database=fresh, verbosity=0, interactive=False)
@@ -112,8 +112,8 @@ def test_every_step_back_and_forth_keeps_the_data(fresh: str) -> None:
     assert Account.objects.using(fresh).get().password == "secret"
 
 
-def test_rows_from_before_are_found_after(fresh: str) -> None:
-    """By what migrations added to them; and it goes with the migrations that brought it."""
+def test_old_rows_are_found_after_migrations(fresh: str) -> None:
+    """Rows from before a migration have the keys that it adds, which disappear when it is reverted."""
     migrate(fresh, "0001_initial")
     old = MigrationExecutor(connections[fresh]).loader.project_state((APP, "0001_initial")).apps
     account = old.get_model(APP, "Account").objects.using(fresh).create(jid="alice@example.org")
@@ -154,7 +154,7 @@ def test_nodes_chosen_by_hand_and_own_nodes_are_pinned(fresh: str) -> None:
     assert set(pinned.values_list("name", flat=True)) == {"by hand", "own"}
 
 
-def test_what_was_learned_moves_to_columns_and_back(fresh: str) -> None:
+def test_learned_traits_move_to_columns_and_back(fresh: str) -> None:
     learned = {
         "to_sync": True, "by_analyser": False, "by_hand": True, "registry": "f", "reason": "", "rsm": True,
         "cursors": "ids", "publishers": False, "payload_type": "", "moves": False, "listed": 5, "limit": 5,
@@ -187,7 +187,7 @@ def test_what_was_learned_moves_to_columns_and_back(fresh: str) -> None:
 
 
 def test_sql_of_migrations_can_be_shown(fresh: str) -> None:
-    """Without anything being done."""
+    """Showing the SQL must change nothing."""
     for name in ("0001_initial", "0002_hot_keys", "0003_full_text"):
         migrate(fresh, "zero" if name == "0001_initial" else "0001_initial")
         before = tables(fresh)
@@ -200,8 +200,8 @@ def last(executor: MigrationExecutor) -> str:
     return next(name for app, name in executor.loader.graph.leaf_nodes(APP))
 
 
-def test_schema_and_data_are_apart() -> None:
-    """A migration that changes both can't be run in one transaction everywhere."""
+def test_migrations_change_either_schema_or_data() -> None:
+    """Not every database can run a migration that changes both in one transaction."""
     for (app, name), migration in MigrationLoader(None).disk_migrations.items():
         if app == APP:
             assert all(operation.reversible for operation in migration.operations), name
@@ -220,7 +220,7 @@ def modules_imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sorted(MIGRATIONS.rglob("*.py")), ids=lambda path: path.stem)
-def test_migrations_import_no_code_that_changes(path: Path) -> None:
+def test_migrations_import_only_frozen_code(path: Path) -> None:
     frozen = "pubsubcache.migrations._frozen"
     for module in modules_imported(path):
         root = module.partition(".")[0]
@@ -247,8 +247,8 @@ def definitions(alias: str) -> set[tuple[str, ...]]:
     return found
 
 
-def test_the_application_makes_the_same_indexes_as_the_migrations(fresh: str) -> None:
-    """Change the copies for migrations only by adding new ones, with a migration that uses them."""
+def test_app_creates_the_same_indexes_as_migrations(fresh: str) -> None:
+    """If this fails, add new copies of the SQL and a migration that uses them; never change existing copies."""
     migrate(fresh)
     migrated = definitions(fresh)
     assert len(migrated) >= 5
@@ -261,7 +261,7 @@ def test_the_application_makes_the_same_indexes_as_the_migrations(fresh: str) ->
     assert definitions(fresh) == migrated
 
 
-def test_the_application_has_the_same_generated_columns_as_the_migrations(fresh: str) -> None:
+def test_app_has_the_same_generated_columns_as_migrations(fresh: str) -> None:
     executor = MigrationExecutor(connections[fresh])
     migrated = executor.loader.project_state((APP, last(executor))).apps.get_model(APP, "PubsubItem")
     with connections[fresh].schema_editor(collect_sql=True) as editor:

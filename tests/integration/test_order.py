@@ -1,6 +1,6 @@
-"""The cache has the service's order after any sequence of notifications, walks and lost sessions.
+"""Test that the cache has the service's order after any sequence of notifications, walks and lost sessions.
 
-Some services move edited items to the end. The cache learns which, and may learn it only from proof.
+Some services move edited items to the end. The cache learns which ones do, and only from conclusive changes.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def _site() -> Iterator[None]:
 class Followed:
     """A node that a worker follows, and its service.
 
-    Notifications wait in `late` until `told`, or until the next request: they come before its answer.
+    Notifications wait in `late` until `delivered`, or until the next request: they come before its answer.
     """
 
     service: FakeService
@@ -62,21 +62,21 @@ class Followed:
     def __post_init__(self) -> None:
         self.applier = EventApplier(ALICE, self.service, self.unchecked.append)
         self.applier.open()
-        self.service.hook = lambda *asked: self.arrive()
+        self.service.hook = lambda *asked: self.deliver()
 
-    def arrive(self) -> None:
-        """Let what was notified so far arrive."""
+    def deliver(self) -> None:
+        """Deliver the waiting notifications."""
         for event in self.late:
             self.applier.feed(event)
         self.late.clear()
 
-    async def told(self) -> None:
-        """Let what was notified so far arrive, and wait until it is stored."""
-        self.arrive()
+    async def delivered(self) -> None:
+        """Deliver the waiting notifications, and return once they are stored."""
+        self.deliver()
         await self.applier.join()
 
     def publish(self, name: str, title: str = "") -> None:
-        """Publish an item, new or edited."""
+        """Publish an item, or replace it."""
         self.late.append(publish_event(self.service.publish(name, title)))
 
     def retract(self, name: str) -> None:
@@ -85,8 +85,8 @@ class Followed:
         self.late.append(retract_event(name))
 
     async def check(self) -> None:
-        """Compare the node as long as the cache thinks that it must; then it is the service's, order included."""
-        await self.told()
+        """Run id checks until the node is fresh; assert that it equals the service's, including the order."""
+        await self.delivered()
         for _ in range(20):
             if not self.unchecked and await self.freshness() is Freshness.FRESH:
                 break
@@ -97,23 +97,23 @@ class Followed:
         assert await self.stored() == list(self.service.xml().items())
 
     async def check_now(self) -> None:
-        """The cache vouches for the node only if it is the service's, whether or not a check is still to come."""
+        """Assert that the node is not fresh, or equals the service's even without another check."""
         assert await self.freshness() is Freshness.MISS or await self.stored() == list(self.service.xml().items())
 
     async def cut(self, requests: int) -> None:
-        """Begin a walk that is cancelled at its next request for items after so many."""
+        """Start a walk that is cancelled after this number of requests for items."""
         walk = asyncio.create_task(sync_node(self.service, self.pk, drain=self.applier.join))
         left = iter(range(requests))
 
         def cancel(service: FakeService, method: str, argument: Any) -> None:
-            self.arrive()
+            self.deliver()
             if method == "get_items" and next(left, None) is None:
                 walk.cancel()
 
         self.service.hook = cancel
         with suppress(asyncio.CancelledError):
             await walk
-        self.service.hook = lambda *asked: self.arrive()
+        self.service.hook = lambda *asked: self.deliver()
 
     @in_thread
     def begin_session(self) -> None:
@@ -147,7 +147,7 @@ class Followed:
         node.save()
 
     async def moves(self) -> bool | None:
-        """Return what the cache learned."""
+        """Return whether the cache has learned that edited items move."""
         return (await self.row()).moves
 
 
@@ -185,13 +185,13 @@ MANNERS = pytest.mark.parametrize("manners", SERVICES.values(), ids=SERVICES)
 
 @MANNERS
 @in_loop
-async def test_edit_of_an_item_that_no_walk_has_listed_teaches_nothing(manners: dict[str, Any]) -> None:
-    """The first walk is interrupted, so that an old item seems new, and follows one that was published before."""
+async def test_edit_of_an_item_that_no_walk_listed_is_not_conclusive(manners: dict[str, Any]) -> None:
+    """The first walk is interrupted, so an old item seems new and follows an item that was published before it."""
     async with followed(8, **manners) as here:
         await here.cut(3)
         for number, name in enumerate(("new", "item-006", "new")):
             here.publish(name, f"version {number}")
-            await here.told()
+            await here.delivered()
         await here.begin_session()
         await here.sync()
         assert await here.moves() in (None, here.service.moves_edited)
@@ -207,12 +207,12 @@ async def test_edit_of_an_item_that_no_walk_has_listed_teaches_nothing(manners: 
 @pytest.mark.parametrize("apart", [False, True])
 @in_loop
 async def test_edits_of_two_items_before_one_check(apart: bool, manners: dict[str, Any]) -> None:
-    """The second edit is of the item that follows the first one."""
+    """The second edited item follows the first one."""
     async with synced(4, **manners) as here:
         for name in ("item-002", "item-003"):
             here.publish(name, "edited")
             if apart:
-                await here.told()
+                await here.delivered()
         await here.check()
         assert await here.moves() in (None, here.service.moves_edited)
 
@@ -220,12 +220,12 @@ async def test_edits_of_two_items_before_one_check(apart: bool, manners: dict[st
 @MANNERS
 @pytest.mark.parametrize("again", ["edited", "edited again"])
 @in_loop
-async def test_item_edited_or_told_of_twice(again: str, manners: dict[str, Any]) -> None:
+async def test_item_edited_or_notified_twice(again: str, manners: dict[str, Any]) -> None:
     """A client's own writes are stored before their notifications arrive."""
     async with synced(4, **manners) as here:
         for title in ("edited", again):
             here.publish("item-001", title)
-            await here.told()
+            await here.delivered()
         await here.check()
         assert await here.moves() is here.service.moves_edited
 
@@ -235,9 +235,9 @@ async def test_item_edited_or_told_of_twice(again: str, manners: dict[str, Any])
 async def test_item_edited_retracted_and_published_again(manners: dict[str, Any]) -> None:
     async with synced(4, **manners) as here:
         here.publish("item-001", "edited")
-        await here.told()
+        await here.delivered()
         here.retract("item-001")
-        await here.told()
+        await here.delivered()
         here.publish("item-001", "published again")
         await here.check()
         assert await here.moves() is None
@@ -252,7 +252,7 @@ async def test_edit_after_the_last_page_was_read(name: str, manners: dict[str, A
         async def edit(service: FakeService, method: str, argument: Any) -> None:
             if method == "get_node_metadata":  # between the walk and its end
                 here.publish(name, "edited")
-            await here.told()
+            await here.delivered()
 
         here.service.hook = edit
         await here.sync()
@@ -263,13 +263,13 @@ async def test_edit_after_the_last_page_was_read(name: str, manners: dict[str, A
 
 @MANNERS
 @in_loop
-async def test_item_published_again_as_it_was_after_the_last_page_was_read(manners: dict[str, Any]) -> None:
+async def test_item_published_again_unchanged_after_the_last_page(manners: dict[str, Any]) -> None:
     async with synced(6, **manners) as here:
 
         async def publish(service: FakeService, method: str, argument: Any) -> None:
             if method == "get_node_metadata":
                 here.publish("item-001")
-            await here.told()
+            await here.delivered()
 
         here.service.hook = publish
         await here.sync()
@@ -280,12 +280,12 @@ async def test_item_published_again_as_it_was_after_the_last_page_was_read(manne
 @MANNERS
 @pytest.mark.parametrize("is_checked", [False, True])
 @in_loop
-async def test_edit_before_a_break_teaches_nothing(is_checked: bool, manners: dict[str, Any]) -> None:
-    """During the break the item that follows is edited, too. A check may come before the synchronisation."""
+async def test_edit_before_a_break_is_not_conclusive(is_checked: bool, manners: dict[str, Any]) -> None:
+    """The following item is edited during the break. An id check may come before the synchronisation."""
     async with synced(4, **manners) as here:
         here.publish("item-002", "edited")
-        await here.told()
-        here.publish("item-003", "edited, and nobody is told")
+        await here.delivered()
+        here.publish("item-003", "edited without a notification")
         await here.begin_session()
         if is_checked:
             await check_ids(here.service, here.pk, here.applier.join)
@@ -296,8 +296,8 @@ async def test_edit_before_a_break_teaches_nothing(is_checked: bool, manners: di
 
 @MANNERS
 @in_loop
-async def test_edit_when_a_walk_after_a_break_begins_teaches_nothing(manners: dict[str, Any]) -> None:
-    """During the break the item was retracted and published again."""
+async def test_edit_at_the_start_of_a_walk_after_a_break_is_not_conclusive(manners: dict[str, Any]) -> None:
+    """The item was retracted and published again during the break."""
     async with synced(4, **manners) as here:
         here.retract("item-001")
         here.publish("item-001", "published again")
@@ -306,7 +306,7 @@ async def test_edit_when_a_walk_after_a_break_begins_teaches_nothing(manners: di
         async def edit(service: FakeService, method: str, argument: Any) -> None:
             if method == "subscribe":
                 here.publish("item-001", "edited")
-            await here.told()
+            await here.delivered()
 
         here.service.hook = edit
         await here.sync()
@@ -316,12 +316,12 @@ async def test_edit_when_a_walk_after_a_break_begins_teaches_nothing(manners: di
 
 @MANNERS
 @in_loop
-async def test_edit_of_an_item_that_was_not_told_of_in_order(manners: dict[str, Any]) -> None:
+async def test_edit_of_an_item_notified_out_of_order(manners: dict[str, Any]) -> None:
     async with synced(4, **manners) as here:
         for name in ("one", "two"):
             here.publish(name)
         here.late.reverse()
-        await here.told()
+        await here.delivered()
         here.publish("two", "edited")
         await here.check()
         assert await here.moves() is None
@@ -334,27 +334,27 @@ async def test_last_item_edited_right_after_a_new_one(manners: dict[str, Any]) -
         await here.learn(here.service.moves_edited)
         here.publish("new")
         here.publish("item-003", "edited")
-        await here.told()
+        await here.delivered()
         await here.check_now()
         await here.check()
 
 
 @MANNERS
 @in_loop
-async def test_items_published_again_as_they_were(manners: dict[str, Any]) -> None:
+async def test_items_published_again_unchanged(manners: dict[str, Any]) -> None:
     async with synced(4, **manners) as here:
         await here.learn(here.service.moves_edited)
         for name in ("item-001", "item-003"):
             here.publish(name)
-            await here.told()
+            await here.delivered()
             await here.check_now()
         await here.check()
 
 
 @MANNERS
 @in_loop
-async def test_item_retracted_and_published_again_without_notice_of_the_retraction(manners: dict[str, Any]) -> None:
-    """This looks as an edit does that moves its item: the next edits show what it was."""
+async def test_item_retracted_silently_and_published_again(manners: dict[str, Any]) -> None:
+    """This looks like an edit that moved its item; later edits show that it was not."""
     async with synced(6, **manners) as here:
         here.service.retract("item-001")
         for name in ("item-001", "item-002", "item-000", "item-003"):
@@ -365,7 +365,7 @@ async def test_item_retracted_and_published_again_without_notice_of_the_retracti
 
 @MANNERS
 @in_loop
-async def test_what_was_learned_wrongly_is_corrected(manners: dict[str, Any]) -> None:
+async def test_wrongly_learned_behaviour_is_corrected(manners: dict[str, Any]) -> None:
     async with synced(6, **manners) as here:
         await here.learn(not here.service.moves_edited)
         here.publish("item-001", "edited")
@@ -379,7 +379,7 @@ async def test_what_was_learned_wrongly_is_corrected(manners: dict[str, Any]) ->
 
 @pytest.mark.parametrize("paging", ["none", "opaque"])
 @in_loop
-async def test_edit_thought_to_move_its_item_is_checked_at_once(paging: Any) -> None:
+async def test_edit_assumed_to_move_its_item_is_checked_at_once(paging: Any) -> None:
     async with synced(6, paging=paging) as here:
         await here.learn(True)
         here.publish("item-001", "edited")
@@ -387,7 +387,7 @@ async def test_edit_thought_to_move_its_item_is_checked_at_once(paging: Any) -> 
 
 
 @in_loop
-async def test_edit_where_the_service_keeps_its_place_costs_little_to_learn() -> None:
+async def test_edit_that_keeps_its_place_takes_few_requests_to_learn() -> None:
     async with synced(60, paging="opaque") as here:
         here.publish("item-001", "edited")
         here.service.requests.clear()
@@ -404,9 +404,9 @@ async def test_edit_where_the_service_keeps_its_place_costs_little_to_learn() ->
 @pytest.mark.parametrize("seed", range(6))
 @in_loop
 async def test_any_sequence(seed: int, manners: dict[str, Any]) -> None:
-    """Changes, notifications that come late, walks that end or don't, lost sessions, and all to be learned anew."""
+    """Random changes, late notifications, complete and cancelled walks, lost sessions, and resets of learned facts."""
     dice = random.Random(seed)
-    silent = seed % 3 == 0  # retractions without notice; elsewhere what is learned is true
+    silent = seed % 3 == 0  # retractions without notification; in other runs, what is learned is true
     async with synced(dice.choice([3, 6, 9]), **manners) as here:
 
         async def check_all() -> None:
@@ -445,7 +445,7 @@ async def test_any_sequence(seed: int, manners: dict[str, Any]) -> None:
                 case "check":
                     await check_all()
             if dice.random() < 0.6:
-                await here.told()
+                await here.delivered()
         await check_all()
 
 

@@ -1,4 +1,4 @@
-"""Each recipe of docs/queries.md does on every database what it says."""
+"""Test that each recipe of docs/queries.md works on both databases."""
 
 import ast
 from typing import Any
@@ -51,15 +51,15 @@ FOUND = [
     POSTS,  # in order of their dates
     POSTS,  # by author
     ["broken"],  # not parsed
-    ["chard"],  # quick recipes
+    ["chard"],  # recipes that take little time
     ["lights"],  # full text
     ["lights"],  # parsed_title
     ["lights"],  # parsed_author_jid
     ["lights"],  # the dates of January
     ["reply", "lights", "snow"],  # the newest
     ["party"],  # coming events
-    ["lights"],  # both tags
-    ["lights", "snow"],  # a list with this
+    ["lights"],  # with both tags
+    ["lights", "snow"],  # a list with this element
     ["reply"],
     ["reply"],
     ["lights"],
@@ -78,7 +78,7 @@ def _items(db: None) -> None:
 
 
 def recipes() -> list[list[str]]:
-    """The items that each expression and loop of the page's code finds."""
+    """Return the items that each expression and loop in the code of the page finds."""
     found: list[list[str]] = []
     for code in blocks(page("docs/queries.md"), "python"):
         names: dict[str, Any] = {"print": lambda *shown: None}
@@ -98,11 +98,11 @@ def names_of(items: QuerySet[PubsubItem]) -> list[str]:
 
 
 def test_recipes() -> None:
-    newest = FOUND.index(["reply", "lights", "snow"])  # the only recipe whose order is the same on all databases
+    newest = FOUND.index(["reply", "lights", "snow"])  # the only recipe with a defined order
     assert [names if place == newest else sorted(names) for place, names in enumerate(recipes())] == FOUND
 
 
-def test_what_the_page_shows_of_snippets() -> None:
+def test_snippet_of_the_page() -> None:
     item = PubsubItem.objects.full_text('winter "northern lights" -snow').with_snippets().get()
     assert snippets.marked(item.snippet, "[", "]") == "[Winter] lights. The [northern lights] of this [winter]"  # type: ignore[attr-defined]
 

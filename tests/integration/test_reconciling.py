@@ -1,4 +1,4 @@
-"""The scheduled comparison: little is asked when nothing changed, and what nobody told of is found."""
+"""Test scheduled revalidation: few requests if nothing changed, and unnotified changes are found."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -36,7 +36,7 @@ def _analyser() -> Iterator[None]:
 
 
 async def followed(size: int = 300, **manners: Any) -> tuple[FakeService, int]:
-    """Return a service, and the key of its node, which is in sync and followed."""
+    """Return a service, and the primary key of its node, which is in sync and followed."""
     service = FakeService(**manners)
     service.fill(size)
 
@@ -62,7 +62,7 @@ async def equal(service: FakeService, pk: int) -> bool:
 
 
 def payloads(service: FakeService) -> int:
-    """How many items were asked for, at most."""
+    """Return the maximum number of items that were requested."""
     return sum(
         len(asked.item_ids or ()) or asked.max_items or (asked.rsm.max if asked.rsm else 10_000)
         for asked in service.asked()
@@ -71,7 +71,7 @@ def payloads(service: FakeService) -> int:
 
 @pytest.mark.parametrize("manners", MANNERS)
 @in_loop
-async def test_when_nothing_changed_only_ids_are_asked_for(manners: dict[str, Any]) -> None:
+async def test_unchanged_node_only_takes_requests_for_ids(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
     before = (await row(pk)).checked_at
     await revalidate(service, pk)
@@ -89,20 +89,20 @@ async def test_when_nothing_changed_only_ids_are_asked_for(manners: dict[str, An
 @in_loop
 async def test_revalidation_removes_items_retracted_without_a_notification(manners: dict[str, Any]) -> None:
     service, pk = await followed(**manners)
-    told: list[str] = []
-    items_retracted.connect(hear := lambda names, **rest: told.extend(names))
+    retracted: list[str] = []
+    items_retracted.connect(hear := lambda names, **rest: retracted.extend(names))
     for name in ("item-299", "item-004", "item-005"):
         service.retract(name)
     await revalidate(service, pk)
     items_retracted.disconnect(hear)
     assert await equal(service, pk)
-    assert sorted(told) == ["item-004", "item-005", "item-299"]
+    assert sorted(retracted) == ["item-004", "item-005", "item-299"]
     assert payloads(service) < 10
 
 
 @pytest.mark.parametrize("manners", MANNERS)
 @in_loop
-async def test_what_was_purged_from_the_cache_may_be_gone_too(manners: dict[str, Any]) -> None:
+async def test_revalidation_forgets_evicted_items_that_were_retracted(manners: dict[str, Any]) -> None:
     service, pk = await followed(20, **manners)
     await in_thread(evict)(PubsubNode.objects.filter(pk=pk), created_before=timezone.now())
     service.retract("item-003")
@@ -138,7 +138,7 @@ async def test_full_sync_finds_an_edit_without_a_notification(manners: dict[str,
     [{"disco_limit": 250, "paging": "none"}, {"disco_limit": 250}, {"disco": "refused"}, {"disco_limit": 0}],
 )
 @in_loop
-async def test_a_list_cut_short_deletes_nothing(manners: dict[str, Any]) -> None:
+async def test_truncated_list_of_ids_deletes_nothing(manners: dict[str, Any]) -> None:
     service, pk = await followed(**{"paging": "opaque"} | manners)
     await revalidate(service, pk)
     assert await equal(service, pk)
@@ -160,7 +160,7 @@ async def test_small_nodes(size: int) -> None:
 @pytest.mark.parametrize("error", [ServiceError("resource-constraint"), ServiceUnreachable("silent")])
 @pytest.mark.parametrize("method", ["get_item_ids", "subscribe", "get_items"])
 @in_loop
-async def test_failed_revalidation_does_not_vouch_for_the_node(method: str, error: Exception) -> None:
+async def test_failed_revalidation_leaves_the_node_stale(method: str, error: Exception) -> None:
     service, pk = await followed(30, paging="opaque")
     service.retract("item-007")
     before = (await row(pk)).checked_at
@@ -203,7 +203,7 @@ async def test_node_that_changes_during_revalidation_is_revalidated_again() -> N
     ],
 )
 @in_loop
-async def test_a_node_in_doubt_is_compared_whole(change: dict[str, Any]) -> None:
+async def test_invalid_node_gets_a_full_sync(change: dict[str, Any]) -> None:
     service, pk = await followed(30, paging="opaque")
     service.publish("item-007", "edited")
     await in_thread(PubsubNode.objects.filter(pk=pk).update)(**change)
@@ -212,7 +212,7 @@ async def test_a_node_in_doubt_is_compared_whole(change: dict[str, Any]) -> None
 
 
 @in_loop
-async def test_a_doubt_that_comes_meanwhile_stays() -> None:
+async def test_invalidation_during_revalidation_is_kept() -> None:
     service, pk = await followed(30, paging="opaque")
 
     async def invalidate(*args: Any) -> None:
@@ -224,7 +224,7 @@ async def test_a_doubt_that_comes_meanwhile_stays() -> None:
 
 
 @in_loop
-async def test_a_node_may_have_an_interval_of_its_own() -> None:
+async def test_node_may_have_its_own_interval() -> None:
     _, pk = await followed(3)
     account_pk = (await row(pk)).account_id
 

@@ -1,4 +1,4 @@
-"""The full text index made again: by command, in another language, after a migration that replaced the table."""
+"""Test rebuilding the full text index: by command, in another language, after a migration that replaced the table."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def _items(db: None) -> None:
     for name, text in {"run": "The runners were running in the snow", "quiet": "Rien ne bouge", "empty": ""}.items():
         parsed = {"title": name, "tags": [name]}
         PubsubItem.objects.create(node=node, name=name, data="<item/>", text=text, parsed=parsed)
-    connection.check_constraints()  # now, not at the end: PostgreSQL alters no table of which any are still to come
+    connection.check_constraints()  # now, as PostgreSQL alters no table with pending constraint checks
 
 
 def find(query: str) -> list[str]:
@@ -54,14 +54,14 @@ def test_reindex_restores_a_lost_index() -> None:
     check_index()
 
 
-def test_it_says_how_many() -> None:
+def test_number_of_items_is_printed() -> None:
     out = io.StringIO()
     call_command("pubsub_reindex", stdout=out)
     assert out.getvalue() == "3 items indexed.\n"
 
 
-def test_a_language(settings: Any) -> None:
-    """Searches speak the language of the index, also while the settings say another already."""
+def test_index_in_another_language(settings: Any) -> None:
+    """Searches use the language of the index until it is rebuilt in that of the settings."""
     settings.PUBSUBCACHE_SEARCH_LANGUAGE = "english"
     assert (find("run"), find("runner"), find("snowing")) == (["run"], [], [])
     reindex()
@@ -86,14 +86,14 @@ def test_an_unknown_language_is_refused(settings: Any) -> None:
     assert find("snow") == ["run"]
 
 
-def test_the_check_of_the_language(settings: Any) -> None:
+def test_check_of_the_language(settings: Any) -> None:
     assert checks.check_language(None, ["default"]) == []
     settings.PUBSUBCACHE_SEARCH_LANGUAGE = "english"
     found = [message.id for message in checks.check_language(None, ["default"])]
     assert found == (["pubsubcache.W003"] if connection.vendor == "postgresql" else [])
 
 
-def test_the_check_of_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_of_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_fts5(None) == []
     monkeypatch.setattr("pubsubcache.lookups.fulltext.sqlite.is_available", lambda: False)
     if connection.vendor == "sqlite":
@@ -103,7 +103,7 @@ def test_the_check_of_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
         assert checks.check_fts5(None) == []
 
 
-def test_triggers_come_back_after_a_migration_that_replaced_the_table() -> None:
+def test_triggers_are_restored_after_a_migration_that_replaced_the_table() -> None:
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'pubsubcache%'")

@@ -1,4 +1,4 @@
-"""What a service says is stored as one clean line."""
+"""Test that texts of services are stored as one clean line."""
 
 import pytest
 
@@ -16,7 +16,7 @@ NASTY = "refused\n2026-01-01 INFO forged\r\x00\x1b[31m\x85\u2028\u202e\ud800" + 
 
 
 class NastyService(FakeService):
-    """Refuses everything at length."""
+    """Refuses all requests with a hostile text."""
 
     async def get_items(self, address: NodeAddress, request: ItemsRequest) -> ServicePage:
         raise ServiceError("bad-request", NASTY)

@@ -1,4 +1,4 @@
-"""`make run`, from its Python on, says in one sentence why it cannot start."""
+"""Test that the Python part of `make run` explains in one sentence why it cannot start."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""`search()` and `pubsub_search`: filters, order, pages, and what is printed."""
+"""Test `search()` and `pubsub_search`: filters, order, pages and output."""
 
 import io
 import json
@@ -101,13 +101,13 @@ def test_order(orders: list[Any], expected: str) -> None:
     assert ids(order_by=orders) == expected.split()
 
 
-def test_equal_items_keep_one_order_so_that_pages_fit_together() -> None:
+def test_order_of_equal_items_is_stable_across_pages() -> None:
     PubsubItem.objects.update(created=START, updated=START, parsed={"title": "same"})
     keys = list(PubsubItem.objects.order_by("pk").values_list("name", flat=True))
     for order in ("creation", "modification", ("field", "title"), ("creation", "desc")):
         pages = [ids(order_by=[order], limit=2, index=index) for index in (0, 2, 4, 6)]
         assert [name for page in pages for name in page] == keys
-        assert search(order_by=[order]).queryset.query.order_by[-1] == "pk"  # else it was luck
+        assert search(order_by=[order]).queryset.query.order_by[-1] == "pk"  # otherwise the order is not defined
 
 
 def test_pages_and_the_total() -> None:
@@ -140,7 +140,7 @@ def test_what_is_found() -> None:
     ]  # fmt: skip
 
 
-def test_it_reads_no_more_than_it_gives(django_assert_num_queries: Any) -> None:
+def test_only_requested_columns_are_loaded(django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(1) as queries:
         assert len(search(order_by=[("field", "size")]).items) == 5
     assert not any(
@@ -182,7 +182,7 @@ def test_it_reads_no_more_than_it_gives(django_assert_num_queries: Any) -> None:
         {"order_by": [5]},
     ],
 )
-def test_what_has_no_meaning_is_said_in_a_sentence(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused_with_a_reason(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as refused:
         search(**options)
     assert str(refused.value).endswith(".")
@@ -241,7 +241,7 @@ def test_rank_is_best_first() -> None:
     assert ids(fts="winter") == ["lights", "snow", "a&b"]
 
 
-def test_words_combine_with_everything_else() -> None:
+def test_words_combine_with_other_options() -> None:
     assert ids(fts="winter", accounts=[ALICE], order_by=["item_id"]) == ["lights", "snow"]
     assert ids(fts="winter", parsed=[("size", ">", 3)]) == ["snow"]
     assert ids(fts="winter", order_by=[("field", "size", "desc")], limit=1, index=1) == ["lights"]
@@ -251,7 +251,7 @@ def test_words_combine_with_everything_else() -> None:
     assert found.xml == PubsubItem.objects.get(name="lights").data
 
 
-def test_snippets_mark_what_was_looked_for() -> None:
+def test_snippets_mark_the_words_of_the_search() -> None:
     (found,) = search(fts="harbour").items
     assert found.snippet == f"Winter lights in the {HIT_START}harbour{HIT_END}"
     (item,) = call_json("-f", "harbour")["items"]
@@ -273,7 +273,7 @@ def call_json(*arguments: str) -> Any:
     return json.loads(call(*arguments, "-O", "json"))
 
 
-def test_json_has_exactly_the_promised_keys() -> None:
+def test_json_has_exactly_the_documented_keys() -> None:
     found = call_json("-a", ALICE, "-n", BLOG, "-l", "1")
     item = PubsubItem.objects.get(name="lights")
     assert found == {
@@ -339,7 +339,7 @@ def test_xml_is_one_document() -> None:
     assert fromstring(call("-n", "nothing", "-O", "xml")).get("total") == "0"
 
 
-def test_a_table_has_titles_or_keys_and_says_how_many() -> None:
+def test_table_has_titles_or_keys_and_the_number_of_items() -> None:
     add(PubsubNode.objects.get(name="c"), "long", {"title": "w" * 300, "x": "\x1b[31m", "d": {"é": [1]}})
     out = call()
     assert "Winter lights" in out
@@ -384,7 +384,7 @@ def test_a_table_has_titles_or_keys_and_says_how_many() -> None:
         ("stray",),
     ],
 )
-def test_what_cannot_be_is_a_usage_error_in_one_sentence(options: tuple[str, ...]) -> None:
+def test_invalid_options_are_a_usage_error_of_one_sentence(options: tuple[str, ...]) -> None:
     with pytest.raises(CommandError) as failed:
         call(*options)
     assert failed.value.returncode == 1
@@ -392,7 +392,7 @@ def test_what_cannot_be_is_a_usage_error_in_one_sentence(options: tuple[str, ...
     assert "\n" not in str(failed.value)
 
 
-def test_many_items_are_printed_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_items_are_printed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     node = PubsubNode.objects.get(name="c")
     PubsubItem.objects.bulk_create(PubsubItem(node=node, name=f"i{number}", data="<item/>") for number in range(1200))
     written: list[str] = []
@@ -402,7 +402,7 @@ def test_many_items_are_printed_as_they_come(monkeypatch: pytest.MonkeyPatch) ->
     assert max(map(len, written)) < 1000
 
 
-def test_a_set_time_zone_is_that_of_times() -> None:
+def test_times_are_in_the_active_time_zone() -> None:
     add(PubsubNode.objects.get(name="c"), "dated", {"published": "2026-01-31T12:00:00Z"})
     for zone, expected in (("UTC", []), ("Europe/Paris", ["dated"])):
         with timezone.override(zone):

@@ -1,4 +1,4 @@
-"""What the operators of searches find, on every database the same; the examples of docs/search.md among it."""
+"""Test that search operators, including the examples of docs/search.md, find the same items on both databases."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def test_every_operator_has_an_example() -> None:
     assert len(EXAMPLES) > 45
 
 
-# Against what the operators mean in Python
+# Comparison with Python's operators
 
 
 LETTERS = (
@@ -90,7 +90,7 @@ paths = st.lists(keys | st.integers(-2, 2), min_size=1, max_size=2)
 
 
 def document(path: list[str | int], value: Any) -> Any:
-    """Return data in which the path leads to a value, as far as it can."""
+    """Return data in which the path leads to a value, if possible."""
     for step in reversed(path):
         value = {step: value} if isinstance(step, str) else [value]
     return value
@@ -134,7 +134,7 @@ def test_databases_do_what_python_means(data: st.DataObject, condition: Any, fie
 
 @pytest.mark.usefixtures("_items")
 @pytest.mark.parametrize(("operator", "opposite"), [(OPPOSITES[name], name) for name in OPPOSITES])
-def test_opposites_part_all_items_between_them(operator: str, opposite: str) -> None:
+def test_opposite_operators_find_complementary_items(operator: str, opposite: str) -> None:
     value = ["winter"] if "in" in operator or "overlap" in operator else "winter"
     for path in ("title", "tags", "nothing"):
         held = names(PubsubItem.objects.where_parsed(path, operator, value))
@@ -155,7 +155,7 @@ def test_conditions_combine() -> None:
 
 
 @pytest.mark.django_db
-def test_conditions_that_look_alike_are_not_taken_for_one() -> None:
+def test_similar_conditions_are_kept_apart() -> None:
     fill({"true": {"k": True}, "one": {"k": 1}, "text": {"k": "1"}, "list": {"k": [1]}})
     one, true = parsed_matches("k", "==", 1), parsed_matches("k", "==", True)
     assert one != true
@@ -167,7 +167,7 @@ def test_conditions_that_look_alike_are_not_taken_for_one() -> None:
 
 
 @pytest.mark.usefixtures("_items")
-def test_a_sqlite_without_its_arrow_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_without_the_arrow_operator_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "HAS_ARROW", (99,))
     for condition, found in EXAMPLES:
         assert names(PubsubItem.objects.where_parsed(*read_condition(*shlex.split(condition)))) == found.split()
@@ -175,7 +175,7 @@ def test_a_sqlite_without_its_arrow_finds_the_same(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("_items")
-def test_a_datetime_stands_for_its_text() -> None:
+def test_datetimes_match_their_text() -> None:
     moment = timezone.make_aware(timezone.datetime(2025, 7, 1, 10, 30))
     assert names(PubsubItem.objects.where_parsed("published", "==", moment)) == ["paris"]
     assert names(PubsubItem.objects.where_parsed("published", "between", [moment, moment])) == ["paris"]
@@ -196,7 +196,7 @@ def test_the_order_of_a_field() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("key", ["title", "size"])
-def test_the_order_is_the_same_by_an_index(key: str, descending: bool) -> None:
+def test_order_is_the_same_with_an_index(key: str, descending: bool) -> None:
     long = "l" * LENGTH
     odd = [None, ["a"], {}]
     values = ["b", 2, long + "b", "\U0001f418", long + "a", 1.5, True, "", long, "\uffff", "B", "l", False, *odd]
@@ -210,7 +210,7 @@ def test_the_order_is_the_same_by_an_index(key: str, descending: bool) -> None:
 
 
 @pytest.mark.django_db
-def test_long_texts_are_compared_whole_although_indexes_know_their_beginning() -> None:
+def test_long_texts_are_compared_beyond_the_indexed_beginning() -> None:
     long = "l" * LENGTH
     fill({name: {"title": long + name} for name in ("", "a", "b")})
     find = PubsubItem.objects.where_parsed
@@ -222,9 +222,9 @@ def test_long_texts_are_compared_whole_although_indexes_know_their_beginning() -
 
 
 @pytest.mark.django_db
-def test_odd_values_disturb_no_other() -> None:
+def test_odd_values_do_not_affect_others() -> None:
     odd: dict[str, Any] = {"huge": {"k": 10**400}, "small": {"k": -(10**400)}, "one": {"k": 1}}
-    if connection.vendor == "sqlite":  # PostgreSQL takes no such text
+    if connection.vendor == "sqlite":  # PostgreSQL cannot store this text
         odd |= {"half": {"k": "\ud800", "\ud800": 1}}
     fill(odd)
     assert names(PubsubItem.objects.where_parsed("k", ">=", 1)) == ["huge", "one"]
@@ -234,7 +234,7 @@ def test_odd_values_disturb_no_other() -> None:
 
 
 @pytest.mark.django_db
-def test_types_are_told_apart_at_any_depth() -> None:
+def test_types_are_distinguished_at_any_depth() -> None:
     fill({"true": {"k": [True]}, "one": {"k": [1.0]}, "text": {"k": ["1"]}, "null": {"k": [None]}})
     for value, name in ((True, "true"), (1, "one"), ("1", "text"), (None, "null")):
         for operator, wanted in (("==", [value]), ("in", [[value]]), ("overlap", [value]), ("ioverlap", [value])):
@@ -243,7 +243,7 @@ def test_types_are_told_apart_at_any_depth() -> None:
 
 
 def plan(items: Any) -> str:
-    if connection.vendor == "postgresql":  # of so few rows it would rather read all
+    if connection.vendor == "postgresql":  # with so few rows it would scan the table
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")
     return str(items.explain())
@@ -304,7 +304,7 @@ def test_nothing_given_becomes_sql(text: str) -> None:
     PubsubItem.objects.filter(name="empty").update(parsed={text: {text: [text]}})
     assert names(found([text, text, 0], "==", text)) == ["empty"]
     assert names(found([text, text, 0], "like", text.replace("\\", "\\\\").replace("%", "\\%"))) == ["empty"]
-    if connection.vendor == "sqlite":  # PostgreSQL's client puts parameters in by itself
+    if connection.vendor == "sqlite":  # PostgreSQL's client inserts parameters itself
         sql, parameters = found(text, "==", text).values("pk").query.sql_with_params()
         assert text not in sql.replace("%s", "") or len(text) == 1 or text == "%s"
         assert json.dumps([text]) in parameters
@@ -345,7 +345,7 @@ def test_nothing_given_becomes_sql(text: str) -> None:
         ("a", "==", [10**5000]),
     ],
 )
-def test_what_has_no_meaning_is_said_in_a_sentence(path: Any, operator: Any, value: Any) -> None:
+def test_invalid_conditions_are_refused_with_a_reason(path: Any, operator: Any, value: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parsed_matches(path, operator, value)
     assert len(str(refused.value)) < 300
@@ -353,7 +353,7 @@ def test_what_has_no_meaning_is_said_in_a_sentence(path: Any, operator: Any, val
 
 
 @pytest.mark.usefixtures("_items")
-def test_no_pattern_takes_long() -> None:
+def test_hostile_patterns_are_answered() -> None:
     PubsubItem.objects.filter(name="empty").update(parsed={"title": "a" * 5000})
     assert names(PubsubItem.objects.where_parsed("title", "like", "%a" * 500 + "b")) == []
     assert names(PubsubItem.objects.where_parsed("title", "ilike", "%A" * 500 + "%")) == ["empty"]
@@ -387,6 +387,6 @@ def test_conditions_as_written_on_the_command_line(written: tuple[str, ...], con
 
 
 @pytest.mark.parametrize("written", ["TP()", "TP(soon)", "TP(6 monthz ago)", "[TP(1 year ago), TP(x)]"])
-def test_a_pattern_that_is_no_time_is_refused(written: str) -> None:
+def test_invalid_time_patterns_are_refused(written: str) -> None:
     with pytest.raises(InvalidRequest, match="is not a time"):
         read_condition("published", "between" if written[0] == "[" else ">", written)

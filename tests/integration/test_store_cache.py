@@ -1,4 +1,4 @@
-"""Reads: who answers, and that the answer is the service's whoever gives it."""
+"""Test reads: whether cache or service answers, and that both give the same answer."""
 
 import asyncio
 import threading
@@ -50,7 +50,7 @@ async def read(service: FakeService, account: str = ALICE, **options: Any) -> It
 
 
 async def unreachable(account: str = ALICE, **options: Any) -> ItemsPage:
-    """Read while no service can be asked."""
+    """Read while no service is reachable."""
     return await get_items(account, *HERE, **options)
 
 
@@ -88,7 +88,7 @@ async def synced(size: int = 12, account: str = ALICE, **manners: Any) -> FakeSe
 
 
 @in_loop
-async def test_a_first_read_is_live_and_asks_for_a_synchronisation() -> None:
+async def test_first_read_is_live_and_requests_a_synchronisation() -> None:
     service = FakeService()
     service.fill(5)
     page = await read(service)
@@ -112,7 +112,7 @@ async def test_readers_during_a_first_synchronisation_get_live_answers() -> None
 
 
 @in_loop
-async def test_without_an_analyser_the_service_is_always_asked() -> None:
+async def test_service_always_answers_without_an_analyser() -> None:
     service = FakeService()
     service.fill(3)
     with registry.temporarily(replace=True):
@@ -124,13 +124,13 @@ async def test_without_an_analyser_the_service_is_always_asked() -> None:
     assert node is not None
     assert node.sync_error == nodes.NO_ANALYSER
     assert len(service.requests) == 2
-    page = await read(service)  # and when there is one
+    page = await read(service)  # now there is an analyser
     assert page.state is None
     assert page.items[0].parsed is not None
 
 
 @in_loop
-async def test_an_analyser_may_leave_the_node_to_the_service() -> None:
+async def test_analyser_may_decide_against_synchronisation() -> None:
     service = FakeService()
     service.fill(3)
     with registry.temporarily(note_analyser(to_sync=False), replace=True):
@@ -143,7 +143,7 @@ async def test_an_analyser_may_leave_the_node_to_the_service() -> None:
 
 
 @in_loop
-async def test_a_sample_is_taken_from_the_answer() -> None:
+async def test_answer_is_used_as_sample() -> None:
     service = FakeService()
     service.fill(3)
     with registry.temporarily(note_analyser(node=None, namespace=NOTE), replace=True):
@@ -156,7 +156,7 @@ async def test_a_sample_is_taken_from_the_answer() -> None:
 
 @pytest.mark.parametrize("problem", [ZeroDivisionError("a\0b"), ServiceError("bad-request"), TimeoutError()])
 @in_loop
-async def test_a_match_cb_that_raises_is_nothing_to_readers(problem: Exception) -> None:
+async def test_failing_match_cb_does_not_affect_readers(problem: Exception) -> None:
     def fail(analysis: Analysis) -> None:
         raise problem
 
@@ -174,7 +174,7 @@ async def test_a_match_cb_that_raises_is_nothing_to_readers(problem: Exception) 
 
 
 @in_loop
-async def test_a_match_cb_has_its_say() -> None:
+async def test_match_cb_can_change_the_analysis() -> None:
     async def mark(analysis: Analysis) -> None:
         analysis.subtype = "special"
 
@@ -188,7 +188,7 @@ async def test_a_match_cb_has_its_say() -> None:
 
 
 @in_loop
-async def test_a_parser_that_raises_is_nothing_to_readers() -> None:
+async def test_failing_parser_does_not_affect_readers() -> None:
     service = FakeService()
     service.fill(3)
     service.publish("bad", "unparsable")
@@ -204,8 +204,8 @@ async def test_a_parser_that_raises_is_nothing_to_readers() -> None:
 
 
 @in_loop
-async def test_what_cannot_be_cached_is_read_all_the_same() -> None:
-    """Whatever goes wrong with the database after the service has answered."""
+async def test_answer_that_cannot_be_cached_is_returned() -> None:
+    """The database fails after the service has answered."""
     service = FakeService()
     service.fill(3)
     with sessions.offered(ALICE, service):
@@ -229,13 +229,13 @@ def moments(**ago: float) -> dict[str, Any]:
 
 HELD = {"worker": "w", "status": "online"}
 LOST = {"worker": "w", "status": "connecting"}
-# (account, sessions begun since it was checked, subscribed, seconds ago it was checked) -> who answers: with the
-# service within reach, and without. A star marks an answer as stale.
+# (account, sessions begun since the last check, subscribed, seconds since the last check) -> who answers with the
+# service reachable and unreachable. A star marks a stale answer.
 TRUST: list[tuple[str, dict[str, Any], int, bool, float | None, str, str]] = [
     ("followed", HELD, 0, True, 3600, "cache", "cache"),
     ("followed, just checked", HELD, 0, True, 1, "cache", "cache"),
-    ("the session began after it was checked", HELD, 1, True, 20, "service", "cache*"),
-    ("in doubt", HELD, 0, True, None, "service", "cache*"),
+    ("the session began after the check", HELD, 1, True, 20, "service", "cache*"),
+    ("invalidated", HELD, 0, True, None, "service", "cache*"),
     ("not subscribed, fresh", HELD, 0, False, 200, "cache", "cache"),
     ("not subscribed, aged", HELD, 0, False, 400, "service", "cache*"),
     ("the session is lost", LOST, 0, True, 3600, "cache*", "cache*"),
@@ -243,14 +243,14 @@ TRUST: list[tuple[str, dict[str, Any], int, bool, float | None, str, str]] = [
     ("the session is lost, not subscribed, fresh", LOST, 0, False, 200, "cache", "cache"),
     ("no worker, fresh", {}, 0, True, 200, "cache", "cache"),
     ("no worker, aged", {}, 0, True, 400, "service", "cache*"),
-    ("no worker, in doubt", {}, 0, False, None, "service", "cache*"),
+    ("no worker, invalidated", {}, 0, False, None, "service", "cache*"),
     ("checked in the future", HELD, 0, False, -3600, "service", "cache*"),
 ]
 
 
 @pytest.mark.parametrize("case", TRUST, ids=lambda case: case[0])
 @in_loop
-async def test_who_answers(case: Any) -> None:
+async def test_freshness_decides_who_answers(case: Any) -> None:
     _, account, begun, subscribed, checked, reachable, away = case
     service = await synced()
     if account:
@@ -270,7 +270,7 @@ async def test_who_answers(case: Any) -> None:
 
 
 @in_loop
-async def test_a_dead_worker_follows_nothing() -> None:
+async def test_node_of_a_dead_worker_is_not_followed() -> None:
     service = await synced()
     await change_account(**HELD, **moments(heartbeat=60))
     await change(**moments(checked_at=3600))
@@ -279,7 +279,7 @@ async def test_a_dead_worker_follows_nothing() -> None:
 
 
 @in_loop
-async def test_heartbeat_in_the_future_proves_nothing() -> None:
+async def test_heartbeat_in_the_future_is_not_trusted() -> None:
     service = await synced()
     await change_account(**HELD, **moments(heartbeat=-7200))
     await change(**moments(checked_at=3600))
@@ -287,7 +287,7 @@ async def test_heartbeat_in_the_future_proves_nothing() -> None:
 
 
 @in_loop
-async def test_the_age_is_a_setting() -> None:
+async def test_maximum_age_is_a_setting() -> None:
     service = await synced()
     await change(**moments(checked_at=50))
     with override_settings(PUBSUBCACHE_MAX_AGE=20.0):
@@ -297,7 +297,7 @@ async def test_the_age_is_a_setting() -> None:
 
 
 @in_loop
-async def test_past_the_cache() -> None:
+async def test_read_without_the_cache() -> None:
     service = await synced()
     service.publish("new")
     page = await read(service, use_cache=False)
@@ -307,7 +307,7 @@ async def test_past_the_cache() -> None:
 
 
 @in_loop
-async def test_the_cache_alone() -> None:
+async def test_read_from_the_cache_only() -> None:
     with pytest.raises(NotInCache):
         await unreachable(cache_only=True)
     service = await synced()
@@ -323,7 +323,7 @@ async def test_the_cache_alone() -> None:
 
 
 @in_loop
-async def test_read_fails_when_no_worker_can_be_asked() -> None:
+async def test_read_fails_without_a_reachable_worker() -> None:
     with pytest.raises(ServiceUnreachable):
         await unreachable()
     await change_account(**HELD, **moments(heartbeat=1))
@@ -339,7 +339,7 @@ async def test_read_fails_when_no_worker_can_be_asked() -> None:
 @pytest.mark.parametrize("policy", ["auto", "always"])
 @pytest.mark.parametrize("use_cache", [True, False])
 @in_loop
-async def test_forbidden_hides_at_once(use_cache: bool, policy: str) -> None:
+async def test_forbidden_hides_the_node_at_once(use_cache: bool, policy: str) -> None:
     service = await synced()
     await change(checked_at=None, policy=policy)
     service.errors["get_items"] = Forbidden("forbidden")
@@ -353,11 +353,11 @@ async def test_forbidden_hides_at_once(use_cache: bool, policy: str) -> None:
     assert ids(await read(service)) == service.ids()
     node = await row()
     assert node is not None
-    assert node.sync_requested is not None or node.sync_state is None  # taken up again
+    assert node.sync_requested is not None or node.sync_state is None  # to be synchronised again
 
 
 @in_loop
-async def test_forbidden_on_a_node_not_yet_known() -> None:
+async def test_forbidden_on_an_unknown_node() -> None:
     service = FakeService(errors={"get_items": Forbidden("forbidden")})
     with pytest.raises(Forbidden):
         await read(service)
@@ -390,7 +390,7 @@ async def test_a_missing_item_is_not_a_missing_node() -> None:
 
 
 @in_loop
-async def test_other_errors_pass() -> None:
+async def test_other_errors_do_not_hide_the_node() -> None:
     service = await synced()
     await change(checked_at=None)
     service.errors["get_items"] = ServiceError("feature-not-implemented")
@@ -420,7 +420,7 @@ async def test_cursors_of_the_service_are_passed_on(paging: Any) -> None:
 
 @pytest.mark.parametrize("paging", ["none", "ids", "opaque"])
 @in_loop
-async def test_a_paging_begun_on_the_cache_is_finished_on_it(paging: Any) -> None:
+async def test_paging_begun_on_the_cache_continues_on_it(paging: Any) -> None:
     service = await synced(paging=paging)
     first = await read(service, rsm={"max": 5})
     assert first.origin == "cache"
@@ -437,7 +437,7 @@ async def test_a_paging_begun_on_the_cache_is_finished_on_it(paging: Any) -> Non
 @pytest.mark.parametrize("paging", ["none", "ids", "opaque"])
 @pytest.mark.parametrize("order_by", [None, "creation"])
 @in_loop
-async def test_a_paging_begun_on_the_cache_survives_its_doubt(paging: Any, order_by: Any) -> None:
+async def test_paging_begun_on_the_cache_survives_invalidation(paging: Any, order_by: Any) -> None:
     service = await synced(paging=paging)
     found: list[str] = []
     rsm: dict[str, Any] = {"max": 5}
@@ -452,7 +452,7 @@ async def test_a_paging_begun_on_the_cache_survives_its_doubt(paging: Any, order
 
 
 @in_loop
-async def test_a_cached_node_gains_paging_and_order() -> None:
+async def test_cached_node_supports_paging_and_order() -> None:
     service = await synced()
     assert ids(await read(service, rsm={"max": 3, "index": 4})) == service.ids()[4:7]
     assert ids(await read(service, max_items=3, order_by="creation")) == service.ids()[-3:]
@@ -482,11 +482,11 @@ async def test_the_same_request_has_the_same_answer(paging: Any) -> None:
         assert (cached.rsm is None) == (live.rsm is None), form
 
 
-# Purged from the cache
+# Evicted items
 
 
 @in_loop
-async def test_what_was_purged_is_asked_of_the_service() -> None:
+async def test_evicted_items_are_fetched_from_the_service() -> None:
     service = await synced()
     long_ago = timezone.now() - timedelta(days=2)
     await in_thread(PubsubItem.objects.filter(name__in=["item-003", "item-007"]).update)(created=long_ago)
@@ -510,8 +510,8 @@ async def _prepare() -> None:
 
 
 CHANGES: dict[str, Any] = {
-    "purged": lambda: evict(PubsubNode.objects.all(), created_before=timezone.now() - timedelta(days=1)),
-    "all purged": lambda: evict(PubsubNode.objects.all()),
+    "evicted": lambda: evict(PubsubNode.objects.all(), created_before=timezone.now() - timedelta(days=1)),
+    "all evicted": lambda: evict(PubsubNode.objects.all()),
     "never": lambda: set_policy(PubsubNode.objects.all(), "never"),
     "switched off": lambda: choose_analyser("note", False),
     "hidden": lambda: nodes.hide_node(PubsubNode.objects.get().pk, "forbidden"),
@@ -520,28 +520,28 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-@pytest.mark.parametrize("purged", [False, True])
+@pytest.mark.parametrize("evicted", [False, True])
 @pytest.mark.parametrize(
     "form", [{}, {"max_items": 3}, {"rsm": {"max": 3}}, {"item_ids": ["item-000"]}, {"rsm": {"index": 1, "max": 2}}]
 )
-def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any], purged: bool, what: str) -> None:
-    """The node's row is read first, then the items, and somebody else comes between."""
+def test_items_removed_between_two_queries_are_not_missing(form: dict[str, Any], evicted: bool, what: str) -> None:
+    """The row of the node is read first, then the items; another process changes them in between."""
     _prepare()
     old = PubsubItem.objects.filter(name__lt="item-004")
     old.update(created=timezone.now() - timedelta(days=2))
-    if purged:
+    if evicted:
         long_ago = timezone.now() - timedelta(days=1, hours=12)
         old.filter(name__lt="item-002").update(created=long_ago - timedelta(days=1))
         evict(PubsubNode.objects.all(), created_before=long_ago - timedelta(hours=1))
     done: list[bool] = []
 
-    def come_between(execute: Any, sql: str, *arguments: Any) -> Any:
+    def change_in_between(execute: Any, sql: str, *arguments: Any) -> Any:
         if "pubsubcache_pubsubitem" in sql and not done:
             done.append(True)
             CHANGES[what]()
         return execute(sql, *arguments)
 
-    with connection.execute_wrapper(come_between):
+    with connection.execute_wrapper(change_in_between):
         found = look_up(ALICE, ADDRESS, ItemsRequest(**form))
     assert done
     if what in ("never", "switched off", "hidden", "forgotten"):
@@ -555,7 +555,7 @@ def test_items_that_go_between_two_queries_are_not_left_out(form: dict[str, Any]
 
 
 @in_loop
-async def test_forbidden_to_complete_a_page_hides_too() -> None:
+async def test_forbidden_while_completing_a_page_hides_the_node() -> None:
     service = await synced()
     await in_thread(lambda: evict(PubsubNode.objects.all()))()
     service.errors["get_items"] = Forbidden("forbidden")
@@ -567,7 +567,7 @@ async def test_forbidden_to_complete_a_page_hides_too() -> None:
 
 
 @in_loop
-async def test_a_purged_item_that_is_gone_puts_the_node_in_doubt() -> None:
+async def test_missing_evicted_item_invalidates_the_node() -> None:
     service = await synced()
     await in_thread(lambda: evict(PubsubNode.objects.all()))()
     service.retract("item-004")
@@ -581,7 +581,7 @@ async def test_a_purged_item_that_is_gone_puts_the_node_in_doubt() -> None:
 
 
 @in_loop
-async def test_accounts_see_their_own() -> None:
+async def test_accounts_see_only_their_own_rows() -> None:
     private = await synced(account=ALICE)
     public = FakeService()
     public.fill(2)
@@ -599,7 +599,7 @@ async def test_accounts_see_their_own() -> None:
 
 
 @in_loop
-async def test_addresses_are_spelt_in_one_way() -> None:
+async def test_addresses_are_normalised() -> None:
     service = await synced()
     for account in (ALICE, "Alice@EXAMPLE.org", await in_thread(Account.objects.get)(jid=ALICE)):
         page = await get_items(account, ADDRESS.service.upper(), ADDRESS.name)
@@ -623,7 +623,7 @@ async def test_addresses_are_spelt_in_one_way() -> None:
     ],
 )
 @in_loop
-async def test_addresses_without_meaning(arguments: Any) -> None:
+async def test_invalid_addresses(arguments: Any) -> None:
     with pytest.raises(InvalidRequest):
         await get_items(*arguments)
 
@@ -632,18 +632,18 @@ async def test_addresses_without_meaning(arguments: Any) -> None:
     "options", [{"item_ids": "abc"}, {"item_ids": ["a\0"]}, {"max_items": 0}, {"rsm": {"max": -1}}, {"order_by": "x"}]
 )
 @in_loop
-async def test_requests_without_meaning(options: dict[str, Any]) -> None:
+async def test_invalid_requests(options: dict[str, Any]) -> None:
     service = await synced()
     with pytest.raises(InvalidRequest):
         await read(service, **options)
     assert service.requests == []
 
 
-# Plain code, and what a hit costs
+# Synchronous code, and the cost of a hit
 
 
 class Elsewhere:
-    """A service that lives in the event loop of another thread, as beside a web server."""
+    """A service in the event loop of another thread, as in the process of a web server."""
 
     def __init__(self, service: FakeService) -> None:
         self.service = service
@@ -666,7 +666,7 @@ class Elsewhere:
         self.thread.join()
 
 
-def test_plain_code_reads_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synchronous_reads_work_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
     service = FakeService()
     service.fill(5)
@@ -691,7 +691,7 @@ def test_a_hit_is_two_queries(form: dict[str, Any], django_assert_max_num_querie
 
 
 @in_loop
-async def test_many_readers_at_once() -> None:
+async def test_many_concurrent_readers() -> None:
     service = await synced()
     pages = await asyncio.gather(*(read(service, **form) for form in FORMS * 5))
     assert {page.origin for page in pages} == {"cache"}

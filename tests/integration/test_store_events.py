@@ -1,4 +1,4 @@
-"""Notifications: applied in their order, judged by their sender, and never lost without a word."""
+"""Test notifications: applied in order, accepted by their sender, and never lost silently."""
 
 import asyncio
 import random
@@ -49,21 +49,21 @@ def _analyser() -> Iterator[None]:
 
 @dataclass
 class Site:
-    """A service with a node in sync, and what applies its notifications."""
+    """A service with a node in sync, and the applier of its notifications."""
 
     service: FakeService
     pk: int
-    unsure: list[int] = field(default_factory=list)
-    doubted: list[int] = field(default_factory=list)
+    unchecked: list[int] = field(default_factory=list)
+    invalidated: list[int] = field(default_factory=list)
     overflows: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.applier = EventApplier(
-            ALICE, self.service, self.unsure.append, self.doubted.append, lambda: self.overflows.append(True)
+            ALICE, self.service, self.unchecked.append, self.invalidated.append, lambda: self.overflows.append(True)
         )
 
     async def apply(self, *events: PubsubEvent) -> None:
-        """Have events applied, as one batch."""
+        """Apply events as one batch."""
         for event in events:
             self.applier.feed(event)
         task = asyncio.create_task(self.applier.run())
@@ -73,7 +73,7 @@ class Site:
             await task
 
     async def apply_apart(self, *events: PubsubEvent) -> None:
-        """Have events applied one after the other."""
+        """Apply events one by one."""
         for event in events:
             await self.apply(event)
 
@@ -89,7 +89,7 @@ class Site:
         return list(await self.rows())
 
     async def checked(self) -> None:
-        """Take the node as if it was just compared, and found to have as many items as the service."""
+        """Mark the order of all items as confirmed by a check."""
 
         @in_thread
         def confirm() -> None:
@@ -100,7 +100,7 @@ class Site:
         await confirm()
 
     async def check(self) -> None:
-        """The cache is the service, order and counts included."""
+        """Assert that the cache equals the service, including order and counts."""
         rows, node = await self.rows(), await self.row()
         assert {name: row["data"] for name, row in rows.items()} == self.service.xml()
         assert list(rows) == self.service.ids()
@@ -126,20 +126,20 @@ async def site(size: int = 5, **manners: Any) -> Site:
 
 
 @asynccontextmanager
-async def heard() -> AsyncIterator[list[tuple[str, Any]]]:
-    """What the signals tell."""
-    told: list[tuple[str, Any]] = []
+async def recorded_signals() -> AsyncIterator[list[tuple[str, Any]]]:
+    """Yield the list of received signals."""
+    received: list[tuple[str, Any]] = []
     signals = {"published": items_published, "retracted": items_retracted, "purged": node_purged}
     receivers: list[Callable[..., None]] = []
     for name, signal in (signals | {"deleted": node_deleted}).items():
 
         def receive(name: str = name, item_ids: Any = None, names: Any = None, **rest: Any) -> None:
-            assert item_ids == names, "receivers written for an earlier version get the same"
-            told.append((name, item_ids))
+            assert item_ids == names, "receivers written for an earlier version must get the same"
+            received.append((name, item_ids))
 
         receivers.append(receive)
         signal.connect(receive)
-    yield told
+    yield received
     for signal in (*signals.values(), node_deleted):
         for receive in receivers:
             signal.disconnect(receive)
@@ -154,10 +154,10 @@ async def test_item_id_is_the_name_of_the_row() -> None:
 
 
 @in_loop
-async def test_news_edits_and_retractions() -> None:
+async def test_new_edited_and_retracted_items() -> None:
     here = await site()
     before = await here.rows()
-    async with heard() as told:
+    async with recorded_signals() as received:
         await here.apply_apart(
             publish_event(here.service.publish("new")),
             publish_event(here.service.publish("item-004", "edited")),
@@ -172,9 +172,9 @@ async def test_news_edits_and_retractions() -> None:
     assert after["item-004"]["updated"] > before["item-004"]["updated"]
     assert after["item-000"] == before["item-000"]
     assert after["new"]["created"] == after["new"]["updated"]
-    assert told == [("published", ["new"]), ("published", ["item-004"]), ("retracted", ["item-001"])]
-    assert here.unsure
-    assert not here.doubted
+    assert received == [("published", ["new"]), ("published", ["item-004"]), ("retracted", ["item-001"])]
+    assert here.unchecked
+    assert not here.invalidated
     assert not here.applier.dropped
 
 
@@ -211,19 +211,19 @@ async def test_one_message_may_hold_several_changes() -> None:
 
 
 @in_loop
-async def test_purged_within_a_batch() -> None:
+async def test_purge_within_a_batch() -> None:
     here = await site(3)
     early = publish_event(here.service.publish("early"))
     for name in here.service.ids():
         here.service.retract(name)
-    async with heard() as told:
+    async with recorded_signals() as received:
         await here.apply(early, node_event("purge"), publish_event(here.service.publish("late")), retract_event("x"))
     await here.check()
-    assert told == [("purged", None), ("published", ["late"]), ("retracted", ["x"])]
+    assert received == [("purged", None), ("published", ["late"]), ("retracted", ["x"])]
 
 
 @in_loop
-async def test_a_purge_also_forgets_what_was_purged_from_the_cache() -> None:
+async def test_purge_also_forgets_evicted_items() -> None:
     here = await site(3)
     await in_thread(evict)(PubsubNode.objects.filter(pk=here.pk))
     await here.apply(node_event("purge"))
@@ -234,12 +234,12 @@ async def test_a_purge_also_forgets_what_was_purged_from_the_cache() -> None:
 @in_loop
 async def test_deleted() -> None:
     here = await site(3)
-    async with heard() as told:
+    async with recorded_signals() as received:
         await here.apply(publish_event(make_item("a")), node_event("delete"), publish_event(make_item("b")))
     assert not await in_thread(PubsubNode.objects.exists)()
     assert not await in_thread(PubsubItem.objects.exists)()
     assert not await in_thread(PendingUnsubscription.objects.exists)()
-    assert told == [("deleted", None)]
+    assert received == [("deleted", None)]
     await here.apply(publish_event(make_item("c")))
     assert here.applier.dropped == {"unknown node": 1}
 
@@ -253,17 +253,17 @@ async def test_items_without_a_payload_are_fetched() -> None:
     await here.apply(publish_event(*bare, has_payload=False), publish_event(here.service.publish("whole")))
     await here.check()
     assert [request.item_ids for request in here.service.asked()] == [("gone since", "item-001", "new")]
-    assert not here.doubted
+    assert not here.invalidated
 
 
 @in_loop
-async def test_items_that_cannot_be_fetched_put_the_node_in_doubt() -> None:
+async def test_items_that_cannot_be_fetched_invalidate_the_node() -> None:
     here = await site(3)
     before = await here.rows()
     here.service.errors["get_items"] = ServiceUnreachable("away")
     await here.apply(publish_event(make_item("new"), has_payload=False))
     assert await here.rows() == before
-    assert here.doubted == [here.pk]
+    assert here.invalidated == [here.pk]
     assert (await here.row()).checked_at is None
 
 
@@ -281,7 +281,7 @@ STRANGERS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("more", "reason"), STRANGERS)
 @in_loop
-async def test_strangers_are_counted_and_change_nothing(more: dict[str, Any], reason: str) -> None:
+async def test_notifications_of_strangers_are_counted_and_dropped(more: dict[str, Any], reason: str) -> None:
     here = await site(3)
     before = await here.rows()
     await here.apply(
@@ -294,7 +294,7 @@ async def test_strangers_are_counted_and_change_nothing(more: dict[str, Any], re
     )
     assert await here.rows() == before
     assert here.applier.dropped == {reason: 6}
-    assert not here.doubted
+    assert not here.invalidated
     node = await here.row()
     assert node.subscribed
     assert node.checked_at is not None
@@ -308,7 +308,7 @@ async def test_the_sender_is_compared_as_a_jid() -> None:
 
 
 @in_loop
-async def test_the_same_node_of_another_account_is_not_touched() -> None:
+async def test_same_node_of_another_account_is_not_changed() -> None:
     here = await site(3)
     bob = await in_thread(Account.objects.create)(jid="bob@example.org")
     theirs = await _make_node(ADDRESS, account=bob)
@@ -319,7 +319,7 @@ async def test_the_same_node_of_another_account_is_not_touched() -> None:
 
 @pytest.mark.parametrize("state", [None, "NO_SYNC", "ERROR"])
 @in_loop
-async def test_a_node_that_is_not_in_sync_takes_nothing(state: str | None) -> None:
+async def test_node_that_is_not_in_sync_ignores_notifications(state: str | None) -> None:
     here = await site(0)
     await in_thread(PubsubNode.objects.filter(pk=here.pk).update)(sync_state=state)
     await here.apply(publish_event(make_item("new")))
@@ -357,7 +357,7 @@ async def test_nodes_of_a_batch_are_kept_apart() -> None:
 async def test_notification_of_a_larger_change_invalidates_the_node(event: PubsubEvent) -> None:
     here = await site(2)
     await here.apply(event)
-    assert here.doubted == [here.pk]
+    assert here.invalidated == [here.pk]
     node = await here.row()
     assert node.checked_at is None
     assert node.subscribed == (event.subscription != "none")
@@ -366,15 +366,15 @@ async def test_notification_of_a_larger_change_invalidates_the_node(event: Pubsu
 
 @pytest.mark.parametrize("subscriber", ["bob@example.org", "no jid"])
 @in_loop
-async def test_anothers_subscription_is_none_of_ours(subscriber: str) -> None:
+async def test_subscription_of_another_user_is_ignored(subscriber: str) -> None:
     here = await site(2)
     await here.apply(node_event("subscription", subscription="none", subscriber=subscriber))
     assert (await here.row()).subscribed
-    assert not here.doubted
+    assert not here.invalidated
 
 
 @in_loop
-async def test_an_item_that_cannot_be_parsed_is_kept_all_the_same() -> None:
+async def test_item_that_cannot_be_parsed_is_kept() -> None:
     here = await site(2)
     await here.apply(publish_event(here.service.publish("bad", "unparsable")), publish_event(here.service.publish("b")))
     await here.check()
@@ -385,12 +385,12 @@ async def test_an_item_that_cannot_be_parsed_is_kept_all_the_same() -> None:
 
 
 @in_loop
-async def test_item_whose_id_no_index_can_hold_stalls_nothing() -> None:
+async def test_item_with_an_id_too_long_for_indexes_blocks_nothing() -> None:
     here = await site(2)
     dice = random.Random(1)
     name = "".join(chr(dice.randrange(0x4E00, 0x9FFF)) for _ in range(1500))
     await here.apply(publish_event(here.service.publish(name)))
-    assert here.doubted == []
+    assert here.invalidated == []
     assert (await here.row()).evicted_count == 1
     here.service.retract(name)
     await here.apply(retract_event(name), publish_event(here.service.publish("next")))
@@ -398,22 +398,22 @@ async def test_item_whose_id_no_index_can_hold_stalls_nothing() -> None:
 
 
 @in_loop
-async def test_told_again_nothing_changes() -> None:
+async def test_repeated_notification_changes_nothing() -> None:
     here = await site(3)
     before = await here.rows()
-    async with heard() as told:
+    async with recorded_signals() as received:
         item = next(item for _, item in here.service.nodes[ADDRESS].items.values() if item.id == "item-002")
         await here.apply_apart(publish_event(item), publish_event(item, delayed=True))
     after = await here.rows()
     for row in (*before.values(), *after.values()):
         row.pop("revision")
     assert after == before
-    assert told == []
+    assert received == []
 
 
 @in_loop
 async def test_delayed_notification_does_not_overwrite_newer_items() -> None:
-    """The last item, sent on subscription or presence: by then edited, or retracted, or just right."""
+    """The last item, sent on subscription or presence, may have been edited or retracted since."""
     here = await site(3)
     old = here.service.publish("item-002", "old")
     gone = here.service.publish("gone")
@@ -428,18 +428,18 @@ async def test_delayed_notification_does_not_overwrite_newer_items() -> None:
     assert here.service.requests == []
     await here.apply(publish_event(here.service.publish("new"), delayed=True))
     await here.check()
-    assert not here.doubted
+    assert not here.invalidated
 
 
-@pytest.mark.parametrize("told_late", [False, True])
+@pytest.mark.parametrize("delayed", [False, True])
 @in_loop
-async def test_repeated_notification_invalidates_nothing_where_edits_keep_their_place(told_late: bool) -> None:
+async def test_repeated_notification_invalidates_nothing_where_edits_keep_their_place(delayed: bool) -> None:
     here = await site(3, moves_edited=False)
     await here.apply(publish_event(edited := here.service.publish("item-000", "edited")))
     await check_ids(here.service, here.pk)
-    here.unsure.clear()
-    await here.apply(publish_event(edited, delayed=told_late))
-    assert not here.unsure
+    here.unchecked.clear()
+    await here.apply(publish_event(edited, delayed=delayed))
+    assert not here.unchecked
     await here.check()
 
 
@@ -448,22 +448,22 @@ async def test_repeated_notification_invalidates_nothing_where_edits_keep_their_
 
 @pytest.mark.parametrize("moves", [False, True])
 @in_loop
-async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
+async def test_position_of_edited_items_is_learned(moves: bool) -> None:
     here = await site(4, moves_edited=moves)
     await here.apply(publish_event(here.service.publish("item-001", "edited")))
-    assert here.unsure == [here.pk]
+    assert here.unchecked == [here.pk]
     assert await check_ids(here.service, here.pk)
     await here.check()
     assert (await here.row()).moves is moves
-    here.unsure.clear()
+    here.unchecked.clear()
     here.service.requests.clear()
     await here.apply(publish_event(here.service.publish("item-000", "edited")))
     await here.check()
-    assert here.unsure == ([here.pk] if moves else [])  # an assumed move is checked
+    assert here.unchecked == ([here.pk] if moves else [])  # an assumed move is checked
     assert here.service.requests == []
     await in_thread(lambda: PubsubNode.objects.filter(pk=here.pk).delete())()
     pk = (await in_thread(nodes.get_or_create_node)(ALICE, OTHER)).pk
-    assert (await in_thread(PubsubNode.objects.get)(pk=pk)).moves is None  # no other node to learn from
+    assert (await in_thread(PubsubNode.objects.get)(pk=pk)).moves is None  # there is no other node to learn from
     pk = await _make_node(ADDRESS, moves=moves)
     await in_thread(PubsubNode.objects.filter(name=OTHER.name).delete)()
     learnt = await in_thread(nodes.get_or_create_node)(ALICE, OTHER)
@@ -471,10 +471,10 @@ async def test_where_edited_items_go_is_learnt(moves: bool) -> None:
 
 
 @in_loop
-async def test_the_last_item_edited_says_nothing_of_the_order() -> None:
+async def test_edit_of_the_last_item_is_not_conclusive() -> None:
     here = await site(3, moves_edited=True)
     await here.apply(publish_event(here.service.publish("item-002", "edited")))
-    assert not here.unsure
+    assert not here.unchecked
     await here.check()
 
 
@@ -485,7 +485,7 @@ async def test_the_last_item_edited_says_nothing_of_the_order() -> None:
 async def test_notifications_out_of_order_end_in_the_order_of_the_service(
     size: int, apart: bool, manners: dict[str, Any]
 ) -> None:
-    """As by ejabberd, of items that are published at the same moment."""
+    """ejabberd does this with items that are published at the same moment."""
     here = await site(size, **manners)
     events = [publish_event(here.service.publish(f"new-{number}")) for number in range(4)]
     for event in (events[2], events[0], events[3], events[1]):
@@ -495,7 +495,7 @@ async def test_notifications_out_of_order_end_in_the_order_of_the_service(
     assert await check_ids(here.service, here.pk)
     await here.check()
     before = await here.rows()
-    with override_settings(PUBSUBCACHE_PAGE_SIZE=1):  # too many to look at the newest alone
+    with override_settings(PUBSUBCACHE_PAGE_SIZE=1):  # too many for a look at the newest alone
         await here.apply(*(publish_event(here.service.publish(f"more-{number}")) for number in range(6)))
         assert await check_ids(here.service, here.pk)
     await here.check()
@@ -505,7 +505,7 @@ async def test_notifications_out_of_order_end_in_the_order_of_the_service(
 
 
 @in_loop
-async def test_news_cost_little_to_compare() -> None:
+async def test_new_items_take_few_requests_to_check() -> None:
     here = await site(300, paging="opaque")
     for number in range(3):
         await here.apply(publish_event(here.service.publish(f"new-{number}")))
@@ -520,8 +520,8 @@ async def test_news_cost_little_to_compare() -> None:
 
 
 @in_loop
-async def test_a_limit_is_learnt() -> None:
-    """A service that keeps the newest five, and tells of none that it drops."""
+async def test_limit_is_learned() -> None:
+    """The service keeps the newest five items, and does not notify which ones it drops."""
     here = await site(5)
 
     async def publish(name: str) -> None:
@@ -547,11 +547,11 @@ async def test_a_limit_is_learnt() -> None:
     assert (await here.row()).traits.limit is None
 
 
-@pytest.mark.parametrize("purged", [False, True])
+@pytest.mark.parametrize("evicted", [False, True])
 @in_loop
-async def test_a_silent_retraction_is_no_limit(purged: bool) -> None:
+async def test_silent_retraction_is_not_taken_for_a_limit(evicted: bool) -> None:
     here = await site(8)
-    if purged:
+    if evicted:
         rows = await here.rows()
         old = rows["item-005"]["created"] + timedelta(seconds=1)
         await in_thread(PubsubItem.objects.filter(name__lt="item-005").update)(created=old - timedelta(days=1))
@@ -566,7 +566,7 @@ async def test_a_silent_retraction_is_no_limit(purged: bool) -> None:
 
 
 @in_loop
-async def test_an_item_purged_from_the_cache_comes_back_when_it_is_edited() -> None:
+async def test_evicted_item_is_stored_again_when_edited() -> None:
     here = await site(4)
     await in_thread(evict)(PubsubNode.objects.filter(pk=here.pk))
     node = await here.row()
@@ -581,7 +581,7 @@ async def test_an_item_purged_from_the_cache_comes_back_when_it_is_edited() -> N
     await here.check()
 
 
-# When it is too much, or the database is away
+# Overflow and database failures
 
 
 @in_loop
@@ -589,7 +589,7 @@ async def test_node_that_fills_the_queue_loses_its_notifications_and_is_invalida
     with patch.object(notifications, "MAX_EVENTS", 3):
         here = await site(0)
         await here.apply(*(publish_event(here.service.publish(f"n{number}")) for number in range(5)))
-    assert here.doubted == [here.pk]
+    assert here.invalidated == [here.pk]
     assert (await here.row()).checked_at is None
     assert not here.overflows
     assert here.applier.dropped == {"overflow": 3}
@@ -597,7 +597,7 @@ async def test_node_that_fills_the_queue_loses_its_notifications_and_is_invalida
 
 
 class Failing:
-    """Makes the database refuse writes so many times."""
+    """Makes the database refuse a number of writes."""
 
     def __init__(self, times: int, word: str = "INSERT") -> None:
         self.times = times
@@ -618,13 +618,13 @@ async def refusing(failing: Failing) -> AsyncIterator[None]:
 
 
 @in_loop
-async def test_while_the_database_is_away_events_wait() -> None:
+async def test_events_wait_while_the_database_is_unavailable() -> None:
     here = await site(2)
     async with refusing(Failing(2)):
         await here.apply(publish_event(here.service.publish("new")), retract_event("item-000"))
     here.service.retract("item-000")
     await here.check()
-    assert not here.doubted
+    assert not here.invalidated
 
 
 @in_loop
@@ -633,14 +633,14 @@ async def test_batch_the_database_always_refuses_invalidates_the_node_and_is_dro
     failing = Failing(1000)
     async with refusing(failing):
         await here.apply(publish_event(here.service.publish("new")))
-    assert here.doubted == [here.pk]
+    assert here.invalidated == [here.pk]
     assert failing.times == 995
     await here.apply(publish_event(here.service.publish("next")))
     assert "next" in await here.names()
 
 
 @in_loop
-async def test_a_receiver_that_fails_stops_nothing() -> None:
+async def test_failing_receiver_does_not_affect_notifications() -> None:
     def fail(**rest: Any) -> None:
         raise ZeroDivisionError
 
@@ -649,13 +649,13 @@ async def test_a_receiver_that_fails_stops_nothing() -> None:
         here = await site(2)
         await here.apply(publish_event(here.service.publish("new")))
         await here.check()
-        assert not here.doubted
+        assert not here.invalidated
     finally:
         items_published.disconnect(fail)
 
 
 @in_loop
-async def test_times_are_of_the_cache() -> None:
+async def test_times_are_those_of_the_cache() -> None:
     begun = timezone.now()
     here = await site(1)
     await here.apply(publish_event(here.service.publish("new")))

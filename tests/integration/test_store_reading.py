@@ -1,4 +1,4 @@
-"""Every kind of request against a model that sorts a list."""
+"""Test every kind of request against a model that sorts a list."""
 
 import random
 from collections.abc import Callable
@@ -22,7 +22,7 @@ ORDERS = (None, "creation", "modification")
 
 
 class World:
-    """A node in the database, and the same as a list of items."""
+    """A node in the database, and the same items as a list."""
 
     def __init__(self, seed: int, evicted: float = 0.0, cursors: str = "opaque", count: int = COUNT) -> None:
         dice = random.Random(seed)
@@ -86,7 +86,7 @@ class World:
         self.node.save()
 
 
-@pytest.fixture(params=[0.0, 0.3, 1.0], ids=["whole", "some purged", "all purged"])
+@pytest.fixture(params=[0.0, 0.3, 1.0], ids=["complete", "some evicted", "all evicted"])
 def world(request: pytest.FixtureRequest) -> World:
     return World(seed=7, evicted=request.param)
 
@@ -100,10 +100,10 @@ def test_all_and_the_newest(world: World, order: Any) -> None:
     for number in (1, 2, 10, COUNT - 1, COUNT, COUNT + 1, 2**31 - 1):
         page = world.read(max_items=number, order_by=order)
         world.check(page, expected[-number:])
-        assert page.complete == (number > COUNT)  # as a service's answer tells no more
+        assert page.complete == (number > COUNT)  # the answer of a service says no more either
 
 
-def test_ids_in_the_order_asked(world: World) -> None:
+def test_items_in_the_requested_order(world: World) -> None:
     names = [item.id for item in world.items]
     random.Random(3).shuffle(names)
     by_name = {item.id: item for item in world.items}
@@ -121,7 +121,7 @@ SIZES = (None, 0, 1, 5, COUNT, COUNT + 1, 2**31 - 1)
 
 
 def check_page(world: World, order: Any, asked: dict[str, Any], as_names: dict[str, Any]) -> None:
-    """Compare a page with the one that the list of all items gives."""
+    """Compare a page with the one from the list of all items."""
     page = world.read(rsm=asked, order_by=order)
     expected = local_page(world.sorted(order), Rsm(**as_names))
     world.check(page, expected.items)
@@ -168,12 +168,12 @@ def follow(world: World, order: Any, size: int, backwards: bool, between: Callab
         assert page.rsm is not None
         rsm = {"max": size, "before": page.rsm.first} if backwards else {"max": size, "after": page.rsm.last}
         between(page)
-    raise AssertionError("the pages have no end")
+    raise AssertionError("the pages do not end")
 
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("order", ORDERS)
-def test_pages_lead_through_everything(world: World, order: Any, backwards: bool) -> None:
+def test_pages_cover_all_items(world: World, order: Any, backwards: bool) -> None:
     for size in (1, 2, 5, COUNT):
         expected = [item.id for item in world.sorted(order)]
         assert follow(world, order, size, backwards, lambda page: None) == expected
@@ -191,7 +191,7 @@ def test_a_cursor_outlives_its_item(world: World, order: Any, backwards: bool) -
     assert follow(world, order, 4, backwards, retract_the_ends) == expected
 
 
-def test_cursors_that_are_not_ours_are_for_the_service() -> None:
+def test_foreign_cursors_are_passed_to_the_service() -> None:
     for cursors in ("opaque", "ids"):
         PubsubNode.objects.all().delete()
         Account.objects.all().delete()
@@ -225,13 +225,13 @@ def test_an_empty_node() -> None:
     "options", [{}, {"max_items": 3}, {"item_ids": ["item-01"]}, {"rsm": {"max": 3}}, {"rsm": {"max": 3, "before": ""}},
                 {"rsm": {"max": 3, "index": 4}}, {"rsm": {"max": 0}}]
 )  # fmt: skip
-def test_a_page_is_one_query(options: dict[str, Any], django_assert_max_num_queries: Any) -> None:
+def test_page_takes_one_query(options: dict[str, Any], django_assert_max_num_queries: Any) -> None:
     world = World(seed=1)
     with django_assert_max_num_queries(1):
         world.read(**options)
 
 
-def test_a_page_around_a_cursor_is_few_queries(django_assert_max_num_queries: Any) -> None:
+def test_page_around_a_cursor_takes_few_queries(django_assert_max_num_queries: Any) -> None:
     for cursors, number in (("opaque", 2), ("ids", 3)):
         Account.objects.all().delete()
         world = World(seed=1, cursors=cursors)

@@ -1,4 +1,4 @@
-"""Purging, forgetting, policies: what staff decide."""
+"""Test evicting, forgetting and policies, as decided by staff."""
 
 import random
 from collections.abc import Iterator
@@ -52,10 +52,10 @@ def analysis(to_sync: bool = True, **fields: Any) -> Analysis:
     return Analysis(**({"service": "s", "node": "n", "name": "note", "type": "note", "to_sync": to_sync} | fields))
 
 
-# Purging
+# Evicting
 
 
-def test_purged_is_not_forgotten() -> None:
+def test_evicted_items_are_remembered() -> None:
     node = make_node()
     before = list(node.items.in_order().values_list("name", "position", "created", "updated"))
     assert evict(PubsubNode.objects.filter(pk=node.pk)) == 5
@@ -77,7 +77,7 @@ def test_purged_is_not_forgotten() -> None:
         ({"created_before": NOW - timedelta(days=99)}, 0),
     ],
 )
-def test_only_what_is_old_is_purged(limits: dict[str, Any], number: int) -> None:
+def test_only_old_items_are_evicted(limits: dict[str, Any], number: int) -> None:
     node, other = make_node(), make_node("other")
     chosen = PubsubNode.objects.filter(pk=node.pk)
     assert evictable(chosen, **limits).count() == number
@@ -88,7 +88,7 @@ def test_only_what_is_old_is_purged(limits: dict[str, Any], number: int) -> None
     assert len(left(other)) == 5
 
 
-def test_many_are_purged_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_items_are_evicted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsubcache.store.evicting.BATCH", 2)
     node = make_node(size=7)
     assert evict(PubsubNode.objects.all()) == 7
@@ -123,7 +123,7 @@ def test_forgotten_twice() -> None:
 # Policies
 
 
-def test_never() -> None:
+def test_policy_never() -> None:
     node = make_node()
     assert set_policy(PubsubNode.objects.all(), "never") == 1
     node.refresh_from_db()
@@ -136,7 +136,7 @@ def test_never() -> None:
     assert node.sync_state == "NO_SYNC"
 
 
-def test_always_and_back() -> None:
+def test_policy_always_and_back() -> None:
     make_node(sync_state="NO_SYNC", to_sync=False, size=0, subscribed=False)
     set_policy(PubsubNode.objects.all(), "always")
     node = PubsubNode.objects.get()
@@ -148,7 +148,7 @@ def test_always_and_back() -> None:
     assert scheduling.due(node.account_id, 5, token=0) == []
 
 
-def test_what_is_in_sync_stays_so() -> None:
+def test_node_in_sync_stays_in_sync() -> None:
     node = make_node()
     set_policy(PubsubNode.objects.all(), "always")
     node.refresh_from_db()
@@ -164,7 +164,7 @@ def test_unknown_policies() -> None:
 
 
 @pytest.mark.parametrize("found", [None, analysis(to_sync=False)])
-def test_an_analysis_against_it_empties_the_node(found: Analysis | None) -> None:
+def test_negative_analysis_empties_the_node(found: Analysis | None) -> None:
     node = make_node()
     nodes.save_analysis("alice@example.org", node.address, found)
     node.refresh_from_db()
@@ -173,14 +173,14 @@ def test_an_analysis_against_it_empties_the_node(found: Analysis | None) -> None
     assert PendingUnsubscription.objects.count() == 1
 
 
-def test_staff_decide_whatever_the_analysis() -> None:
+def test_policy_overrides_the_analysis() -> None:
     node = make_node(policy="always")
     nodes.save_analysis("alice@example.org", node.address, None)
     node.refresh_from_db()
     assert (node.sync_state, len(left(node))) == ("COMPLETED", 5)
 
 
-def test_what_failed_is_analysed_again() -> None:
+def test_failed_analysis_is_repeated() -> None:
     address = NodeAddress("s", "new")
     Account.objects.create(jid="alice@example.org")
     node = nodes.save_analysis("alice@example.org", address, None, "it failed")
@@ -191,10 +191,10 @@ def test_what_failed_is_analysed_again() -> None:
         nodes.save_analysis("nobody@example.org", address, None)
 
 
-# What a worker is to do
+# Scheduling
 
 
-def test_a_request_for_a_synchronisation_is_most_pressing() -> None:
+def test_requested_synchronisation_comes_first() -> None:
     account_pk = make_node("fresh").account_id
     other = make_node("new", sync_state=None, checked_at=None, size=0)
     asked = make_node("asked", sync_state="NO_SYNC", size=0)
@@ -212,7 +212,7 @@ def test_a_request_for_a_synchronisation_is_most_pressing() -> None:
     assert asked.pk not in scheduling.due(account_pk, 9, token=0)
 
 
-def test_what_was_checked_before_the_session_began_is_due() -> None:
+def test_node_checked_before_the_session_began_is_due() -> None:
     node = make_node()
     assert scheduling.due(node.account_id, 9, token=0) == []
     assert scheduling.due(node.account_id, 9, token=1) == [node.pk]
@@ -237,7 +237,7 @@ def test_invalidating_a_node_requests_a_sync_only_during_a_sync() -> None:
 @pytest.mark.parametrize(
     "name", ["", "a\0", "\ud800", "é" * 1251, "x" * 2501]
 )  # fmt: skip
-def test_addresses_that_cannot_be_kept(name: str) -> None:
+def test_addresses_that_cannot_be_stored(name: str) -> None:
     with pytest.raises(InvalidRequest):
         nodes.check_address(NodeAddress("s", name))
 

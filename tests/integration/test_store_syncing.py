@@ -1,4 +1,4 @@
-"""Synchronisation: the cache has what the service has, whatever happens meanwhile."""
+"""Test that after a synchronisation the cache equals the service, whatever happens during it."""
 
 import asyncio
 import random
@@ -56,7 +56,7 @@ async def cached(pk: int) -> dict[str, str]:
 
 
 async def check_equal(pk: int, service: FakeService) -> None:
-    """The same items in the same order, parsed, counted."""
+    """Assert that the cache has the service's items in the same order, parsed and counted."""
     expected = service.xml()
     found = await rows(pk)
     assert {name: item["data"] for name, item in found.items()} == expected
@@ -83,13 +83,13 @@ async def synced(**manners: Any) -> tuple[FakeService, int]:
 
 
 async def publish(pk: int, *items: Item) -> None:
-    """Apply the notification of published items."""
+    """Apply a notification of published items."""
     prepared = await prepare("note", ADDRESS, list(items))
     await in_thread(apply_changes)(pk, [prepared[item.id] for item in items])
 
 
 async def retract(pk: int, *names: str) -> None:
-    """Apply the notification of retracted items."""
+    """Apply a notification of retracted items."""
     await in_thread(apply_changes)(pk, [Retraction(name) for name in names])
 
 
@@ -110,7 +110,7 @@ services = pytest.mark.parametrize("manners", SERVICES)
 
 
 @in_loop
-async def test_what_the_service_says_of_the_node_is_kept() -> None:
+async def test_metadata_of_the_node_are_stored() -> None:
     service, pk = filled(), await make_node()
     gallery = "urn:xmpp:pubsub-social-feed:gallery:1"
     service.metadata = {"pubsub#type": (gallery, "more"), "pubsub#access_model": ("open",), "pubsub#title": ()}
@@ -149,7 +149,7 @@ async def test_a_first_synchronisation(manners: str) -> None:
 
 @services
 @in_loop
-async def test_a_node_that_is_equal_is_not_written(manners: str) -> None:
+async def test_unchanged_items_are_not_written(manners: str) -> None:
     service, pk = await synced(**SERVICES[manners])
     before = await rows(pk)
     result = await sync_node(service, pk)
@@ -159,7 +159,7 @@ async def test_a_node_that_is_equal_is_not_written(manners: str) -> None:
 
 @services
 @in_loop
-async def test_what_changed_unseen_is_found(manners: str) -> None:
+async def test_unnotified_changes_are_found(manners: str) -> None:
     service, pk = await synced(**SERVICES[manners])
     before = await rows(pk)
     service.publish("item-005", "edited")
@@ -182,7 +182,7 @@ async def test_what_changed_unseen_is_found(manners: str) -> None:
 
 @services
 @in_loop
-async def test_readers_see_the_right_order_while_it_is_compared(manners: str) -> None:
+async def test_readers_see_the_right_order_during_a_sync(manners: str) -> None:
     service, pk = await synced(**SERVICES[manners])
     expected = list(await rows(pk))
     service.publish("new")
@@ -200,7 +200,7 @@ async def test_readers_see_the_right_order_while_it_is_compared(manners: str) ->
 
 
 @in_loop
-async def test_an_item_that_cannot_be_parsed_stops_nothing() -> None:
+async def test_item_that_cannot_be_parsed_does_not_affect_others() -> None:
     service, pk = filled(5), await make_node()
     service.publish("bad", "unparsable")
     await sync_node(service, pk)
@@ -220,7 +220,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 @in_loop
-async def test_an_error_keeps_what_was_there(at: int, error: Exception) -> None:
+async def test_error_keeps_the_stored_items(at: int, error: Exception) -> None:
     service, pk = await synced(paging="ids", disco="refused")
     before = await cached(pk)
     service.publish("new")
@@ -242,7 +242,7 @@ async def test_an_error_keeps_what_was_there(at: int, error: Exception) -> None:
 
 
 @in_loop
-async def test_failures_wait_longer_each_time() -> None:
+async def test_delay_grows_with_each_failure() -> None:
     service, pk = filled(errors={"get_items": ServiceUnreachable("away")}), await make_node()
     waits = []
     for _ in range(12):
@@ -279,7 +279,7 @@ async def test_an_empty_plain_answer_deletes_nothing() -> None:
 
 
 @in_loop
-async def test_a_node_emptied_unseen_is_emptied() -> None:
+async def test_node_emptied_without_notification_is_emptied() -> None:
     for manners in ({}, {"paging": "ids"}):
         await in_thread(lambda: Account.objects.all().delete())()
         service, pk = await synced(**manners)
@@ -313,7 +313,7 @@ async def test_a_missing_node_is_removed() -> None:
 
 
 @in_loop
-async def test_a_missing_item_to_page_from_removes_nothing() -> None:
+async def test_missing_cursor_item_removes_nothing() -> None:
     service, pk = await synced(paging="ids", disco="refused")
 
     def hook(service: FakeService, method: str, argument: Any) -> None:
@@ -330,7 +330,7 @@ async def test_a_missing_item_to_page_from_removes_nothing() -> None:
     ("state", "error"), [("pending", None), ("none", None), ("subscribed", Forbidden("closed-node"))]
 )
 @in_loop
-async def test_without_a_subscription_it_is_cached_all_the_same(state: str, error: Exception | None) -> None:
+async def test_node_without_subscription_is_cached(state: str, error: Exception | None) -> None:
     service, pk = filled(subscription=state, errors={} if error is None else {"subscribe": error}), await make_node()
     await sync_node(service, pk)
     await check_equal(pk, service)
@@ -348,7 +348,7 @@ async def test_the_metadata_may_be_refused() -> None:
 
 
 @in_loop
-async def test_of_two_runs_at_once_one_works() -> None:
+async def test_only_one_of_concurrent_syncs_runs() -> None:
     service, pk = filled(paging="ids"), await make_node()
     outcomes = await asyncio.gather(*(sync_node(service, pk) for _ in range(3)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {SyncResult, SyncInProgress}
@@ -414,7 +414,7 @@ async def test_cancelled_sync_releases_its_claim() -> None:
 
 
 @in_loop
-async def test_a_node_forgotten_meanwhile_stays_forgotten() -> None:
+async def test_node_forgotten_during_a_sync_stays_forgotten() -> None:
     service, pk = filled(paging="ids"), await make_node()
 
     async def forget(service: FakeService, method: str, argument: Any) -> None:
@@ -427,11 +427,11 @@ async def test_a_node_forgotten_meanwhile_stays_forgotten() -> None:
     assert not await in_thread(PubsubNode.objects.exists)()
 
 
-# Notifications meanwhile
+# Notifications during a synchronisation
 
 
 def at_page(number: int, what: Any) -> Any:
-    """Have `what(service)` done when that request for items has come in."""
+    """Return a hook that runs `what(service)` at the items request with this number."""
 
     async def hook(service: FakeService, method: str, argument: Any) -> None:
         if method == "get_items" and len(service.asked()) == number:
@@ -445,7 +445,7 @@ def at_page(number: int, what: Any) -> Any:
 @pytest.mark.parametrize("paging", ["none", "opaque"])
 @in_loop
 async def test_notifications_win_over_pages_asked_for_before(paging: Any, at: int) -> None:
-    """The page that is on its way is of before the change, the notification overtakes it."""
+    """The page was sent before the change, but its notification arrives first."""
     service, pk = filled(paging=paging), await make_node()
     real = service.get_items
 
@@ -470,7 +470,7 @@ async def test_notifications_win_over_pages_asked_for_before(paging: Any, at: in
 
 
 @in_loop
-async def test_an_item_retracted_and_published_again_meanwhile_stays() -> None:
+async def test_item_retracted_and_published_again_during_a_sync_is_kept() -> None:
     service, pk = await synced(paging="opaque")
 
     async def change(service: FakeService) -> None:
@@ -528,7 +528,7 @@ async def test_purge_during_a_sync_is_kept() -> None:
 
 
 @in_loop
-async def test_tombstones_are_cleared_away() -> None:
+async def test_tombstones_are_removed() -> None:
     service, pk = await synced(paging="ids")
 
     async def change(service: FakeService) -> None:
@@ -541,12 +541,12 @@ async def test_tombstones_are_cleared_away() -> None:
     assert await in_thread((await row(pk)).tombstones.count)() == 0
     service.retract("item-029")
     await retract(pk, "item-029")
-    assert await in_thread((await row(pk)).tombstones.count)() == 0  # nobody synchronises
+    assert await in_thread((await row(pk)).tombstones.count)() == 0  # no synchronisation is running
     await check_equal(pk, service)
 
 
 @in_loop
-async def test_a_doubt_meanwhile_is_not_forgotten() -> None:
+async def test_invalidation_during_a_sync_is_kept() -> None:
     service, pk = await synced(paging="ids")
 
     async def invalidate(service: FakeService) -> None:
@@ -560,7 +560,7 @@ async def test_a_doubt_meanwhile_is_not_forgotten() -> None:
 
 
 @in_loop
-async def test_doubts_about_all_nodes_meanwhile_are_not_forgotten() -> None:
+async def test_invalidation_of_all_nodes_during_a_sync_is_kept() -> None:
     service, pk = await synced(paging="ids")
 
     async def invalidate(service: FakeService) -> None:
@@ -572,7 +572,7 @@ async def test_doubts_about_all_nodes_meanwhile_are_not_forgotten() -> None:
 
 
 @in_loop
-async def test_a_subscription_lost_meanwhile_is_not_taken_for_there() -> None:
+async def test_subscription_lost_during_a_sync_is_noticed() -> None:
     service, pk = await synced(paging="ids")
 
     async def lose(service: FakeService) -> None:
@@ -597,18 +597,18 @@ async def test_reads_during_a_sync_cause_no_endless_syncs() -> None:
     assert (await row(pk)).checked_at is not None
 
 
-# Purged from the cache, and over the limit
+# Evicted items, and items over the limit
 
 
 @in_loop
-async def test_what_was_purged_is_not_fetched_back() -> None:
+async def test_evicted_items_are_not_fetched_again() -> None:
     service, pk = await synced(paging="opaque")
     first = PubsubNode.objects.filter(pk=pk)
     before = await rows(pk)
     middle = before["item-020"]["created"]
     assert await in_thread(evict)(first, created_before=middle) > 0
     kept = set(await rows(pk))
-    service.publish("item-002", "edited")  # one that was purged
+    service.publish("item-002", "edited")  # an evicted item
     service.retract("item-005")
     service.publish("new")
     await sync_node(service, pk)
@@ -633,7 +633,7 @@ def _places(pk: int) -> list[tuple[int, str]]:
 
 @services
 @in_loop
-async def test_of_too_large_a_node_the_newest_are_kept(manners: str) -> None:
+async def test_newest_items_of_a_large_node_are_kept(manners: str) -> None:
     service, pk = filled(**SERVICES[manners]), await make_node()
     with override_settings(PUBSUBCACHE_MAX_NODE_ITEMS=12):
         for _ in range(2):
@@ -647,12 +647,12 @@ async def test_of_too_large_a_node_the_newest_are_kept(manners: str) -> None:
     assert not (await row(pk)).partial
 
 
-# What servers send
+# Odd items
 
 
 @in_loop
-async def test_item_whose_id_no_index_can_hold_is_left_out() -> None:
-    """Beyond what PostgreSQL's index rows can hold, and not to be compressed."""
+async def test_item_with_an_id_too_long_for_indexes_is_left_out() -> None:
+    """The id exceeds the size of PostgreSQL's index rows, and cannot be compressed."""
     dice = random.Random(1)
     name = "".join(chr(dice.randrange(0x4E00, 0x9FFF)) for _ in range(1500))
     service, pk = await synced()
@@ -669,20 +669,20 @@ async def test_item_whose_id_no_index_can_hold_is_left_out() -> None:
 
 
 @in_loop
-async def test_a_publisher_that_is_no_jid_stops_nothing() -> None:
+async def test_invalid_publisher_is_ignored() -> None:
     service, pk = filled(3), await make_node()
     service.publish("long", publisher="x" * 5000)
     await sync_node(service, pk)
     await check_equal(pk, service)
 
 
-# Everything at once
+# Random histories
 
 
 @pytest.mark.parametrize("seed", range(how_many(12, 100)))
 @in_loop
-async def test_after_any_history_the_cache_is_the_service(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Edits, retractions and news between all requests, some of them notified, late or never."""
+async def test_cache_equals_the_service_after_any_history(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random changes between all requests, whose notifications come, come late or are lost."""
     monkeypatch.setattr(order, "ATTEMPTS", 2)
     dice = random.Random(seed)
     service = filled(
@@ -724,7 +724,7 @@ async def test_after_any_history_the_cache_is_the_service(seed: int, monkeypatch
     for lost in (0.0, 0.3):  # noqa: B007  (read by `change`)
         for _ in range(3):
             service.hook = change
-            with suppress(SyncFailed):  # the service was too busy
+            with suppress(SyncFailed):  # the service changed too often
                 await sync_node(service, pk)
             service.hook = None
             await change(service)
@@ -737,7 +737,7 @@ async def test_after_any_history_the_cache_is_the_service(seed: int, monkeypatch
 @pytest.mark.parametrize("seed", range(15))
 @in_loop
 async def test_notifications_and_ids_suffice(seed: int) -> None:
-    """With all notifications delivered, comparing ids makes the cache the service: no page is listed again."""
+    """If all notifications arrive, id checks make the cache equal to the service without a full sync."""
     dice = random.Random(seed)
     service, pk = await synced(paging=dice.choice(["none", "opaque"]), moves_edited=dice.random() < 0.5)
     for number in range(20):

@@ -1,4 +1,4 @@
-"""The worker's calls of the store hold up no reader in the same process."""
+"""Test that the worker's store calls do not delay readers in the same process."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from pubsubcache.worker import process
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_reader_is_served_beside_a_call_of_those_with_a_thread_of_their_own() -> None:
+async def test_reader_does_not_wait_for_calls_in_the_own_thread() -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def write() -> str:
@@ -40,7 +40,7 @@ async def test_reader_is_served_beside_a_call_of_those_with_a_thread_of_their_ow
     assert (await in_thread(threading.current_thread)()).name != own
 
 
-def test_process_changes_threads_often_and_collects_no_imports() -> None:
+def test_process_switches_threads_often_and_freezes_imports() -> None:
     before = sys.getswitchinterval()
     try:
         process.set_up()

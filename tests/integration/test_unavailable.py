@@ -1,4 +1,4 @@
-"""A node whose account is deleted, or has blocked ours, is hidden; a short outage hides nothing."""
+"""Test that a node is hidden if its owner is deleted or has blocked us, but not after a short outage."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -48,7 +48,7 @@ def row() -> PubsubNode:
 
 @in_thread
 def pass_time(seconds: float) -> None:
-    """Move the times of the node into the past."""
+    """Move the times of all nodes into the past."""
     for node in PubsubNode.objects.all():
         for name in ("unavailable_since", "next_attempt"):
             if (value := getattr(node, name)) is not None:
@@ -101,7 +101,7 @@ async def test_account_that_stays_unavailable_is_hidden_and_comes_back() -> None
 
 
 @in_loop
-async def test_hidden_node_that_a_read_finds_answering_is_synchronised_at_once() -> None:
+async def test_hidden_node_is_synchronised_after_a_successful_read() -> None:
     service = await synced()
     await fail(service, BLOCKED, BLOCKED)
     await pass_time(601)
@@ -137,7 +137,7 @@ async def test_reads_do_not_count() -> None:
     "other", [ServiceError("internal-server-error"), ServiceError("remote-server-not-found"), None]
 )
 @in_loop
-async def test_any_other_answer_starts_the_count_anew(other: Exception | None) -> None:
+async def test_any_other_answer_resets_the_count(other: Exception | None) -> None:
     service = await synced()
     await fail(service, BLOCKED, BLOCKED)
     await pass_time(601)
@@ -152,7 +152,7 @@ async def test_any_other_answer_starts_the_count_anew(other: Exception | None) -
 
 
 @in_loop
-async def test_silence_is_no_answer() -> None:
+async def test_missing_answers_do_not_count() -> None:
     service = await synced()
     await fail(service, BLOCKED, BLOCKED, ServiceUnreachable("silent"))
     await pass_time(601)

@@ -1,4 +1,4 @@
-"""Subscriptions that the cache no longer needs are given up, those that it took up again are not."""
+"""Test that subscriptions end when the cache no longer needs them, but not if it needs them again."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ def _set(node: PubsubNode, policy: str) -> None:
     nodes.set_policy(PubsubNode.objects.filter(pk=node.pk), policy)
 
 
-def test_a_node_given_up_is_to_be_unsubscribed_from(node: PubsubNode) -> None:
+def test_dropped_node_is_unsubscribed(node: PubsubNode) -> None:
     _set(node, "never")
     assert [address for _, address in nodes.pending_unsubscriptions(node.account_id)] == [node.address]
 
 
-def test_a_node_taken_up_again_is_not(node: PubsubNode) -> None:
+def test_node_kept_again_is_not_unsubscribed(node: PubsubNode) -> None:
     _set(node, "never")
     _set(node, "always")
     assert nodes.pending_unsubscriptions(node.account_id) == []
@@ -40,15 +40,15 @@ def test_a_node_taken_up_again_is_not(node: PubsubNode) -> None:
     assert not PendingUnsubscription.objects.exists()
 
 
-def test_a_node_given_up_while_it_is_synchronised_is_too(node: PubsubNode) -> None:
-    """Whose synchronisation may have subscribed, or may be about to."""
+def test_node_forgotten_during_a_sync_is_unsubscribed(node: PubsubNode) -> None:
+    """Its synchronisation may have subscribed, or may be about to."""
     PubsubNode.objects.update(subscribed=False, sync_owner="me")
     nodes.forget_nodes(PubsubNode.objects.all(), unsubscribe=True)
     assert len(nodes.pending_unsubscriptions(node.account_id)) == 1
 
 
 @in_loop
-async def test_a_synchronisation_that_lost_its_node_leaves_no_subscription() -> None:
+async def test_sync_that_lost_its_node_leaves_no_subscription() -> None:
     service = FakeService()
     service.fill(3)
 
@@ -68,7 +68,7 @@ async def test_a_synchronisation_that_lost_its_node_leaves_no_subscription() -> 
     assert await in_thread(lambda: len(nodes.pending_unsubscriptions(node.account_id)))() == 1
 
 
-def test_a_node_forgotten_leaves_its_subscription_to_be_given_up(node: PubsubNode) -> None:
+def test_forgotten_node_is_unsubscribed(node: PubsubNode) -> None:
     account = node.account_id
     nodes.forget_nodes(PubsubNode.objects.all(), unsubscribe=True)
     assert len(nodes.pending_unsubscriptions(account)) == 1

@@ -1,4 +1,4 @@
-"""Histories of changes, faults and restarts, after which the cache is held against the service.
+"""Histories of changes, faults and restarts, after which the cache is compared with the service.
 
 See docs/convergence.md.
 """

@@ -1,4 +1,4 @@
-"""The wall clock of the test's process, which jumps as told. Monotonic time and the database's clock stay true."""
+"""A settable wall clock for the test process. Monotonic time and the database's clock are not changed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from unittest.mock import patch
 
 @dataclass
 class WallClock:
-    """A clock that is `offset` seconds ahead of the true one; behind it when negative."""
+    """A clock that is `offset` seconds ahead; behind if negative."""
 
     offset: float = 0.0
 
     def now(self, zone: object = UTC) -> datetime:
-        """Return the time that it shows, in UTC."""
+        """Return the time of this clock, in UTC."""
         return datetime.now(UTC) + timedelta(seconds=self.offset)
 
 
 @contextmanager
 def wall_clock() -> Iterator[WallClock]:
-    """Have the cache see a clock that can be set."""
+    """Make the cache use a settable clock."""
     clock = WallClock()
     with (
         patch("django.utils.timezone.now", clock.now),

@@ -1,4 +1,4 @@
-"""Payloads of published items: ordinary, rare, and such as no parser is made for."""
+"""Payloads of published items: ordinary ones, rare ones, and some that no parser reads."""
 
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
@@ -12,7 +12,7 @@ LARGE = 20_000
 
 
 def payloads(kind: str, title: str) -> list[Element]:
-    """Return the payload elements of an item; `title` makes them differ from each other."""
+    """Return the payload elements of an item; `title` makes them distinct."""
     match kind:
         case "other":
             element = Element("{urn:example:other}thing", {"title": title})
@@ -33,7 +33,7 @@ def payloads(kind: str, title: str) -> list[Element]:
 
 
 async def publish(session: Session, address: NodeAddress, name: str, elements: list[Element]) -> Any:
-    """Publish an item with any number of payload elements. Raises what `PubsubService` raises."""
+    """Publish an item with any number of payload elements. Raises the errors of `PubsubService`."""
     query = Element(f"{{{PUBSUB}}}pubsub")
     publishing = SubElement(query, f"{{{PUBSUB}}}publish", {"node": address.name})
     SubElement(publishing, f"{{{PUBSUB}}}item", {"id": name}).extend(elements)

@@ -1,6 +1,6 @@
-"""The steps that histories are made of: lists that JSON can hold, such as ["publish", 0, 3, "plain"].
+"""The steps of histories: lists that can be stored as JSON, such as ["publish", 0, 3, "plain"].
 
-The first number is the node's, see `tests.oracle.world.KINDS`.
+The first number is that of the node, see `tests.oracle.world.KINDS`.
 """
 
 import json
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 Step = list[Any]
 
-#: Ids that services take, and that code trips over.
+#: Ids that services accept but that tend to break code.
 IDS = [
     "item-0", "item-1", "item-2", "item-3", "item-4", "item-5",
     "<&> \"quoted\" 'twice'", "  spaces  ", "Ünïcödé 漢字 🙂", "%2F/../?a=b#c", "line\nbreak", "x" * 1000, "0",
@@ -70,5 +70,5 @@ final_forms = st.lists(form, min_size=2, max_size=4)
 
 
 def written(history: list[Step], forms: list[dict[str, Any]]) -> str:
-    """Return a history, with the reads that are compared after it, as text to replay it from."""
+    """Return a history, with the reads that are compared after it, as JSON for replaying."""
     return json.dumps({"history": history, "forms": forms})

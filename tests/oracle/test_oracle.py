@@ -1,6 +1,6 @@
-"""After any history of changes, faults and restarts the cache equals the service.
+"""Test that the cache equals the service after any history of changes, faults and restarts.
 
-`make oracle EXAMPLES=200` plays more histories; `make oracle HISTORY=file` plays one again. See docs/convergence.md.
+`make oracle EXAMPLES=200` plays more histories; `make oracle HISTORY=file` replays one. See docs/convergence.md.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.both_databases
 
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "10"))
 SEED = int(os.environ.get("ORACLE_SEED", "1"))
-REPEAT = int(os.environ.get("ORACLE_REPEAT", "1"))  # of a history that does not fail every time
+REPEAT = int(os.environ.get("ORACLE_REPEAT", "1"))  # for a history that does not fail every time
 HISTORY = os.environ.get("ORACLE_HISTORY", "")
 FOUND = Path(__file__).parent / "histories"
 SHRINK = (Phase.shrink,) if os.environ.get("ORACLE_SHRINK") else ()
@@ -35,7 +35,7 @@ SHRINK = (Phase.shrink,) if os.environ.get("ORACLE_SHRINK") else ()
 
 @pytest.fixture
 def lively(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small pages and short waits, so that little data and little time have all that large ones have."""
+    """Set small pages and short delays, so that short histories cover the same cases as long ones."""
     settings.PUBSUBCACHE_PAGE_SIZE = 3
     settings.PUBSUBCACHE_RETRY_DELAY = 0.2
     settings.PUBSUBCACHE_RECONNECT_MAX_DELAY = 0.5
@@ -49,7 +49,7 @@ def lively(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def slow_microblog() -> Analyser:
-    """The analyser of blogs with a parser that takes its time, in which notifications overtake pages."""
+    """Return the analyser of blogs with a slow parser, so that notifications overtake pages."""
     microblog = registry.get("microblog")
     assert microblog is not None
 
@@ -62,7 +62,7 @@ def slow_microblog() -> Analyser:
 
 @pytest.fixture(params=[True, False], ids=["resumption", "without resumption"])
 def oracle_server(request: pytest.FixtureRequest, xmpp_server: XmppServer) -> XmppServer:
-    """One XMPP server after the other, first with sessions that can be resumed, then without."""
+    """Each of the XMPP servers in turn, with and without resumption of streams."""
     if request.param:
         return xmpp_server
     start: Callable[[str], XmppServer] = request.getfixturevalue("_without_resumption")
@@ -71,7 +71,7 @@ def oracle_server(request: pytest.FixtureRequest, xmpp_server: XmppServer) -> Xm
 
 @pytest.fixture
 def replayed() -> dict[str, Any]:
-    """The history that is to be played again, as a failing run printed it."""
+    """The history to replay, as printed by a failed run."""
     replayed: dict[str, Any] = json.loads(Path(HISTORY).read_text())
     return replayed
 
@@ -93,13 +93,13 @@ else:
     async def test_histories_that_were_found(
         oracle_server: XmppServer, live_database: None, lively: None, tmp_path: Path, found: str
     ) -> None:
-        """Each ended in a divergence once, if not every time that it was played."""
+        """Each of these histories has ended in a divergence at least once."""
         async with open_world(oracle_server, tmp_path) as world:
             await world.play(**json.loads(found))
 
     @seed(SEED)
     @settings(
-        max_examples=max(1, EXAMPLES // 2),  # for each server twice
+        max_examples=max(1, EXAMPLES // 2),  # each server runs it twice
         deadline=None,
         database=None,
         phases=(Phase.generate, *SHRINK),

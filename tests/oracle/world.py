@@ -1,4 +1,4 @@
-"""A service, writers, and a site that caches it: plays histories and compares."""
+"""Plays histories on a service with writers and a caching site, and compares the results."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ from tests.servers.manage import ManagedProcess
 from tests.servers.proxy import Proxy
 from tests.servers.xmpp import XmppServer
 
-#: What the nodes are: (writer, whether it is of the writer's PEP, how many items the service keeps, whether
+#: The nodes: (writer, whether it is a PEP node of the writer, how many items the service keeps, whether
 #: notifications have payloads).
 KINDS = [
     ("bob", False, 1000, True),
@@ -37,7 +37,7 @@ KINDS = [
     ("bob", True, 1000, True),
     ("bob", False, 1000, False),
 ]
-#: Steps that are about no node of `KINDS`.
+#: Steps that do not refer to a node of `KINDS`.
 OF_NO_NODE = ("offline", "online", "cut", "cut_after", "slow", "clock", "mute", "endless", "settle")
 FIRST_ITEMS = 12
 LEASE = 3.0
@@ -46,7 +46,7 @@ READ_TIMEOUT = 20.0
 
 
 class Divergence(AssertionError):
-    """The cache said what it must not say."""
+    """The cache gave an answer that it must not give."""
 
 
 @dataclass
@@ -58,8 +58,8 @@ class Node:
     limit: int
     is_pep: bool
     has_payloads: bool = True
-    silent: bool = False  # something happened that no notification tells: reconciliation is to find it
-    never_empty: bool = True  # the service had items at any time since the cache was last compared with it
+    silent: bool = False  # something changed without a notification, so only a revalidation finds it
+    never_empty: bool = True  # the service always had items since the last comparison
     counter: int = 0
 
 
@@ -75,11 +75,11 @@ class World:
     hostile: HostileService
     folder: Path
     nodes: dict[int, Node] = field(default_factory=dict)
-    shaky: bool = False  # the session was disturbed since the cache was last compared
+    shaky: bool = False  # the session was disturbed since the last comparison
     _working: AsyncExitStack | None = None
 
     async def play(self, history: list[Step], forms: list[dict[str, Any]]) -> None:
-        """Play a history from an empty cache, and compare at its end. Raises `Divergence`."""
+        """Play a history with an empty cache, and compare the results at its end. Raises `Divergence`."""
         place = -1
         try:
             await self.online()
@@ -117,7 +117,7 @@ class World:
     # The worker and its connection
 
     async def online(self) -> None:
-        """Have a worker."""
+        """Start the worker if it is not running."""
         if self._working is None:
             self._working = AsyncExitStack()
             await self._working.enter_async_context(self.site.working())
@@ -135,16 +135,16 @@ class World:
         self.shaky = True
 
     async def cut_after(self, size: int) -> None:
-        """Break the worker's connection in the middle of what the server says, after so many bytes."""
+        """Break the worker's connection after `size` bytes of the server, even inside a stanza."""
         self.proxy.budget = size
         self.shaky = True
 
     async def slow(self, delay: float) -> None:
-        """Have what the server says come late."""
+        """Delay what the server sends by `delay` seconds."""
         self.proxy.delay = delay
 
     async def stale(self, node: Node, seed: int) -> None:
-        """Pause another worker past its lease, while notifications wait in its socket; go on after a takeover."""
+        """Pause another worker past its lease, with notifications in its socket; resume it after a takeover."""
         await self.offline()
         environment = {**QUICK, "PUBSUBCACHE_LEASE_TIMEOUT": str(LEASE), "PUBSUBCACHE_PAGE_SIZE": "3"}
         other = ManagedProcess(
@@ -164,10 +164,10 @@ class World:
     async def set_clock(self, offset: float) -> None:
         """Set the wall clock that the site sees."""
         self.clock.offset = offset
-        self.shaky = True  # until the next heartbeat nobody knows who holds the account
+        self.shaky = True  # until the next heartbeat the holder of the account is unknown
 
     async def silence(self, node: Node, count: int, seed: int) -> None:
-        """Publish while nothing of the server gets through; the connection stays open."""
+        """Publish while the connection is open but passes nothing on."""
         self.proxy.holding = True
         reading = asyncio.create_task(self.read(node, {}))
         try:
@@ -177,7 +177,7 @@ class World:
         await reading
 
     async def mute(self, silent: bool) -> None:
-        """Have another service of the account answer nothing, or answer again."""
+        """Make another service of the account stop answering, or answer again."""
         self.hostile.silent = silent
         await self._hostile_node("")
         self.hostile.payloads = not silent
@@ -185,7 +185,7 @@ class World:
             self.hostile.publish(name, "new", "<x xmlns='urn:example:other'/>", to=[self.site.jid])
 
     async def endless(self, kind: str) -> None:
-        """Have another service of the account page without end, and another node of it in the cache."""
+        """Make the pages of another service of the account endless, and request a sync of a new node there."""
         await self._hostile_node(kind)
 
     async def _hostile_node(self, kind: str) -> None:
@@ -194,7 +194,7 @@ class World:
         await in_thread(nodes.get_or_create_node)(self.site.jid, address, by_hand=True)
         await remote.awake()
 
-    # What writers do
+    # Steps of writers
 
     async def _node(self, number: int) -> Node:
         if number not in self.nodes:
@@ -225,7 +225,7 @@ class World:
         await publish(node.writer, node.address, name, payloads(kind, f"Title {node.counter}"))
 
     async def _try(self, node: Node, *actions: Any) -> None:
-        """Do what the service may refuse, and note whether it left the node without items."""
+        """Run actions that the service may refuse, and record whether the node is empty afterwards."""
         for error in await asyncio.gather(*actions, return_exceptions=True):
             if isinstance(error, BaseException) and not isinstance(error, ServiceError):
                 raise error
@@ -236,7 +236,7 @@ class World:
         node.never_empty = node.never_empty and bool(remaining)
 
     async def publish(self, node: Node, number: int, kind: str) -> None:
-        """Publish an item, new or edited."""
+        """Publish an item, or replace it."""
         await self._try(node, self._publish(node, IDS[number], kind))
 
     async def burst(self, node: Node, count: int, seed: int) -> None:
@@ -253,9 +253,9 @@ class World:
         await self._try(node, *actions)
 
     async def race(self, node: Node, kind: str, seed: int) -> None:
-        """Change items while they are being listed, slowly: what is listed is older than what is notified.
+        """Change items while a slow listing runs, so that listed items are older than notified ones.
 
-        Half of the times the cache has forgotten the node before, so that every item is parsed, which takes long.
+        With an odd seed the cache forgets the node first, so that it parses every item, which takes long.
         """
         chance = random.Random(seed)
         node.never_empty = False
@@ -281,10 +281,10 @@ class World:
 
     def _is_silent(self, node: Node, *, ejabberd_pep: bool) -> None:
         if ejabberd_pep and node.is_pep and self.server.name == "ejabberd":
-            node.silent = True  # which tells recipients of PEP of nothing but new items
+            node.silent = True  # it notifies recipients of PEP only of new items
 
     async def retract(self, node: Node, number: int, notify: bool) -> None:
-        """Retract an item; without `notify` subscribers may not be told."""
+        """Retract an item; without `notify` the service may not notify subscribers."""
         node.silent = node.silent or not notify
         self._is_silent(node, ejabberd_pep=True)
         await self._try(node, node.writer.retract(node.address, IDS[number], notify=notify))
@@ -300,26 +300,26 @@ class World:
         await self._try(node, node.writer.delete_node(node.address))
 
     async def recreate(self, node: Node, count: int) -> None:
-        """Make the node again, deleting it if it is there, with some items."""
+        """Delete the node if it exists, and create it with some items."""
         await self.delete(node)
         await self._create(node)
         for name in range(count):
             await self._try(node, self._publish(node, f"first-{name * 2}", "plain"))
 
     async def limit(self, node: Node, count: int) -> None:
-        """Have the service keep so many items."""
+        """Set the number of items that the service keeps."""
         node.silent = True
         await self._try(node, node.writer.configure(node.address, {"pubsub#max_items": str(count)}))
 
     async def access(self, node: Node, model: str) -> None:
-        """Let nobody but the owner read, or everybody again."""
+        """Set the access model, so that only the owner or everyone can read."""
         node.silent = True
         await self._try(node, node.writer.configure(node.address, {"pubsub#access_model": model}))
 
-    # What users of the site do
+    # Steps of the site's users
 
     async def read(self, node: Node, form: dict[str, Any]) -> None:
-        """Read as a user does: it must work whatever happens at the same time."""
+        """Read as a user does, which must work whatever happens at the same time."""
         await self._read(node, form)
 
     async def _read(self, node: Node, form: dict[str, Any]) -> ItemsPage | None:
@@ -332,7 +332,7 @@ class World:
         except ServiceUnreachable as error:
             if self.shaky:
                 return None
-            raise Divergence(f"A read of {form} met {error!r}") from error
+            raise Divergence(f"A read of {form} failed with {error!r}") from error
         may_be_empty = form.get("item_ids") or form.get("rsm", {}).get("max") == 0 or form.get("rsm", {}).get("index")
         if expects_items and not may_be_empty and not page.items:
             raise Divergence(f"A read of {form} was empty though {node.address} has items ({page})")
@@ -350,15 +350,15 @@ class World:
             node.never_empty = False  # a page beyond the last is empty
         node.never_empty = never_empty
 
-    # What operators do
+    # Steps of operators
 
     async def sync(self, node: Node) -> None:
-        """Have the node synchronised by hand."""
+        """Request a synchronisation of the node."""
         await in_thread(nodes.request_sync)(self._rows(node))
         await remote.awake()
 
     async def evict(self, node: Node, keep: int) -> None:
-        """Purge the cache of all but the newest items of the node."""
+        """Evict all but the newest items of the node."""
 
         def run() -> None:
             newest = PubsubItem.objects.filter(node__in=self._rows(node)).order_by("-created")[keep : keep + 1]
@@ -372,10 +372,10 @@ class World:
             account__jid=self.site.jid, service=node.address.service, name=node.address.name
         )
 
-    # Comparing
+    # Comparison
 
     async def settle(self) -> None:
-        """Wait until the cache of each node equals the service. Raises `Divergence` if it does not come to that."""
+        """Wait until the cache of each node equals the service. Raises `Divergence` if it does not in time."""
         self.proxy.budget = None
         await self.online()
         await self.site.until(self._is_connected)
@@ -387,7 +387,7 @@ class World:
         self.shaky = False
 
     async def _reconcile(self, node: Node) -> None:
-        """Have the node compared with the service as the schedule would, or if it isn't followed as a reader would."""
+        """Revalidate the node as the schedule does or, if it is not followed, as a reader does."""
         row = await self.site.node(node.address)
         if row is None:
             return
@@ -398,7 +398,7 @@ class World:
         await remote.awake()
 
     async def _is_connected(self) -> bool:
-        """Whether the worker's session, as it is now, reaches the server."""
+        """Return whether the worker's current session reaches the server."""
         service = sessions.get(self.site.jid)
         if not self.proxy.connections or service is None or not await self.site.is_online():
             return False
@@ -414,7 +414,7 @@ class World:
             row = await self.site.node(node.address)
             is_unscheduled = row is not None and row.sync_state == "COMPLETED" and row.reconcile_interval is None
             if row is not None and is_unscheduled and (node.silent or not row.subscribed):
-                await self._reconcile(node)  # it is not told of changes, or was being synchronised when last asked to
+                await self._reconcile(node)  # it is not notified, or the last request came during a synchronisation
             if time.monotonic() > deadline:
                 raise Divergence(f"{node.address.name} of {node.address.service} did not converge: {difference}")
             await asyncio.sleep(0.05)
@@ -429,7 +429,7 @@ class World:
             return []
 
     async def _difference(self, node: Node) -> str | None:
-        """Return how cache and service differ now, or None."""
+        """Return the difference between cache and service, or None."""
         live, cached = await self._outcome(node, use_cache=False), await self._outcome(node)
         if isinstance(live, str) or isinstance(cached, str):
             if cached != live:
@@ -437,10 +437,10 @@ class World:
             has_items = await in_thread(PubsubItem.objects.filter(node__in=self._rows(node)).exists)()
             return f"items of a node that is {live}" if has_items else None
         row = await self.site.node(node.address)
-        if not live.items and self._tells_nothing_of_emptiness(node) and cached.origin == "service":
+        if not live.items and self._has_no_proof_of_emptiness(node) and cached.origin == "service":
             return None
         if row is None or cache.freshness(row) is not cache.Freshness.FRESH or row.sync_owner:
-            return f"the cache does not vouch for it: {vars(row) if row else None}"
+            return f"the cached node is not fresh: {vars(row) if row else None}"
         rows = await in_thread(self._stored)(row)
         if [name for name, _ in rows] != [item.id for item in live.items]:
             there = [item.id[:30] for item in live.items]
@@ -454,13 +454,13 @@ class World:
             return f"counts {row.item_count} and {row.evicted_count} are wrong for {len(rows)} items"
         return _page_difference(live, cached)
 
-    def _tells_nothing_of_emptiness(self, node: Node) -> bool:
-        """Whether an empty answer is all that the service gives of an empty node: the cache does not rely on that."""
+    def _has_no_proof_of_emptiness(self, node: Node) -> bool:
+        """Return whether empty answers are the only evidence of an empty node, which the cache does not rely on."""
         return self.server.name == "prosody" and node.is_pep and node.writer.login.jid != self.site.jid
 
     @staticmethod
     def _stored(row: PubsubNode) -> list[tuple[str, str | None]]:
-        """Return (id, data) of a node's items in their order; data is None where it was purged from the cache."""
+        """Return (id, data) of a node's items in their order; data is None for evicted items."""
         kept = [(position, name, data) for position, name, data in row.items.values_list("position", "name", "data")]
         gone = PubsubEvicted.objects.filter(node=row).values_list("position", "name")
         entries = sorted([*kept, *((position, name, None) for position, name in gone)], key=lambda entry: entry[0])
@@ -476,7 +476,7 @@ class World:
             return f"unreachable: {error!r}"
 
     async def _compare(self, node: Node, form: dict[str, Any]) -> None:
-        """Compare an answer of the cache with the service's."""
+        """Compare an answer of the cache with that of the service."""
         live, cached = await self._outcome(node, form, use_cache=False), await self._outcome(node, form)
         if isinstance(live, str) or isinstance(cached, str):
             difference = None if live == cached else f"the service answers {_short(live)}, the cache {_short(cached)}"
@@ -512,7 +512,7 @@ def _page_difference(live: ItemsPage, cached: ItemsPage) -> str | None:
 
 @asynccontextmanager
 async def open_world(server: XmppServer, folder: Path) -> AsyncIterator[World]:
-    """Open a world on a running server and the tests' database; `folder` is for the processes of its workers."""
+    """Open a world with a running server and the test database; its worker processes use `folder`."""
     async with AsyncExitStack() as stack:
         clock = stack.enter_context(wall_clock())
         proxy = await stack.enter_async_context(Proxy(server.host, server.port))

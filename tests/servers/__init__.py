@@ -1,1 +1,1 @@
-"""Private instances of the servers that tests talk to, on free ports of loopback, data in a temporary folder."""
+"""Private servers for tests, on free loopback ports and with data in a temporary folder."""

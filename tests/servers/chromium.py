@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by Debian's chromedriver; nothing is downloaded."""
+"""Headless Chromium, driven by Debian's chromedriver; nothing is downloaded."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from project.sample.process import find_program
 
 EMPTY_PAGE = "data:,"
 PAGE_TIMEOUT = 60
-PAGE_TEXT = 2000  # characters of a page in the message of a failure
+PAGE_TEXT = 2000  # characters of the page in error messages
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -49,7 +49,7 @@ def _options(folder: Path) -> ChromeOptions:
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[Chrome]:
-    """Give a browser with an empty profile in `folder`, and end it with everything it started."""
+    """Run a browser with an empty profile in `folder`; stop it and all its processes after the block."""
     service = Service(
         executable_path=find_program("chromedriver", "chromium-driver"),
         log_output=str(folder / "chromedriver.log"),
@@ -93,13 +93,13 @@ def open_page(browser: Chrome, url: str) -> None:
 
 
 def describe_page(browser: Chrome) -> str:
-    """Return the address, title and text of the page in `browser`, for the message of a failure."""
+    """Return the address, title and text of the page in `browser`, for error messages."""
     text = browser.execute_script("return document.body ? document.body.innerText : ''")
     return f"The page is {browser.current_url} ({browser.title}):\n{text[:PAGE_TEXT]}"
 
 
 def forget_visits(browser: Chrome) -> None:
-    """Bring `browser` back to how it was: an empty page, no cookie, no storage."""
+    """Reset `browser` to an empty page without cookies or storage."""
     open_page(browser, "about:blank")
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})

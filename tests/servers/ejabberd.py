@@ -1,4 +1,4 @@
-"""A private ejabberd: one domain with PEP, one pubsub service where everybody may create nodes."""
+"""A private ejabberd: one domain with PEP, and one pubsub service where all users may create nodes."""
 
 import json
 import os
@@ -73,9 +73,9 @@ STREAM_MANAGEMENT = "mod_stream_mgmt: {max_ack_queue: 50000, resend_on_timeout: 
 
 
 class Ejabberd(PrivateServer, Logins):
-    """An ejabberd with its data in `folder`, run without Erlang's distribution: no epmd stays behind.
+    """An ejabberd with its data in `folder`, run without Erlang's distribution, so that no epmd is left running.
 
-    External components can join it (XEP-0114). Without `stream_management` no session can be resumed (XEP-0198).
+    External components can connect (XEP-0114). Without `stream_management` streams cannot be resumed (XEP-0198).
     """
 
     name = "ejabberd"
@@ -103,7 +103,7 @@ class Ejabberd(PrivateServer, Logins):
 
     @property
     def ca_file(self) -> Path:
-        """The certificate of the authority to trust."""
+        """The certificate of the CA to trust."""
         return self.certificates.ca_file
 
     def jid(self, user: str) -> str:
@@ -121,7 +121,7 @@ class Ejabberd(PrivateServer, Logins):
             return json.load(answer)
 
     def register(self, user: str, password: str) -> None:
-        """Make the account `user`, or give it another password."""
+        """Create the account `user`, or change its password."""
         try:
             self.api("register", user=user, host=self.domain, password=password)
         except urllib.error.HTTPError as error:
@@ -131,12 +131,12 @@ class Ejabberd(PrivateServer, Logins):
         self.users[user] = password
 
     def delete(self, user: str) -> None:
-        """Delete the account `user` with all that it has."""
+        """Delete the account `user` and all its data."""
         self.api("unregister", user=user, host=self.domain)
         self.users.pop(user, None)
 
     def start(self) -> None:
-        """Start the server and return when it answers and has its accounts."""
+        """Start the server; return when it answers and its accounts exist."""
         super().start()
         if not self._registered:
             for user, password in self.users.items():
@@ -144,15 +144,15 @@ class Ejabberd(PrivateServer, Logins):
             self._registered = True
 
     def present_certificate(self, pem: bytes) -> None:
-        """Use another key and certificate for new connections; those that are open stay."""
+        """Use another key and certificate for new connections; open ones are kept."""
         path = self.folder / "server.pem"
         changed = path.stat().st_mtime
         path.write_bytes(pem)
-        os.utime(path, (changed + 2, changed + 2))  # a file of the same second counts as unchanged
+        os.utime(path, (changed + 2, changed + 2))  # a file changed within the same second is considered unchanged
         self.api("reload_config")
 
     def is_ready(self) -> bool:
-        """Whether the server takes clients and commands."""
+        """Return whether the server accepts clients and commands."""
         if not super().is_ready() or not is_listening(self.host, self.component_port):
             return False
         try:
@@ -163,14 +163,14 @@ class Ejabberd(PrivateServer, Logins):
 
     def command(self) -> list[str]:
         """Return the command line of the process, which stays in the foreground."""
-        # Schedulers that spin while they wait would take the processor from the tests.
+        # Schedulers that busy-wait would take CPU time from the tests.
         return [
             *(find_program("erl", "ejabberd"), "+K", "true", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"),
             *("-noinput", "-start_epmd", "false", "-mnesia", "dir", f'"{self.folder}/database"', "-s", "ejabberd"),
         ]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment that tells ejabberd where its files are."""
+        """Return the environment with the paths of ejabberd's files."""
         return {
             **os.environ,
             "ERL_LIBS": str(_libraries()),
@@ -198,7 +198,7 @@ class Ejabberd(PrivateServer, Logins):
 
 
 def _libraries() -> Path:
-    """Return the folder of Erlang libraries that has ejabberd. Raises `ServerError` when there is none."""
+    """Return the folder of Erlang libraries with ejabberd. Raises `ServerError` if there is none."""
     for pattern in ("lib/*/ejabberd-*", "lib/erlang/lib/ejabberd-*", "lib/ejabberd-*"):
         for found in sorted(Path("/usr").glob(f"{pattern}/ebin/ejabberd.app")):
             return found.parent.parent.parent

@@ -1,4 +1,4 @@
-"""The project's commands, run as an operator runs them: each a process of its own, on the tests' database."""
+"""The project's commands, run as operators run them: each in its own process, with the test database."""
 
 import json
 import os
@@ -18,7 +18,7 @@ TIMEOUT = 120
 
 
 def database_url() -> str:
-    """Return the tests' database as a DATABASE_URL."""
+    """Return the test database as a DATABASE_URL."""
     parts = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{parts['NAME']}"
@@ -26,7 +26,7 @@ def database_url() -> str:
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a process on the tests' database, with `changes`."""
+    """Return the environment of a process that uses the test database, with `changes`."""
     return {
         **os.environ,
         "DATABASE_URL": database_url(),
@@ -39,7 +39,7 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 def manage(
     *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = TIMEOUT
 ) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py` with `arguments` to its end; `env` is added to the environment."""
+    """Run `manage.py` with `arguments` until it exits; `env` is added to the environment."""
     return subprocess.run(
         [sys.executable, str(MANAGE), *arguments],
         env=environment(env),
@@ -51,9 +51,9 @@ def manage(
 
 
 class ManagedProcess(PrivateServer):
-    """A command of `manage.py` that runs on, such as a worker; started when `ready()` is true.
+    """A command of `manage.py` that keeps running, such as a worker; it has started when `ready()` is true.
 
-    `constants` gives module constants of the process, by their dotted names, other values.
+    `constants` overrides module constants in the process, by their dotted names.
     """
 
     def __init__(
@@ -83,5 +83,5 @@ class ManagedProcess(PrivateServer):
         return environment(self._environment)
 
     def is_ready(self) -> bool:
-        """Whether what was waited for has come."""
+        """Return whether the process has started."""
         return self._ready() if self._ready else super().is_ready()

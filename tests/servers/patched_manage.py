@@ -1,4 +1,4 @@
-"""`manage.py` with other values for some constants, which TEST_CONSTANTS holds as JSON by their dotted names."""
+"""`manage.py` with overridden constants, given as JSON by their dotted names in TEST_CONSTANTS."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A private PostgreSQL: fast rather than safe, for it holds nothing that matters."""
+"""A private PostgreSQL, fast rather than safe, as its data does not matter."""
 
 import os
 import pwd
@@ -25,13 +25,13 @@ SETTINGS = {
 
 
 class PostgreSQL(PrivateServer):
-    """A PostgreSQL whose data lives in a folder of its own, removed when it is left as a context manager."""
+    """A PostgreSQL with its own data folder, which is removed when the context manager exits."""
 
     name = "postgresql"
     stop_signal = signal.SIGINT  # "fast": open connections are cut
 
     def __init__(self) -> None:
-        # Not below pytest's own folder: PostgreSQL refuses to run as root, and others may not go in there.
+        # Not below pytest's folder: PostgreSQL does not run as root, and other users cannot enter that folder.
         super().__init__(Path(tempfile.mkdtemp(prefix="pubsubcache-postgresql-")))
         self.data = self.folder / "data"
         if os.geteuid() == 0:
@@ -43,12 +43,12 @@ class PostgreSQL(PrivateServer):
         self.remove()
 
     def remove(self) -> None:
-        """Remove the data, once the server is stopped."""
+        """Remove the data of the stopped server."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @cached_property
     def programs(self) -> Path:
-        """The folder of the newest installed version's programs. Raises `ServerError` when there is none."""
+        """The folder with the programs of the newest installed version. Raises `ServerError` if there is none."""
         installed = Path("/usr/lib/postgresql").glob("*/bin")
         newest = sorted(installed, key=lambda path: float(path.parent.name))[-1:]
         return Path(find_program("postgres", "postgresql", ":".join(map(str, newest)))).resolve().parent
@@ -58,18 +58,18 @@ class PostgreSQL(PrivateServer):
         return f"postgres://{ROLE}@{self.host}:{self.port}/{database}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
-        """Return a connection of its superuser, in autocommit mode."""
+        """Return a connection as superuser, in autocommit mode."""
         return psycopg.connect(host=self.host, port=self.port, user=ROLE, dbname=database, autocommit=True)
 
     def create_database(self, name: str) -> str:
-        """Create the database `name`, anew if it was there, and return it as a DATABASE_URL."""
+        """Create the database `name`, replacing an existing one; return it as a DATABASE_URL."""
         with self.connect() as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url(name)
 
     def prepare(self) -> None:
-        """Make the data folder, the first time."""
+        """Create the data folder if it does not exist."""
         if not self.data.exists():
             self._make_data()
 
@@ -80,7 +80,7 @@ class PostgreSQL(PrivateServer):
         return [str(self.programs / "postgres"), "-D", str(self.data), *options]
 
     def is_ready(self) -> bool:
-        """Whether the server takes connections."""
+        """Return whether the server accepts connections."""
         try:
             self.connect().close()
         except psycopg.OperationalError:
@@ -104,7 +104,7 @@ class PostgreSQL(PrivateServer):
 
 
 def _unprivileged_user() -> str:
-    """Return a user that root can run the server as."""
+    """Return an unprivileged user that root can run the server as."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name).pw_name

@@ -1,15 +1,15 @@
-"""Processes with all that they started."""
+"""Process trees."""
 
 import psutil
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return the process `pid` with all it started."""
+    """Return the process `pid` with all its descendants."""
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
 
 def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those of `processes` that still run, given time to end; a zombie whose parent has yet to look is none."""
+    """Return those of `processes` that still run after some time, except zombies."""
     running = psutil.wait_procs(processes, timeout=10)[1]
     return [process for process in running if process.status() != psutil.STATUS_ZOMBIE]

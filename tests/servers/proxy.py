@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which breaks connections at moments that are rare by themselves."""
+"""A TCP proxy that breaks connections to a server at moments that are otherwise rare."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,13 +10,16 @@ CHUNK = 65536
 
 
 class Proxy:
-    """Passes connections on to `host`:`port`; an asynchronous context manager.
+    """Forwards connections to `host`:`port`; an asynchronous context manager.
 
-    `port` is where it listens: `listen`, or a free port. `accepted` counts the connections so far. `delay` holds back
-    each piece of the server's answers so many seconds, `piece` cuts them into pieces of so many bytes, `budget` breaks
-    all connections after so many more bytes, in the middle of whatever they were part of; `refusing` takes no new ones;
-    `holding` passes nothing on and keeps all connections open, as a network does that drops packets: what came
-    meanwhile follows when it ends.
+    It listens on `port`: `listen`, or a free port. `accepted` counts the connections so far.
+
+    - `delay`: seconds by which each piece of the server's answers is delayed.
+    - `piece`: the maximum size in bytes of these pieces.
+    - `budget`: the number of bytes after which all connections break, even inside a stanza.
+    - `refusing`: refuse new connections.
+    - `holding`: keep connections open but forward nothing, like a network that drops packets; held data is forwarded
+      when it ends.
     """
 
     def __init__(self, host: str, port: int, *, listen: int = 0) -> None:
@@ -51,12 +54,12 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._writers) // 2
 
     @property
     def holding(self) -> bool:
-        """Whether nothing is passed on."""
+        """Whether data is held back."""
         return not self._flowing.is_set()
 
     @holding.setter
@@ -64,13 +67,13 @@ class Proxy:
         (self._flowing.clear if holding else self._flowing.set)()
 
     def cut(self) -> None:
-        """Break all connections, now and without a word."""
+        """Break all connections at once, without closing them properly."""
         while self._writers:
             self._writers.pop().transport.abort()
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """Cut everything, and refuse connections meanwhile."""
+        """Break all connections, and refuse new ones inside the block."""
         self.refusing = True
         self.cut()
         try:

@@ -10,7 +10,7 @@ from pubsubcache.keys import channel_layer_keys
 
 
 class Redis(PrivateServer):
-    """A Redis on loopback; what it held is gone when it stops."""
+    """A Redis on loopback, which loses its data when it stops."""
 
     name = "redis"
 
@@ -21,7 +21,7 @@ class Redis(PrivateServer):
 
     @property
     def channel_layers(self) -> dict[str, Any]:
-        """The `CHANNEL_LAYERS` of a site on this server, with the keys of the tests' site."""
+        """The `CHANNEL_LAYERS` of a site with this server and the keys of the tests' site."""
         keys = channel_layer_keys(settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS)
         config = {"hosts": [self.url], "capacity": 1000, "symmetric_encryption_keys": keys}
         return {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
@@ -33,7 +33,7 @@ class Redis(PrivateServer):
         return [find_program("redis-server", "redis-server"), *place, *persistence]
 
     def is_ready(self) -> bool:
-        """Whether the server takes commands."""
+        """Return whether the server accepts commands."""
         try:
             with socket.create_connection((self.host, self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")

@@ -1,4 +1,4 @@
-"""What `make run` starts, from its Python on, with its data in a folder of a test."""
+"""The Python part of `make run`, with its data in a folder of a test."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What tests want of an XMPP server beyond running it: logins, and external components (XEP-0114)."""
+"""XMPP servers for tests, with logins and external components (XEP-0114)."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class XmppServer(Protocol):
-    """An XMPP server with accounts, whichever it is."""
+    """Any XMPP server with accounts."""
 
     name: str
     domain: str
@@ -29,7 +29,7 @@ class XmppServer(Protocol):
 
     @property
     def ca_file(self) -> Path:
-        """The certificate of the authority to trust."""
+        """The certificate of the CA to trust."""
         ...
 
     def jid(self, user: str) -> str:
@@ -37,7 +37,7 @@ class XmppServer(Protocol):
         ...
 
     def login(self, user: str, **changes: Any) -> "Login":
-        """Return what a session of `user` needs, with `changes` to it."""
+        """Return the parameters of a session of `user`, with `changes`."""
         ...
 
     def account_fields(self, user: str) -> dict[str, Any]:
@@ -45,11 +45,11 @@ class XmppServer(Protocol):
         ...
 
     def register(self, user: str, password: str) -> None:
-        """Make the account `user`, or give it another password."""
+        """Create the account `user`, or change its password."""
         ...
 
     def start(self) -> None:
-        """Start the server with the data and the port that it had."""
+        """Start the server with its previous data and port."""
         ...
 
     def stop(self) -> None:
@@ -61,7 +61,7 @@ class XmppServer(Protocol):
         ...
 
     def present_certificate(self, pem: bytes) -> None:
-        """Use another key and certificate for new connections; those that are open stay."""
+        """Use another key and certificate for new connections; open ones are kept."""
         ...
 
 
@@ -88,27 +88,27 @@ class Logins:
         }
 
     def login(self, user: str, **changes: Any) -> "Login":
-        """Return what a session of `user` needs, with `changes` to it."""
+        """Return the parameters of a session of `user`, with `changes`."""
         from pubsubcache.xmpp.session import Login
 
         return Login(**{**self.account_fields(user), **changes})
 
 
 def is_listening(host: str, port: int) -> bool:
-    """Whether somebody takes connections there."""
+    """Return whether a server accepts connections at this address."""
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
 
 
-#: The first parts of the domains that external components may have, and the password of each.
+#: The possible first labels of the domains of external components, and their passwords.
 COMPONENTS = ("evil", "worse", "good")
 COMPONENT_SECRET = "of components of tests"
 
 
 class TestProsody(Prosody, Logins):
-    """A Prosody for tests, which external components can join (XEP-0114).
+    """A Prosody for tests, to which external components can connect (XEP-0114).
 
-    Without `stream_management` no session can be resumed (XEP-0198).
+    Without `stream_management` streams cannot be resumed (XEP-0198).
     """
 
     __test__ = False
@@ -130,18 +130,18 @@ class TestProsody(Prosody, Logins):
         path.write_text("\n".join([*first, path.read_text(), *last, ""]))
 
     def is_ready(self) -> bool:
-        """Whether the server takes clients and components."""
+        """Return whether the server accepts clients and components."""
         return super().is_ready() and is_listening(self.host, self.component_port)
 
     def present_certificate(self, pem: bytes) -> None:
-        """Use another key and certificate for new connections; those that are open stay."""
+        """Use another key and certificate for new connections; open ones are kept."""
         self.certificates.key.write_bytes(pem)
         self.certificates.certificate.write_bytes(pem)
         os.kill(self.pid, signal.SIGHUP)
 
 
 async def wait_online(session: "Session", seconds: float) -> None:
-    """Return when `session`, which runs in another task, is online. Raises `TimeoutError` after `seconds`."""
+    """Wait until `session`, which runs in another task, is online. Raises `TimeoutError` after `seconds`."""
     async with asyncio.timeout(seconds):
         while not session.online:  # noqa: ASYNC110  (the session offers nothing to await)
             await asyncio.sleep(0.01)

@@ -8,7 +8,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROWS = [line for line in (DOCS / "defects.md").read_text().splitlines() if line.startswith("| ")][1:]
 
 
-def test_every_mistake_has_a_test_that_exists() -> None:
+def test_every_defect_has_an_existing_test() -> None:
     for row in ROWS:
         named = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", row)
         assert named, row
@@ -17,6 +17,6 @@ def test_every_mistake_has_a_test_that_exists() -> None:
             assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), (test, path)
 
 
-def test_none_is_left_out() -> None:
+def test_no_defect_is_missing() -> None:
     letters = [row.split("|")[1].strip() for row in ROWS]
     assert letters == [*ascii_lowercase, "", "", ""]

@@ -41,7 +41,7 @@ def page(name: str) -> str:
 
 
 def section(name: str, title: str) -> str:
-    """The text of `page(name)` under the heading `title`, to the next heading of its level."""
+    """Return the text of `page(name)` under the heading `title`, up to the next heading of its level."""
     heading = re.search(rf"^(#+) {re.escape(title)}\n", page(name), re.M)
     assert heading, f"{name} has no section {title}"
     rest = page(name)[heading.end() :]
@@ -49,19 +49,19 @@ def section(name: str, title: str) -> str:
 
 
 def tokens(text: str) -> set[str]:
-    """What stands in `backquotes`, and its first word: an option without its value."""
+    """Return the texts in `backquotes` and their first words, such as options without their values."""
     quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
     return {*quoted, *(words.split()[0] for words in quoted if words.strip())}
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The blocks of code in `language`, without their indentation."""
+    """Return the blocks of code in `language`, without their indentation."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.M | re.S)
     return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of all rows of the tables in a text."""
+    """Return the cells of all table rows in a text."""
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
 
 
@@ -75,12 +75,12 @@ def documented_settings() -> dict[str, list[str]]:
     return {row[0].strip("| `"): row for row in found}
 
 
-def test_the_settings_documented_are_those_there_are() -> None:
+def test_documented_settings_are_the_existing_ones() -> None:
     assert list(documented_settings()) == [conf.PREFIX + name for name in conf.names()]
 
 
 @pytest.mark.parametrize("name", conf.names())
-def test_a_setting_is_documented_with_its_type_and_default(name: str) -> None:
+def test_setting_is_documented_with_its_type_and_default(name: str) -> None:
     _, kind, default, meaning = documented_settings()[conf.PREFIX + name]
     expected = getattr(conf.Defaults, name)
     assert kind == type(expected).__name__
@@ -90,7 +90,7 @@ def test_a_setting_is_documented_with_its_type_and_default(name: str) -> None:
 
 
 def variables_read(source: str) -> set[str]:
-    """The environment variables that a module reads: first arguments of calls on `env` and of `os.environ`."""
+    """Return the environment variables that a module reads: first arguments of calls of `env` and `os.environ`."""
     found = set()
     for call in ast.walk(ast.parse(page(source))):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args:
@@ -104,13 +104,13 @@ def variables_read(source: str) -> set[str]:
     ("source", "title"),
     [("project/settings.py", "Environment variables"), ("project/run.py", "Variables of `make run`")],
 )
-def test_the_variables_documented_are_those_that_are_read(source: str, title: str) -> None:
+def test_documented_variables_are_those_that_are_read(source: str, title: str) -> None:
     documented = {row[0].strip("| `") for row in rows(section("docs/settings.md", title)) if row[0].startswith("`")}
     assert len(documented) > 5
     assert documented == variables_read(source)
 
 
-def test_variables_shown_for_production_are_read() -> None:
+def test_variables_of_the_production_example_are_read() -> None:
     table = rows(section("docs/running.md", "PostgreSQL, Redis and several workers"))
     named = {row[0].strip("| `") for row in table if row[0].startswith("`")} - {"PUBSUBCACHE_..."}
     assert named
@@ -144,7 +144,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """All options of a command and of its actions, but those that every command of Django has."""
+    """Return all options of a command and its actions, except those of every Django command."""
     found = {
         option for action in parser._actions for option in action.option_strings if action.help != argparse.SUPPRESS
     }
@@ -157,12 +157,12 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
     }
 
 
-def test_the_commands_documented_are_those_there_are() -> None:
+def test_documented_commands_are_the_existing_ones() -> None:
     assert re.findall(r"^## (pubsub_\w+)$", page("docs/commands.md"), re.M) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_options_documented_are_those_there_are(command: str) -> None:
+def test_documented_options_are_the_existing_ones(command: str) -> None:
     parser = parser_of(command)
     text = section("docs/commands.md", command)
     named = {token for token in tokens(text) if re.fullmatch(r"--?[A-Za-z][\w-]*", token)}
@@ -215,7 +215,7 @@ def a_found_item() -> Found:
 
 
 def keys(data: Any) -> Any:
-    """The keys of JSON data and of all within it, but of what parsers return."""
+    """Return all keys in JSON data, except those in the results of parsers."""
     if isinstance(data, dict):
         return {key: None if key == "parsed" else keys(value) for key, value in data.items()}
     return [keys(value) for value in data] if isinstance(data, list) else None
@@ -244,14 +244,14 @@ def test_commands_named_anywhere_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_command_lines_shown_are_understood(path: Path) -> None:
+def test_command_lines_in_examples_are_valid(path: Path) -> None:
     text = "\n".join(blocks(path.read_text(), "console"))
     for command, arguments in re.findall(r"manage\.py (pubsub_\w+)([^\n#]*)", text):
         words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', arguments)]
         assert parser_of(command).parse_args(words), command
 
 
-def test_the_records_of_exports_documented_are_those_there_are() -> None:
+def test_documented_records_of_exports_are_the_existing_ones() -> None:
     documented = {
         row[0].strip("| `"): tokens(row[1]) for row in rows(section("docs/exports.md", "Records")) if "`" in row[0]
     }
@@ -275,19 +275,19 @@ def test_every_export_of_analysers_is_documented(name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "title"), [(Analyser, "Registration"), (Analysis, "Analysis"), (ParseContext, "ParseContext")]
 )
-def test_every_field_of_an_analyser_and_what_goes_with_it_is_documented(kind: type, title: str) -> None:
+def test_every_field_of_an_analyser_is_documented(kind: type, title: str) -> None:
     documented = {name for row in rows(section("docs/analysers.md", title)) for name in tokens(row[0])}
     assert documented - {"Analyser"} == {field.name for field in fields(kind)}
 
 
-def test_the_signals_documented_are_those_there_are() -> None:
+def test_documented_signals_are_the_existing_ones() -> None:
     sent = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
     documented = {name for row in rows(page("docs/signals.md")) for name in tokens(row[0])}
     assert documented == sent
 
 
 @pytest.mark.parametrize("model", [Account, PubsubNode, AnalyserChoice, PubsubItem])
-def test_the_fields_documented_are_those_there_are(model: type[Model]) -> None:
+def test_documented_fields_are_the_existing_ones(model: type[Model]) -> None:
     documented = [
         name for row in rows(section("docs/models.md", model.__name__)) for name in re.findall(r"`(\w+)`", row[0])
     ]
@@ -296,7 +296,7 @@ def test_the_fields_documented_are_those_there_are(model: type[Model]) -> None:
     )
 
 
-def test_every_permission_of_ours_is_documented() -> None:
+def test_every_custom_permission_is_documented() -> None:
     ours = {f"pubsubcache.{name}" for model in (Account, PubsubNode) for name, _ in model._meta.permissions}
     assert ours
     assert ours <= tokens(page("docs/admin.md"))
@@ -362,13 +362,13 @@ def test_the_analysers_of_the_reference_can_be_registered() -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that GitHub and its like make of a page's headings."""
+    """Return the anchors that GitHub and similar sites create from the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.S), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_have_targets(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -379,7 +379,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
-def test_every_page_can_be_found_from_the_readme() -> None:
+def test_every_page_is_reachable_from_the_readme() -> None:
     found, waiting = set(), [ROOT / "README.md"]
     while waiting:
         path = waiting.pop()
@@ -398,14 +398,14 @@ def test_every_dependency_has_a_reason() -> None:
     assert sorted(documented) == sorted(required)
 
 
-def test_the_extras_documented_are_those_there_are() -> None:
+def test_documented_extras_are_the_existing_ones() -> None:
     extras = set(tomllib.loads(page("pyproject.toml"))["project"]["optional-dependencies"])
     assert extras == {
         name for row in rows(section("docs/install.md", "Install the package")) for name in tokens(row[0])
     } - {"extra"}
 
 
-def test_the_targets_of_make_that_are_named_exist() -> None:
+def test_named_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", page("Makefile"), re.M))
     for path in PAGES:
         assert set(re.findall(r"(?:`|\$ |\.\.\. )make ([a-z-]+)", path.read_text())) <= targets, path.name

@@ -1,7 +1,7 @@
-"""The effort of every function over remote text grows no faster than the text.
+"""Test that the CPU time of every function over remote text is linear in the size of the text.
 
-A function is added to `TEXT_FUNCTIONS` or `ITEM_FUNCTIONS` by one line. What is compared is CPU time within one run, of
-a text and of one ten times as long: a linear function takes 10 times as long, a quadratic one 100 times.
+A new function takes one line in `TEXT_FUNCTIONS` or `ITEM_FUNCTIONS`. The tests compare the CPU times for a text and
+for one ten times as long within one run: a linear function takes 10 times as long, a quadratic one 100 times.
 """
 
 import gc
@@ -38,17 +38,17 @@ from pubsubcache.xmpp.notifications import parse_message
 from tests.examples import EXAMPLES, Example
 from tests.selection import how_many
 
-LIMIT = 30  # times, for a text ten times as long
-FLOOR = 0.01  # seconds that are too few to compare
-ENOUGH = 0.004  # seconds of which a quadratic part would be seen without a still longer text
+LIMIT = 30  # maximum growth for a text ten times as long
+FLOOR = 0.01  # seconds below which times are not compared
+ENOUGH = 0.004  # seconds that reveal quadratic growth without an even longer text
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-ATTEMPTS = 5  # at most, of which the fastest counts
+ATTEMPTS = 5  # the maximum number; the fastest counts
 
-Shape = Callable[[int], Any]  # of about so many characters
+Shape = Callable[[int], Any]  # builds a value of about this many characters
 
 
 def growth(function: Callable[[Any], Any], shape: Shape) -> float:
-    """Return how many times as long a function takes for ten times as much, at worst; 1 when it is too fast to tell."""
+    """Return the worst growth of a function's time for ten times as much text; 1 if it is too fast to measure."""
     worst = 1.0
     before = shape(SIZES[0])
     for size in SIZES[1:]:
@@ -57,7 +57,7 @@ def growth(function: Callable[[Any], Any], shape: Shape) -> float:
         if cost > FLOOR:
             ratio = cost / max(_cost(function, before), 1e-6)
             for _ in range(ATTEMPTS):
-                if not LIMIT < ratio < 2 * LIMIT:  # a busy machine makes a little noise
+                if not LIMIT < ratio < 2 * LIMIT:  # noise of a busy machine
                     break
                 cost = min(cost, _cost(function, value))
                 ratio = min(ratio, cost / max(_cost(function, before), 1e-6))
@@ -69,7 +69,7 @@ def growth(function: Callable[[Any], Any], shape: Shape) -> float:
 
 
 def _cost(function: Callable[[Any], Any], value: Any) -> float:
-    """Return the CPU time of this thread that a call takes, without that of the garbage collector."""
+    """Return the CPU time of a call in this thread, without garbage collection."""
     gc.disable()
     try:
         start = time.thread_time()
@@ -131,7 +131,7 @@ def content(text: str, kind: str = "text") -> Element:
 
 
 def notification(*items: Element) -> Element:
-    """Return a message that notifies of items."""
+    """Return a message with a notification of items."""
     message = Element("message", {"from": "b.example"})
     parent = SubElement(SubElement(message, f"{{{PUBSUB_EVENT}}}event"), f"{{{PUBSUB_EVENT}}}items", {"node": "n"})
     for item in items:
@@ -140,7 +140,7 @@ def notification(*items: Element) -> Element:
 
 
 def form(text: str) -> Element:
-    """Return an element with a form, of which a field has this name and value."""
+    """Return an element with a form that has a field with this name and value."""
     parent = Element("parent")
     field = SubElement(SubElement(parent, f"{{{DATA}}}x"), f"{{{DATA}}}field", {"var": text})
     SubElement(field, f"{{{DATA}}}value").text = text
@@ -175,7 +175,7 @@ KNOWN: dict[str, Shape] = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_effort_is_linear_in_texts_known_to_be_bad(name: str) -> None:
+def test_time_is_linear_in_texts_known_to_be_bad(name: str) -> None:
     assert_linear(TEXT_FUNCTIONS, KNOWN[name])
 
 
@@ -184,7 +184,7 @@ pieces = st.lists(st.sampled_from([*UNITS, ">", "/>", ";", "x", "\u0327", "!", "
 
 @settings(max_examples=how_many(5, 50))
 @given(start=pieces, unit=pieces.filter(bool), end=pieces)
-def test_effort_is_linear_in_texts_that_repeat_anything(start: str, unit: str, end: str) -> None:
+def test_time_is_linear_in_texts_that_repeat_anything(start: str, unit: str, end: str) -> None:
     assert_linear(TEXT_FUNCTIONS, lambda size: start + unit * (size // len(unit)) + end)
 
 
@@ -197,23 +197,23 @@ ITEM_FUNCTIONS: dict[str, Callable[[Element], Any]] = {
     "generic": lambda item: json.dumps(parse_any(item, ParseContext("a@b.example", "n"))),
 }
 FIRST = {example.analyser: example for example in reversed(EXAMPLES)}
-#: The examples with which all functions are measured, and not their parsers alone.
+#: The examples with which all functions are measured, not only their parsers.
 THOROUGH = EXAMPLES[: how_many(1, len(EXAMPLES))]
 
 
 def parser_of(example: Example) -> dict[str, Callable[[Element], Any]]:
-    """Return the parser of an example's analyser, as one of the functions over an item."""
+    """Return the parser of an example's analyser as a function over items."""
     parser: Any = next(analyser.parser for analyser in builtin_analysers() if analyser.name == example.analyser)
     return {example.analyser: lambda item: json.dumps(parser(item, example.context))}
 
 
 def functions_for(example: Example) -> dict[str, Callable[[Element], Any]]:
-    """Return all functions over an item, the parser of its analyser among them."""
+    """Return all functions over items, including the parser of the example's analyser."""
     return ITEM_FUNCTIONS | parser_of(example)
 
 
 def repeated(example: Example, place: int) -> Shape:
-    """Return the shape of an item in which one element stands again and again, with different texts."""
+    """Return the shape of an item in which one element is repeated with different texts."""
 
     def shape(size: int) -> Element:
         item = deepcopy(example.item)
@@ -231,7 +231,7 @@ def repeated(example: Example, place: int) -> Shape:
 
 
 def filled(example: Example, place: int, fill: Callable[[Element, int], None]) -> Shape:
-    """Return the shape of an item of which one element is filled."""
+    """Return the shape of an item in which one element is filled."""
 
     def shape(size: int) -> Element:
         item = deepcopy(example.item)
@@ -266,10 +266,10 @@ FILLINGS = [_with_children, _with_depth, _with_attributes, _with_a_long_namespac
 
 
 @pytest.mark.parametrize("example", FIRST.values(), ids=lambda example: example.analyser)
-def test_effort_is_linear_in_elements(example: Example) -> None:
+def test_time_is_linear_in_elements(example: Example) -> None:
     functions = functions_for(example) if example in THOROUGH else parser_of(example)
     for fill in FILLINGS:
-        # A long namespace is refused in the normal form, before words and parsers come to see it.
+        # The normal form refuses long namespaces, so words and parsers never see them.
         bounded = fill is _with_a_long_namespace
         assert_linear({"normal form": Item.from_element} if bounded else functions, filled(example, 1, fill))
     assert_linear(functions, repeated(example, 0))
@@ -277,7 +277,7 @@ def test_effort_is_linear_in_elements(example: Example) -> None:
 
 @settings(max_examples=how_many(5, 50))
 @given(example=st.sampled_from(EXAMPLES), place=st.integers(0, 100), fill=st.sampled_from([None, *FILLINGS[:3]]))
-def test_effort_is_linear_in_elements_anywhere(
+def test_time_is_linear_in_elements_anywhere(
     example: Example, place: int, fill: Callable[[Element, int], None] | None
 ) -> None:
     shape = repeated(example, place) if fill is None else filled(example, place, fill)
@@ -286,7 +286,7 @@ def test_effort_is_linear_in_elements_anywhere(
 
 @settings(max_examples=how_many(5, 50))
 @given(example=st.sampled_from(EXAMPLES), unit=pieces.filter(bool), place=st.integers(0, 100))
-def test_effort_is_linear_in_the_texts_of_elements(example: Example, unit: str, place: int) -> None:
+def test_time_is_linear_in_the_texts_of_elements(example: Example, unit: str, place: int) -> None:
     def fill(element: Element, size: int) -> None:
         element.text = unit * (size // len(unit))
         element.attrib.update(dict.fromkeys(element.attrib, element.text))
@@ -294,7 +294,7 @@ def test_effort_is_linear_in_the_texts_of_elements(example: Example, unit: str, 
     assert_linear(functions_for(example), filled(example, place, fill))
 
 
-# What this would not see
+# Tests of the measurement, and cases that it does not cover
 
 
 def _searched(pattern: str) -> Callable[[str], Any]:
@@ -310,11 +310,11 @@ def _searched(pattern: str) -> Callable[[str], Any]:
     ],
     ids=["normalisation", "adjacent quantifiers", "unfinished"],
 )
-def test_quadratic_effort_is_noticed(function: Callable[[str], Any], shape: Shape) -> None:
+def test_quadratic_time_is_detected(function: Callable[[str], Any], shape: Shape) -> None:
     assert growth(function, shape) > LIMIT
 
 
-def test_effort_that_is_too_little_to_measure_is_linear() -> None:
+def test_time_too_short_to_measure_counts_as_linear() -> None:
     assert growth(len, KNOWN["'a'"]) == 1
 
 
@@ -323,19 +323,19 @@ def test_every_analyser_is_measured() -> None:
 
 
 @pytest.mark.parametrize("start", ["<table>", "<table><tr>", "<table><colgroup>", "<table><tr><svg>"])
-def test_markup_that_an_html_parser_would_move_out_of_tables_is_not_shown(start: str) -> None:
+def test_markup_that_html_parsers_move_out_of_tables_is_not_shown(start: str) -> None:
     assert html.from_html(f"{start}{'<br>x' * 2_000}") == ("\n".join("x" * 2_000), None)
 
 
-def test_table_parts_out_of_place_give_way_to_their_content() -> None:
-    """An HTML parser would move what follows them out of the table."""
+def test_misplaced_table_parts_are_replaced_by_their_content() -> None:
+    """An HTML parser would move the content that follows them out of the table."""
     soup = f"<table><tr><td><div>{'<td>y</td><br>x' * 2_000}</div></td></tr></table>"
     shown = html.from_html(soup).xhtml or ""
     assert (shown.count("<br/>x"), shown.count("<td>")) == (2_000, 1)
     assert shown.startswith("<div><table><tbody><tr><td><div>y<br/>x")
 
 
-def test_a_little_text_between_cells_does_no_harm() -> None:
+def test_little_text_between_cells_is_harmless() -> None:
     assert (
         html.from_html("<table>a<tr>b<td>c</table>").xhtml
         == "<div>ab<table><tbody><tr><td>c</td></tr></tbody></table></div>"

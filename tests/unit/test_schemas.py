@@ -53,13 +53,13 @@ def parsed_examples(title: str) -> list[dict[str, Any]]:
 
 
 def schema(title: str) -> dict[str, str]:
-    """The keys of a table of a schema, with their types."""
+    """Return the keys of a schema's table, with their types."""
     found = [row for row in rows(section("docs/analysers.md", title)) if row[0].strip("| ").startswith("`")]
     return {key: row[1] for row in found for key in re.findall(r"`([\w.]+)`", row[0])}
 
 
 def all_keys(data: Any, *free: str) -> set[str]:
-    """The keys of JSON data and of all within it; objects named in `free` have keys of people's choice."""
+    """Return all keys in JSON data, except those of objects named in `free`, whose keys users choose."""
     if isinstance(data, dict):
         inner = [all_keys(value, *free) for key, value in data.items() if key not in free]
         return set(data).union(*inner)
@@ -112,7 +112,7 @@ NEVER_SAID = {
 
 
 def kinds(words: str) -> list[str]:
-    """The types in a cell, such as "text or null"."""
+    """Return the types in a cell, such as "text or null"."""
     if words in JSON_TYPES:
         return [words]
     return ["list" if word.startswith("list of ") else word for word in words.split(" or ")]

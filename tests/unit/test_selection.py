@@ -1,4 +1,4 @@
-"""Which tests a run takes, and what keeps a test from the wrong run."""
+"""Test which tests each run selects, and that tests have the marks they need."""
 
 import ast
 from pathlib import Path
@@ -22,13 +22,13 @@ SERVERS = {"prosody", "ejabberd", "xmpp_server", "server_without_resumption", "r
         ({"both_databases", "long"}, {"sqlite long", "postgresql long"}),
     ],
 )
-def test_runs_that_take_a_test(marks: set[str], runs: set[str]) -> None:
+def test_runs_that_select_a_test(marks: set[str], runs: set[str]) -> None:
     every = {"sqlite": (False, False), "postgresql": (True, False), "sqlite long": (False, True)}
     every["postgresql long"] = (True, True)
     assert {run for run, (on_postgresql, long) in every.items() if _is_taken(marks, on_postgresql, long)} == runs
 
 
-def test_modules_that_ask_for_the_vendor_run_on_both_databases() -> None:
+def test_modules_that_check_the_vendor_run_on_both_databases() -> None:
     unmarked = [
         path.name
         for path in MODULES

@@ -63,13 +63,13 @@ BAD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", BAD)
-def test_a_wrong_registration_is_an_error_at_once(options: dict[str, Any]) -> None:
+def test_invalid_registration_raises_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         register_analyser(**options)
     assert registry.all() == []
 
 
-def test_an_unknown_option_is_an_error() -> None:
+def test_unknown_option_raises() -> None:
     with pytest.raises(TypeError):
         register_analyser(name="x", type="y", node="n", tosync=True)
     with pytest.raises(TypeError):
@@ -85,7 +85,7 @@ def test_names_are_compared_case_insensitively() -> None:
     assert [analyser.name for analyser in registry.all()] == ["recipes"]
 
 
-def test_a_ready_analyser() -> None:
+def test_registration_of_an_analyser_object() -> None:
     analyser = Analyser(name="X", type="y", namespace="n", to_sync=True)
     assert register_analyser(analyser) is analyser
     assert registry.get("x") is analyser
@@ -123,7 +123,7 @@ def test_temporarily() -> None:
     assert [analyser.name for analyser in registry.all()] == ["kept"]
 
 
-def test_the_fingerprint_tells_registries_apart() -> None:
+def test_fingerprint_distinguishes_registries() -> None:
     def fingerprint(**options: Any) -> str:
         own = AnalyserRegistry()
         own.register(Analyser(**({"name": "x", "type": "y", "node": "n"} | options)))
@@ -140,7 +140,7 @@ def test_the_fingerprint_tells_registries_apart() -> None:
 # Matching
 
 
-async def test_the_first_that_matches_decides() -> None:
+async def test_first_match_wins() -> None:
     register_analyser(name="long", type="a", node="urn:example:notes/private")
     register_analyser(name="short", type="b", node="urn:example:notes")
     register_analyser(name="never", type="c", node="urn:example:notes")
@@ -164,7 +164,7 @@ async def test_prefix_match_with_a_namespace_needs_no_sample() -> None:
     assert await matching.analyse(ADDRESS, no_sample)
 
 
-async def test_a_sample_is_asked_for_once() -> None:
+async def test_sample_is_requested_once() -> None:
     for number in range(3):
         register_analyser(name=f"other {number}", type="a", namespace=f"urn:{number}")
     register_analyser(name="note", type="b", namespace=NOTE)
@@ -192,7 +192,7 @@ async def test_errors_of_the_sample_propagate() -> None:
         await matching.analyse(ADDRESS, sample)
 
 
-def test_by_namespace_follows_the_same_order() -> None:
+def test_namespace_matches_follow_the_same_order() -> None:
     register_analyser(name="note", type="b", namespace=NOTE)
     register_analyser(name="prefix", type="a", node="urn:p")
     names = [
@@ -220,7 +220,7 @@ async def test_match_cb_can_change_the_analysis(asynchronous: bool) -> None:
 
 
 @pytest.mark.parametrize("subtype", [None, 5, "x" * 500, ["a"], "a\0b\ud800"])
-async def test_match_cb_sets_anything_as_subtype(subtype: Any) -> None:
+async def test_match_cb_may_set_any_subtype(subtype: Any) -> None:
     def change(analysis: Analysis) -> None:
         analysis.subtype = subtype
 
@@ -276,7 +276,7 @@ class Unprintable(Exception):
      TimeoutError(), UnicodeError("x" * 5000), ParseError("not one of these"), Unprintable(), ValueError("a\0\ud800")],
 )  # fmt: skip
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_whatever_a_parser_raises_is_a_parse_error(error: Exception, asynchronous: bool) -> None:
+async def test_any_error_of_a_parser_becomes_a_parse_error(error: Exception, asynchronous: bool) -> None:
     def fail(item: Element, context: ParseContext) -> dict[str, Any]:
         raise error
 
@@ -312,15 +312,15 @@ async def test_unstorable_characters_are_replaced() -> None:
     assert parsed == {"a\ufffd": ["b\ufffd", "?c", {"d": "?"}], "t": [1, 2.5], "n": None}
 
 
-async def test_large_item_is_parsed_beside_the_event_loop() -> None:
-    goes_on = threading.Event()
+async def test_large_item_is_parsed_outside_the_event_loop() -> None:
+    continued = threading.Event()
 
     def parser(item: Element, context: ParseContext) -> bool:
-        return goes_on.wait(10)
+        return continued.wait(10)
 
-    async def go_on() -> None:
-        goes_on.set()
+    async def continue_loop() -> None:
+        continued.set()
 
     large = make_item("large", "x" * matching.LARGE)
-    parsed, _ = await asyncio.gather(parse(parser, large), go_on())
+    parsed, _ = await asyncio.gather(parse(parser, large), continue_loop())
     assert parsed is True

@@ -52,7 +52,7 @@ def written() -> Iterator[io.StringIO]:
 
 
 @given(long_texts, st.integers(10, 200))
-def test_a_text_becomes_one_bounded_line(text: str, limit: int) -> None:
+def test_text_becomes_one_bounded_line(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert is_clean(line, limit)
     assert one_line(line, limit) == line
@@ -107,7 +107,7 @@ def test_the_error_of_a_stanza_is_clean() -> None:
 
 
 @given(hostile)
-def test_errors_that_quote_what_was_given_are_clean(text: str) -> None:
+def test_errors_that_quote_their_input_are_clean(text: str) -> None:
     for call, kind in ((normalise, InvalidRequest), (from_text, ParseError)):
         try:
             call(text * 1000)
@@ -115,7 +115,7 @@ def test_errors_that_quote_what_was_given_are_clean(text: str) -> None:
             assert is_clean(str(error))
 
 
-def test_a_record_is_one_line_whatever_the_site_logs_with(written: io.StringIO) -> None:
+def test_record_is_one_line_with_any_handler(written: io.StringIO) -> None:
     logger = get_logger("pubsubcache.tests")
     logger.warning("From %s: %s", "a\nERROR forged", "x" * 6_000_000)
     line = written.getvalue().removesuffix("\n")
@@ -123,7 +123,7 @@ def test_a_record_is_one_line_whatever_the_site_logs_with(written: io.StringIO) 
     assert line.startswith("WARNING From a ERROR forged: xxx")
 
 
-def test_a_traceback_cannot_pass_for_records(written: io.StringIO) -> None:
+def test_traceback_cannot_forge_records(written: io.StringIO) -> None:
     logger = get_logger("pubsubcache.tests")
     try:
         raise ValueError("no\nERROR forged\u2028ERROR forged\x1b[31m" + "\nERROR forged" * 10_000)
@@ -136,12 +136,12 @@ def test_a_traceback_cannot_pass_for_records(written: io.StringIO) -> None:
     assert all(line.startswith("  ") and is_clean(line, MAX_LENGTH + 2) for line in lines)
 
 
-def test_a_message_that_does_not_fit_its_arguments_is_still_logged(written: io.StringIO) -> None:
+def test_message_that_does_not_match_its_arguments_is_logged(written: io.StringIO) -> None:
     get_logger("pubsubcache.tests").warning("%d items", "many")
     assert "%d items" in written.getvalue()
 
 
-def test_a_logger_cleans_once() -> None:
+def test_logger_has_one_filter() -> None:
     logger = get_logger("pubsubcache.tests")
     assert get_logger("pubsubcache.tests") is logger
     assert sum(isinstance(found, CleanRecords) for found in logger.filters) == 1

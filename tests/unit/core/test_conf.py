@@ -44,12 +44,12 @@ def test_empty_environment_sets_nothing() -> None:
 
 
 @pytest.mark.parametrize("word", ["1", "true", "True", "YES", "on", "y", " true "])
-def test_yes(word: str) -> None:
+def test_true_values(word: str) -> None:
     assert read(AUTO_MIGRATE=word) == {"AUTO_MIGRATE": True}
 
 
 @pytest.mark.parametrize("word", ["0", "false", "False", "NO", "off", "n"])
-def test_no(word: str) -> None:
+def test_false_values(word: str) -> None:
     assert read(AUTO_MIGRATE=word) == {"AUTO_MIGRATE": False}
 
 
@@ -71,7 +71,7 @@ def test_no(word: str) -> None:
         ("MAX_AGE", "-1"),
     ],
 )
-def test_a_wrong_value_is_named(name: str, text: str) -> None:
+def test_invalid_value_is_reported(name: str, text: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=f"PUBSUBCACHE_{name}"):
         read(**{name: text})
 

@@ -92,7 +92,7 @@ async def desk() -> AsyncIterator[Desk]:
         assert not consumers._desk._refusing
 
 
-async def test_requests_to_a_good_service_are_answered_beside_many_to_a_silent_one(desk: Desk) -> None:
+async def test_good_service_is_served_beside_many_requests_to_a_silent_one(desk: Desk) -> None:
     channels = [await desk.ask(f"user{number}@{SILENT}") for number in range(300)]
     assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]
     assert desk.waiting.total() == MAX_REQUESTS_OF_SERVICE
@@ -124,7 +124,7 @@ async def test_request_ends_when_its_caller_gives_up(desk: Desk, settings: Any) 
         await desk.layer.of(await desk.ask(SILENT))
 
 
-async def test_malformed_request_costs_no_other(desk: Desk) -> None:
+async def test_malformed_request_does_not_affect_others(desk: Desk) -> None:
     await PubsubConsumer().pubsub_request({"type": "pubsub.request"})
     assert await desk.layer.of(await desk.ask(GOOD)) == ["a"]
 

@@ -22,7 +22,7 @@ def test_round_trip(pk: int, position: int, at: datetime) -> None:
         assert decode(encode(pk, order, Key(position, at)), pk, order) == Key(position, at)
 
 
-def test_belongs_to_one_node_and_order() -> None:
+def test_cursor_is_valid_for_one_node_and_order() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     cursor = encode(1, "creation", Key(5, at))
     assert decode(cursor, 2, "creation") is None
@@ -70,7 +70,7 @@ def test_forged_cursors_are_rejected(value: Any) -> None:
     assert decode(made(value), 1, "creation") is None
 
 
-def test_other_zones_are_the_same_moment() -> None:
+def test_time_zones_do_not_matter() -> None:
     at = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5)))
     assert decode(encode(1, "creation", Key(5, at)), 1, "creation") == Key(5, at)
 

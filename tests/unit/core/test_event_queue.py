@@ -1,4 +1,4 @@
-"""The queue of notifications: order, fair turns, bounds, and waiting for one node."""
+"""Test the queue of notifications: order, fair turns, bounds, and waiting for a node."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ def address_of(service: str, node: str = "node") -> NodeAddress:
 
 
 def held(queue: EventQueue) -> int:
-    """Return the number of events in the queue, those being applied included."""
+    """Return the number of events in the queue, including those being applied."""
     return sum(len(lane.waiting) + (len(lane.batch.events) if lane.batch else 0) for lane in queue._lanes())
 
 
@@ -83,7 +83,7 @@ def test_services_take_turns_then_their_nodes() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 3))
-def test_flood_delays_another_service_by_one_turn_of_each_other(floods: list[int], taken_before: int) -> None:
+def test_flood_delays_another_service_by_at_most_one_turn_each(floods: list[int], taken_before: int) -> None:
     queue = queue_of(10_000)
     for number, nodes in enumerate(floods):
         for node in range(nodes):
@@ -110,7 +110,7 @@ def test_turn_is_bounded_in_changes_and_bytes() -> None:
     assert len(taken(queue).events) == 1
 
 
-def test_node_has_no_turn_while_its_batch_is_out_or_aside() -> None:
+def test_node_gets_no_turn_while_its_batch_is_out_or_aside() -> None:
     queue = queue_of()
     put(queue, "a", "one", "first")
     put(queue, "a", "two")
@@ -129,7 +129,7 @@ def test_node_has_no_turn_while_its_batch_is_out_or_aside() -> None:
 # Bounds
 
 
-def test_node_that_fills_the_queue_loses_its_own() -> None:
+def test_node_that_fills_the_queue_loses_its_own_notifications() -> None:
     queue = queue_of(10)
     put(queue, "a", "quiet")
     put(queue, "b")
@@ -139,7 +139,7 @@ def test_node_that_fills_the_queue_loses_its_own() -> None:
     assert found == {address_of("a", "quiet"): ["x"], address_of("b"): ["x"], address_of("a", "busy"): ["8"]}
 
 
-def test_service_that_fills_the_queue_with_many_nodes_loses_its_own() -> None:
+def test_service_that_fills_the_queue_loses_its_own_notifications() -> None:
     queue = queue_of(10)
     put(queue, "b")
     for number in range(10):
@@ -155,7 +155,7 @@ def test_overflow_by_many_services_invalidates_all_nodes() -> None:
     assert held(queue) == 1
 
 
-def test_batch_aside_counts_and_is_dropped_with_its_node() -> None:
+def test_batch_set_aside_counts_and_is_dropped_with_its_node() -> None:
     queue = queue_of(4)
     put(queue, "a")
     put(queue, "a")
@@ -237,13 +237,13 @@ def test_clear_drops_batches_handed_out_and_invalidates_their_nodes() -> None:
 
 
 async def finished(task: asyncio.Task[Any]) -> bool:
-    """Whether a task is done once all that is ready has run."""
+    """Return whether a task is done after all ready callbacks have run."""
     for _ in range(5):
         await asyncio.sleep(0)
     return task.done()
 
 
-async def test_settled_waits_for_its_node_alone() -> None:
+async def test_settled_waits_only_for_its_node() -> None:
     queue = queue_of()
     put(queue, "a", "silent")
     silent = taken(queue)
@@ -289,11 +289,11 @@ async def test_wait_returns_when_there_is_work() -> None:
     assert await finished(waiting)
 
 
-# Whatever happens
+# Random use
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Random use of a small queue against a model of it."""
+    """Uses a small queue at random and compares it with a model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +333,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.done(batch)
 
     def check_gap(self, address: NodeAddress, gap: int) -> None:
-        """Nodes with missing notifications were invalidated first."""
+        """Assert that a node with missing notifications was invalidated first."""
         if gap:
             assert self.invalidated & {address, address.service, None}
 
@@ -365,7 +365,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def is_bounded(self) -> None:
-        """Batches that come back may be too many, until the next notification makes room."""
+        """Assert the bound; batches that come back may exceed it until the next notification makes room."""
         out = sum(len(batch.events) for batch in self.out if batch.place is Place.OUT)
         assert held(self.queue) - out <= 12
 
@@ -382,7 +382,7 @@ class QueueMachine(RuleBasedStateMachine):
 TestQueueMachine = QueueMachine.TestCase
 
 
-def test_estimate_grows_with_what_a_notification_holds() -> None:
+def test_estimated_size_grows_with_the_notification() -> None:
     small: PubsubEvent = publish_event(make_item("x"))
     assert size_of(retract_event("x")) < size_of(small) < size_of(publish_event(make_item("x"), make_item("y")))
     assert size_of(publish_event(make_item("x", "text" * 1000))) > size_of(small) + 4000

@@ -23,18 +23,18 @@ LEARNED = {
 }
 
 
-def test_everything_learned_about_a_node_is_carried() -> None:
+def test_everything_learned_about_a_node_is_exported() -> None:
     assert EXTRA.keys() == {*COLUMNS, *TRAITS} == LEARNED.keys()
 
 
-def test_what_was_learned_keeps_its_keys() -> None:
+def test_learned_facts_keep_their_keys() -> None:
     for extra in (LEARNED, {}, {"to_sync": False, "registry": "", "reason": ""}, LEARNED | {"unknown": [1]}):
         node = PubsubNode(**fields_of(extra))
         assert extra_of(node) == extra
         assert node.extra.keys() <= {*TRAITS, "unknown"}
 
 
-def test_traits_are_kept_beside_what_else_is_there() -> None:
+def test_traits_are_stored_beside_unknown_keys() -> None:
     node = PubsubNode(extra={"unknown": 1, "limit": 5, "publishers": False})
     assert node.traits == NodeTraits(limit=5, publishers=False)
     node.traits = node.traits.updated(NodeTraits(publishers=True, payload_type=""))
@@ -43,6 +43,6 @@ def test_traits_are_kept_beside_what_else_is_there() -> None:
     assert node.extra == {"unknown": 1}
 
 
-def test_every_record_has_its_place() -> None:
+def test_order_of_records_covers_every_kind() -> None:
     assert set(FOLLOWERS) == {"", *FIELDS}
     assert set().union(*FOLLOWERS.values()) == set(FIELDS)

@@ -50,7 +50,7 @@ def test_empty_values_stay_empty(field: EncryptedTextField) -> None:
     assert load(field, "") == load(field, None) == ""
 
 
-def test_another_key_reads_nothing_and_destroys_nothing(field: EncryptedTextField) -> None:
+def test_wrong_key_neither_reads_nor_destroys_the_value(field: EncryptedTextField) -> None:
     token = store(field, SECRET)
     with override_settings(SECRET_KEY="two"):
         value = load(field, token)
@@ -79,7 +79,7 @@ def test_keys_rotate(field: EncryptedTextField) -> None:
 OWN = "an encryption key of 32 letters!"
 
 
-def test_a_key_of_its_own(field: EncryptedTextField) -> None:
+def test_separate_encryption_key(field: EncryptedTextField) -> None:
     token = store(field, SECRET)
     with override_settings(PUBSUBCACHE_ENCRYPTION_KEY=OWN):
         assert load(field, token) == SECRET

@@ -1,4 +1,4 @@
-"""Test that floods are detected by their rate, shed while they last, and cost others no notification."""
+"""Test that floods are detected by their rate and shed while they last, without loss for others."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ EVIL, GOOD = "evil.example.org", "good.example.org"
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -25,7 +25,7 @@ class Clock:
 
 
 class Line:
-    """A queue with floods shed before it."""
+    """A queue behind the shedding of floods."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -44,13 +44,13 @@ class Line:
             self.clock.now += 1 / per_second if per_second else 0
         return shed
 
-    async def doubted(self) -> object:
+    async def next_invalidated(self) -> object:
         async with asyncio.timeout(10):
-            while (doubt := self.queue.next_invalidation()) is None:
+            while (invalidation := self.queue.next_invalidation()) is None:
                 await self.queue.wait()
-        self.queue.resolve(*doubt)
-        self.floods.invalidated(doubt[0], [])
-        return doubt[0]
+        self.queue.resolve(*invalidation)
+        self.floods.invalidated(invalidation[0], [])
+        return invalidation[0]
 
 
 @pytest.fixture
@@ -65,17 +65,17 @@ async def test_burst_is_applied(line: Line) -> None:
     assert held(line.queue) == BURST
 
 
-async def test_rate_is_applied_for_as_long_as_it_lasts(line: Line) -> None:
+async def test_permitted_rate_is_never_shed(line: Line) -> None:
     assert line.feed(EVIL, int(BURST * 3), per_second=RATE) == 0
     assert line.queue.next_invalidation() is None
 
 
-async def test_node_that_floods_is_shed_alone_with_what_waits_of_it(line: Line) -> None:
+async def test_only_the_flooding_node_is_shed_with_its_waiting_notifications(line: Line) -> None:
     line.feed(EVIL, 10, nodes=10)
     assert line.feed(EVIL, int(BURST) + 500) >= 500
     assert NodeAddress(EVIL, "node-0") in line.floods
     assert NodeAddress(EVIL, "node-1") not in line.floods
-    assert await line.doubted() == NodeAddress(EVIL, "node-0")
+    assert await line.next_invalidated() == NodeAddress(EVIL, "node-0")
     assert held(line.queue) == 9
     assert line.feed(EVIL, 10, nodes=10) == 1
 
@@ -85,33 +85,33 @@ async def test_service_is_shed_when_its_nodes_share_the_flood(line: Line) -> Non
     assert line.feed(EVIL, int(BURST) + 500, nodes=5) == 500
     assert NodeAddress(EVIL, "another") in line.floods
     assert NodeAddress(GOOD, "node-0") not in line.floods
-    assert await line.doubted() == EVIL
+    assert await line.next_invalidated() == EVIL
     assert held(line.queue) == 5
     assert line.floods.dropped == BURST + 500
 
 
-async def test_flood_is_lost_again_and_again_and_ends(line: Line) -> None:
+async def test_flood_invalidates_repeatedly_until_it_ends(line: Line) -> None:
     line.feed(EVIL, int(BURST) + 1, nodes=5)
-    for _ in range(3):  # while it lasts: a node may have been read between two notifications
+    for _ in range(3):  # repeatedly, as a node may have been read between two notifications
         assert line.feed(EVIL, 100, nodes=5, per_second=2 * RATE) == 100
-        assert await line.doubted() == EVIL
+        assert await line.next_invalidated() == EVIL
     assert EVIL in line.floods.pks
     line.clock.now += BURST / RATE
-    assert await line.doubted() == EVIL
+    assert await line.next_invalidated() == EVIL
     assert EVIL not in line.floods.pks
     assert line.feed(EVIL, 10, nodes=5) == 0
 
 
-async def test_flood_ends_though_its_service_is_invalidated_with_all_others(line: Line) -> None:
+async def test_flood_ends_even_if_all_nodes_are_invalidated(line: Line) -> None:
     line.feed(EVIL, int(BURST) + 1, nodes=5)
     line.queue.invalidate(None)
     line.clock.now += BURST / RATE
-    assert await line.doubted() is None
-    assert await line.doubted() == EVIL
+    assert await line.next_invalidated() is None
+    assert await line.next_invalidated() == EVIL
     assert EVIL not in line.floods.pks
 
 
-async def test_what_is_counted_is_bounded(line: Line) -> None:
+async def test_number_of_counters_is_bounded(line: Line) -> None:
     for number in range(3 * MAX_LEVELS):
         line.floods.take(NodeAddress(EVIL, f"node-{number}"))
         line.floods.take(NodeAddress(f"{number}.example.org", "node"))

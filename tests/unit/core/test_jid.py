@@ -38,7 +38,7 @@ from pubsubcache.utils import jid
         ("o'neil\\27@example.org".replace("'", ""), "oneil\\27@example.org"),
     ],
 )
-def test_spelling(text: str, expected: str) -> None:
+def test_normalised_spelling(text: str, expected: str) -> None:
     assert jid.normalise(text) == expected
 
 
@@ -82,7 +82,7 @@ def test_spelling(text: str, expected: str) -> None:
         "a" + "\u00ad" * 5000 + "@example.org",
     ],
 )
-def test_no_jid(text: str) -> None:
+def test_invalid_jids(text: str) -> None:
     with pytest.raises(InvalidRequest):
         jid.normalise(text)
 
@@ -101,7 +101,7 @@ def test_usual_jids_differ_only_in_case(local: str, domain: str, resource: str) 
 
 
 @given(st.text(max_size=30))
-def test_anything_is_a_jid_of_one_spelling_or_an_error(text: str) -> None:
+def test_any_text_has_one_spelling_or_is_refused(text: str) -> None:
     try:
         once = jid.normalise(text)
     except InvalidRequest:
@@ -112,11 +112,11 @@ def test_anything_is_a_jid_of_one_spelling_or_an_error(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("aA.@/-_é İßſ\u0301\u0130"), max_size=12))
-def test_likely_text_is_a_jid_of_one_spelling_or_an_error(text: str) -> None:
-    test_anything_is_a_jid_of_one_spelling_or_an_error.hypothesis.inner_test(text)
+def test_jid_like_text_has_one_spelling_or_is_refused(text: str) -> None:
+    test_any_text_has_one_spelling_or_is_refused.hypothesis.inner_test(text)
 
 
-def test_an_account_has_a_name_and_no_resource() -> None:
+def test_account_needs_a_local_part_and_no_resource() -> None:
     assert jid.account("Alice@Example.org") == "alice@example.org"
     for text in ("example.org", "alice@example.org/home"):
         with pytest.raises(InvalidRequest, match="bare JID"):

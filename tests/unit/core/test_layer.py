@@ -1,4 +1,4 @@
-"""The channel layer of a site that configures none."""
+"""Test the channel layer of a site without `CHANNEL_LAYERS`."""
 
 import sys
 from typing import Any
@@ -26,13 +26,13 @@ async def test_workers_of_the_process_are_woken_without_a_configured_layer() -> 
     await layer.flush()
 
 
-async def test_other_processes_cannot_be_asked_without_a_configured_layer() -> None:
+async def test_other_processes_are_unreachable_without_a_configured_layer() -> None:
     assert not remote.reaches_workers()
     with pytest.raises(ServiceUnreachable, match=r"CHANNEL_LAYERS \(REDIS_URL\)"):
         await remote.RemoteService("alice@example.org", "w").get_item_ids(NodeAddress("s", "n"))
 
 
-def test_a_layer_that_is_not_installed_is_reported(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_layer_package_is_reported(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
     assert checks.check_channel_layers(None) == []
     monkeypatch.setitem(sys.modules, "channels_redis.core", None)
@@ -42,10 +42,10 @@ def test_a_layer_that_is_not_installed_is_reported(settings: Any, monkeypatch: p
     assert "pubsubcache[redis]" in str(error.hint)
 
 
-def test_only_the_default_layer_is_made_up() -> None:
+def test_only_the_default_layer_is_created() -> None:
     assert get_channel_layer("other") is None
 
 
-def test_sites_that_route_the_channel_themselves_still_find_the_router() -> None:
+def test_router_for_sites_that_route_the_channel_still_exists() -> None:
     router = import_string("pubsubcache.routing.channel_router")
     assert set(router.application_mapping) == {conf.settings.CHANNEL}

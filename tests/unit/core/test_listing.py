@@ -23,7 +23,7 @@ PAGE = 10
 
 
 async def walk(service: FakeService, page_size: int = PAGE) -> tuple[Listing, dict[str, Item]]:
-    """List a node; return the listing and the items, the last yielded of each id."""
+    """List a node; return the listing and its items, the last one of each id."""
     listing = Listing(service, ADDRESS, page_size=page_size)
     found: dict[str, Item] = {}
     async for page in listing.pages():
@@ -38,7 +38,7 @@ def filled(size: int = COUNT, /, **manners: Any) -> FakeService:
     return service
 
 
-def check_whole(service: FakeService, listing: Listing, found: dict[str, Item]) -> None:
+def check_complete(service: FakeService, listing: Listing, found: dict[str, Item]) -> None:
     ids = service.ids()
     assert list(listing.ids) in (ids, ids[::-1])
     assert {name: found[name].xml for name in listing.ids} == service.xml()
@@ -88,10 +88,10 @@ WELL_MANNERED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("manners", WELL_MANNERED)
-async def test_is_whole_and_in_order(manners: str) -> None:
+async def test_listing_is_complete_and_in_order(manners: str) -> None:
     service = filled(**WELL_MANNERED[manners])
     listing, found = await walk(service, 100 if "time out" in manners else PAGE)
-    check_whole(service, listing, found)
+    check_complete(service, listing, found)
     assert len(service.requests) < 4 * COUNT
 
 
@@ -107,14 +107,14 @@ HOPELESS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("manners", HOPELESS)
-async def test_fails_rather_than_miss_items(manners: str) -> None:
+async def test_listing_fails_rather_than_miss_items(manners: str) -> None:
     service = filled(paging="ids", disco="refused", **HOPELESS[manners])
     with pytest.raises(SyncFailed):
         await walk(service)
     assert len(service.requests) < COUNT
 
 
-async def test_endless_pages_of_new_items_are_too_many(settings: Any) -> None:
+async def test_endless_pages_of_new_items_are_refused(settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_NODE_ITEMS = 100
     service = filled(endless="new items")
     listing = Listing(service, ADDRESS, page_size=PAGE)
@@ -125,7 +125,7 @@ async def test_endless_pages_of_new_items_are_too_many(settings: Any) -> None:
     assert len(service.requests) < 50
 
 
-async def test_endless_pages_without_news_end() -> None:
+async def test_endless_pages_without_new_items_end() -> None:
     service = filled(endless="same items", disco="refused")
     with pytest.raises(SyncFailed, match="repeats its pages"):
         await walk(service)
@@ -141,7 +141,7 @@ async def test_many_small_pages_end(settings: Any) -> None:
             pass
 
 
-async def test_items_refused_one_by_one_cost_a_bounded_number_of_requests() -> None:
+async def test_refused_items_take_a_bounded_number_of_requests() -> None:
     service = filled(unknown_id="item-not-found")
     with pytest.raises(ServiceError, match="refused"):
         await fetch(service, ADDRESS, [f"unknown-{number}" for number in range(1000)])
@@ -150,7 +150,7 @@ async def test_items_refused_one_by_one_cost_a_bounded_number_of_requests() -> N
     assert set(await fetch(service, ADDRESS, names)) == set(service.ids())
 
 
-async def test_items_given_a_few_at_a_time_cost_a_bounded_number_of_requests() -> None:
+async def test_items_in_small_answers_take_a_bounded_number_of_requests() -> None:
     service = filled(200)
     names = service.ids()
 
@@ -167,34 +167,34 @@ async def test_items_given_a_few_at_a_time_cost_a_bounded_number_of_requests() -
 async def test_ids_that_contradict_the_pages_fail_the_sync() -> None:
     service = filled(paging="ids", empty_after=20)
 
-    async def the_later_ones(address: Any) -> list[str]:
+    async def later_ids(address: Any) -> list[str]:
         return service.ids()[10:]
 
-    service.get_item_ids = the_later_ones  # type: ignore[method-assign]
+    service.get_item_ids = later_ids  # type: ignore[method-assign]
     with pytest.raises(SyncFailed):
         await walk(service)
 
 
-async def test_an_empty_node_is_whole() -> None:
+async def test_empty_node_is_complete() -> None:
     for manners in ({}, {"paging": "ids"}, {"paging": "opaque"}, {"paging": "ids", "disco": "refused"}):
         listing, found = await walk(filled(0, **manners))
         assert (dict(listing.ids), found) == ({}, {})
 
 
-async def test_an_empty_answer_that_nothing_confirms_is_an_error() -> None:
+async def test_unconfirmed_empty_answer_is_an_error() -> None:
     with pytest.raises(SyncFailed):
         await walk(filled(0, disco="refused"))
 
 
-async def test_a_round_number_of_items_may_be_all() -> None:
+async def test_round_number_of_items_may_be_complete() -> None:
     for size in (10, 20, 40):
         service = filled(size, disco="refused")
         listing, found = await walk(service)
-        check_whole(service, listing, found)
+        check_complete(service, listing, found)
 
 
 @pytest.mark.parametrize("error", [Forbidden("forbidden"), ItemNotFound(), ServiceError("feature-not-implemented")])
-async def test_the_services_refusal_passes(error: ServiceError) -> None:
+async def test_refusal_of_the_service_is_raised(error: ServiceError) -> None:
     service = filled(errors={"get_items": error, "get_item_ids": error})
     with pytest.raises(type(error)) as raised:
         await walk(service)
@@ -204,18 +204,18 @@ async def test_the_services_refusal_passes(error: ServiceError) -> None:
 
 @pytest.mark.parametrize("error", [ServiceUnreachable("gone"), TooLarge("big"), ServiceError("internal-server-error")])
 @pytest.mark.parametrize("paging", ["none", "ids"])
-async def test_a_break_in_the_middle_is_an_error_or_overcome(paging: Any, error: Exception) -> None:
+async def test_error_in_the_middle_is_raised_or_overcome(paging: Any, error: Exception) -> None:
     for number in range(1, 6):
         service = filled(paging=paging, plain_limit=10, breaks_on={number: error})
         try:
             listing, found = await walk(service)
         except PubsubCacheError:
             continue
-        check_whole(service, listing, found)
+        check_complete(service, listing, found)
         assert len(service.requests) < 3 * COUNT
 
 
-async def test_a_service_that_is_away_is_not_asked_for_long() -> None:
+async def test_unreachable_service_gets_few_requests() -> None:
     service = filled(paging="ids", errors=dict.fromkeys(["get_items", "get_item_ids"], ServiceUnreachable("away")))
     with pytest.raises(ServiceUnreachable):
         await walk(service, page_size=100)
@@ -230,11 +230,11 @@ def retracting(name: str, at: int) -> Any:
     return hook
 
 
-async def test_begins_anew_when_the_item_to_page_from_is_retracted() -> None:
+async def test_listing_restarts_if_its_cursor_is_retracted() -> None:
     service = filled(paging="ids", hook=retracting("item-009", at=2))
     listing, found = await walk(service)
     assert listing.restarts == 1
-    check_whole(service, listing, found)
+    check_complete(service, listing, found)
 
 
 async def test_node_whose_cursors_are_retracted_is_not_taken_for_missing() -> None:
@@ -248,13 +248,13 @@ async def test_node_whose_cursors_are_retracted_is_not_taken_for_missing() -> No
             listing, found = await walk(service)
         except SyncFailed:
             continue
-        check_whole(service, listing, found)
+        check_complete(service, listing, found)
 
 
-async def test_an_item_retracted_before_its_turn_is_not_listed() -> None:
+async def test_item_retracted_before_its_page_is_not_listed() -> None:
     service = filled(paging="opaque", hook=retracting("item-035", at=3))
     listing, found = await walk(service)
-    check_whole(service, listing, found)
+    check_complete(service, listing, found)
 
 
 async def test_a_node_deleted_in_the_middle_is_missing() -> None:
@@ -266,14 +266,14 @@ async def test_a_node_deleted_in_the_middle_is_missing() -> None:
         await walk(filled(paging="ids", hook=hook))
 
 
-async def test_ids_that_go_between_listing_and_fetching_are_left_out() -> None:
+async def test_items_retracted_before_they_are_fetched_are_not_listed() -> None:
     for unknown_id in ("absent", "item-not-found"):
         service = filled(plain_limit=20, unknown_id=unknown_id, hook=retracting("item-005", at=2))
         listing, found = await walk(service)
-        check_whole(service, listing, found)
+        check_complete(service, listing, found)
 
 
-async def test_an_edited_item_that_moves_is_listed_where_it_goes() -> None:
+async def test_edited_item_is_listed_at_its_new_position() -> None:
     def hook(service: FakeService, method: str, argument: Any) -> None:
         if len(service.asked()) == at:
             service.publish("item-002", "edited")
@@ -283,7 +283,7 @@ async def test_an_edited_item_that_moves_is_listed_where_it_goes() -> None:
         listing, found = await walk(service)
         if at < 6:
             assert list(listing.ids) == service.ids()
-        check_whole(service, listing, found)
+        check_complete(service, listing, found)
 
 
 async def test_pages_hold_each_item_once() -> None:
@@ -294,28 +294,28 @@ async def test_pages_hold_each_item_once() -> None:
         assert len(names) == len(set(names))
 
 
-async def test_asks_for_no_more_than_it_needs() -> None:
+async def test_listing_sends_no_superfluous_requests() -> None:
     service = filled(paging="opaque")
     await walk(service)
-    assert len(service.requests) == 6  # five pages, and the one that says that there are no more
+    assert len(service.requests) == 6  # five pages, and an empty one at the end
     service = filled()
     await walk(service)
     assert [method for method, _ in service.requests] == ["get_items", "get_item_ids"]
 
 
-async def test_knows_its_cursors() -> None:
+async def test_kind_of_cursors_is_detected() -> None:
     assert (await walk(filled(paging="ids")))[0].ids_are_cursors
     assert not (await walk(filled(paging="opaque")))[0].ids_are_cursors
 
 
-async def test_the_revision_of_a_page_is_of_when_it_was_asked_for() -> None:
+async def test_revision_of_a_page_is_that_of_its_request() -> None:
     service = filled(paging="ids")
     listing = Listing(service, ADDRESS, mark=lambda: len(service.asked()), page_size=PAGE)
     revisions = [page.revision async for page in listing.pages()]
     assert revisions == [0, 1, 2, 3, 4]
 
 
-async def test_a_walk_that_is_left_leaves_no_request_behind() -> None:
+async def test_abandoned_walk_leaves_no_request() -> None:
     service = filled(paging="ids", breaks_on={2: ServiceUnreachable("gone")})
     pages = Listing(service, ADDRESS, page_size=PAGE).pages()
     await anext(pages)

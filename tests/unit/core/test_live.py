@@ -39,7 +39,7 @@ ALL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("manners", ALL)
-async def test_nothing_asked_is_everything(manners: str) -> None:
+async def test_request_without_options_returns_everything(manners: str) -> None:
     service = filled(**ALL[manners])
     page = await read(service)
     assert (ids(page), page.rsm, page.complete, page.origin) == (service.ids(), None, True, "service")
@@ -55,14 +55,14 @@ async def test_the_newest(manners: str) -> None:
         assert page.complete == (number > 47)
 
 
-async def test_everything_costs_one_request_where_nothing_is_odd() -> None:
+async def test_ordinary_read_takes_one_request() -> None:
     service = filled()
     await read(service)
     await read(service, max_items=5)
     assert len(service.requests) == 2
 
 
-async def test_the_last_page_is_turned_back() -> None:
+async def test_reversed_last_page_is_corrected() -> None:
     service = filled(paging="opaque", turned_last_page=True, unrequested_set=True)
     assert ids(await read(service, max_items=5)) == service.ids()[-5:]
     page = await read(service, rsm={"max": 5, "before": ""})
@@ -93,7 +93,7 @@ def rsm_page(names: list[str], first: str | None, last: str | None) -> ServicePa
         (["a", "b"], "9", "1", False),
     ],
 )
-def test_upright(names: list[str], first: str | None, last: str | None, turned: bool) -> None:
+def test_order_within_pages_is_corrected(names: list[str], first: str | None, last: str | None, turned: bool) -> None:
     page = fetching.upright(rsm_page(names, first, last))
     assert [item.id for item in page.items] == (names[::-1] if turned else names)
     if turned and first != names[-1]:
@@ -103,7 +103,7 @@ def test_upright(names: list[str], first: str | None, last: str | None, turned: 
 @pytest.mark.parametrize("unknown_id", ["absent", "item-not-found"])
 @pytest.mark.parametrize("ids_order", ["asked", "age"])
 @pytest.mark.parametrize("ids_limit", [None, 10])
-async def test_ids_come_as_asked(unknown_id: Any, ids_order: Any, ids_limit: int | None) -> None:
+async def test_items_come_in_the_requested_order(unknown_id: Any, ids_order: Any, ids_limit: int | None) -> None:
     service = filled(unknown_id=unknown_id, ids_order=ids_order, ids_limit=ids_limit)
     page = await read(service, item_ids=["item-007", "nothing", "item-002", "item-040", "nor this"])
     assert ids(page) == ["item-007", "item-002", "item-040"]
@@ -113,7 +113,7 @@ async def test_ids_come_as_asked(unknown_id: Any, ids_order: Any, ids_limit: int
     assert len(service.requests) < 40
 
 
-async def test_many_ids_are_asked_for_in_batches() -> None:
+async def test_many_ids_are_requested_in_batches() -> None:
     service = filled(250)
     everything = service.ids()
     assert ids(await read(service, item_ids=everything)) == everything
@@ -128,7 +128,7 @@ async def test_ids_of_a_missing_node() -> None:
 
 @pytest.mark.parametrize("error", [Forbidden("forbidden"), ItemNotFound(), ServiceUnreachable("away")])
 @pytest.mark.parametrize("options", [{}, {"max_items": 2}, {"item_ids": ["a"]}, {"rsm": {"max": 2}}])
-async def test_errors_pass(options: dict[str, Any], error: Exception) -> None:
+async def test_errors_are_raised(options: dict[str, Any], error: Exception) -> None:
     with pytest.raises(type(error)):
         await read(filled(errors={"get_items": error}), **options)
 
@@ -142,8 +142,8 @@ PAGES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("rsm", PAGES)
 @pytest.mark.parametrize("paging", ["ids", "opaque"])
-async def test_a_service_without_paging_answers_alike(rsm: dict[str, Any], paging: Any) -> None:
-    """The page that we cut ourselves, and the service's own."""
+async def test_service_without_paging_gives_the_same_pages(rsm: dict[str, Any], paging: Any) -> None:
+    """Compare the page that we cut ourselves with the page of a service."""
     ours = await read(filled(), rsm=rsm)
     theirs = await read(filled(paging=paging), rsm=rsm)
     assert ids(ours) == ids(theirs)
@@ -168,7 +168,7 @@ async def test_a_service_without_paging_answers_alike(rsm: dict[str, Any], pagin
         {"paging": "ids", "page_limit": 4},
     ],
 )
-async def test_whoever_follows_pages_until_complete_gets_all(manners: dict[str, Any], backwards: bool) -> None:
+async def test_following_pages_until_complete_returns_everything(manners: dict[str, Any], backwards: bool) -> None:
     service = filled(**manners)
     found: list[str] = []
     rsm = {"max": 5, "before": ""} if backwards else {"max": 5}
@@ -184,7 +184,7 @@ async def test_whoever_follows_pages_until_complete_gets_all(manners: dict[str, 
 
 
 @pytest.mark.parametrize("rsm", [{"after": "nothing"}, {"before": "nothing"}, {"max": 0, "after": "nothing"}])
-async def test_an_unknown_cursor_is_not_found(rsm: dict[str, Any]) -> None:
+async def test_unknown_cursor_raises_item_not_found(rsm: dict[str, Any]) -> None:
     for paging in ("none", "ids", "opaque"):
         with pytest.raises(ItemNotFound):
             await read(filled(paging=paging), rsm=rsm)
@@ -224,7 +224,7 @@ def test_local_pages() -> None:
     assert fetching.local_page([], Rsm(max=0)).complete
 
 
-async def test_a_page_larger_than_asked_for_is_not_passed_on() -> None:
+async def test_page_larger_than_requested_is_refused() -> None:
     with pytest.raises(ServiceError):
         await read(filled(paging="ids", duplicates=True), rsm={"max": 5})
 
@@ -236,7 +236,7 @@ def test_unreachable() -> None:
         assert not fetching.is_unreachable(error)
 
 
-# Services without end
+# Endless services
 
 
 async def test_endless_node_is_too_large_for_a_reader(settings: Any) -> None:

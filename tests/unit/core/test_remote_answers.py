@@ -17,7 +17,7 @@ def pieces(text: str, size: int = 3) -> list[dict[str, Any]]:
 
 
 class Scripted:
-    """A layer that gives out messages one after the other."""
+    """A layer that returns messages one by one."""
 
     def __init__(self, messages: list[Any]) -> None:
         self.messages = messages
@@ -64,12 +64,12 @@ async def test_answer_without_end_is_refused() -> None:
         '{"error": "ServiceError", "arguments": ["a", "b", "c"]}', '{"error": "ServiceError", "arguments": []}',
     ],
 )  # fmt: skip
-def test_answer_of_another_shape_means_that_the_worker_cannot_be_asked(answer: str) -> None:
+def test_malformed_answer_means_that_the_worker_is_unreachable(answer: str) -> None:
     with pytest.raises(ServiceUnreachable):
         remote.decode_answer(answer, remote.Page)
 
 
-def test_what_cannot_be_read_is_named() -> None:
+def test_invalid_field_is_reported() -> None:
     with pytest.raises(ServiceUnreachable, match=r"Expected `str`, got `int` - at `\$\.items\[0\]\[1\]`"):
         remote.decode_answer('{"result": {"items": [["a", 1, null]], "rsm": null}}', remote.Page)
     with pytest.raises(InvalidRequest, match=r"Expected `int \| null`, got `str` - at `\$\.max_items`"):
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_named() -> None:
 
 
 def test_messages_of_other_versions_are_read() -> None:
-    """An older one leaves out what it does not know, a newer one says more."""
+    """An older version lacks some keys, and a newer one has more."""
     rsm = '{"first": "a", "last": "a", "index": 0, "count": 1, "max": null, "after": null, "before": null}'
     older = remote.decode_answer(f'{{"result": {{"items": [["a", "<item/>", null]], "rsm": {rsm}}}}}', remote.Page)
     assert older.opened() == ServicePage(
@@ -92,7 +92,7 @@ def test_messages_of_other_versions_are_read() -> None:
 
 
 @pytest.mark.parametrize("error", [ItemNotFound("gone", "away"), ServiceError("x", "y"), ServiceUnreachable("no")])
-def test_errors_come_back_as_they_were(error: Any) -> None:
+def test_errors_are_restored(error: Any) -> None:
     with pytest.raises(type(error)) as caught:
         remote.decode_answer(remote.encode_error(error), remote.Page)
     assert type(caught.value) is type(error)

@@ -1,4 +1,4 @@
-"""Long work gives way to others after each slice, and services take turns."""
+"""Test that long work pauses after each time slice, and that services take turns."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from pubsubcache.utils.slices import Slices, Work
 
 
 async def work(service: str, pieces: int, done: list[str]) -> None:
-    """Work in pieces, each of which takes over a slice of time."""
+    """Work in pieces that each take longer than a time slice."""
     own = Work(service)
     for _ in range(pieces):
         await own.pause()
@@ -20,7 +20,7 @@ async def work(service: str, pieces: int, done: list[str]) -> None:
         done.append(service)
 
 
-async def test_short_work_goes_on() -> None:
+async def test_short_work_does_not_pause() -> None:
     task = asyncio.current_task()
     own = Work("a")
     asyncio.get_running_loop().call_soon(lambda: task.cancel())  # nothing else runs in between
@@ -32,7 +32,7 @@ async def test_short_work_goes_on() -> None:
     task.uncancel()
 
 
-async def test_others_go_on_after_each_slice() -> None:
+async def test_others_continue_after_each_slice() -> None:
     rounds = 0
 
     async def other() -> None:
@@ -47,14 +47,14 @@ async def test_others_go_on_after_each_slice() -> None:
     assert rounds >= 9
 
 
-async def test_of_many_works_one_has_a_slice_in_each_round() -> None:
+async def test_one_slice_of_work_runs_in_each_round() -> None:
     done: list[str] = []
     tasks = [asyncio.create_task(work("many", 3, done)) for _ in range(8)]
     largest = 0
     while not all(task.done() for task in tasks):
         before = len(done)
         await asyncio.sleep(0)
-        if before:  # the first round begins all of them, before anybody waits
+        if before:  # in the first round all of them start before any waits
             largest = max(largest, len(done) - before)
     assert largest == 1
     assert len(done) == 24
@@ -74,7 +74,7 @@ async def test_services_take_turns() -> None:
     assert order == ["many", "few", "many", "many"]
 
 
-async def test_turn_of_a_cancelled_work_goes_to_the_next() -> None:
+async def test_turn_of_cancelled_work_goes_to_the_next() -> None:
     line = Slices()
     first, second = (asyncio.create_task(line.turn("a")) for _ in range(2))
     await asyncio.sleep(0)
@@ -85,7 +85,7 @@ async def test_turn_of_a_cancelled_work_goes_to_the_next() -> None:
         await first
 
 
-async def test_loop_rests_after_each_slice_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loop_pauses_after_each_slice_if_a_reader_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "SLICE", 0.02)
     loop = asyncio.get_running_loop()
     line = Slices()

@@ -1,4 +1,4 @@
-"""Work on nodes is shared fairly between services."""
+"""Test that work on nodes is shared fairly between services."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_service_has_at_most_half_of_the_slots(total: int, share: int) -> None:
     assert slots.full == {"a"}
 
 
-def test_last_free_slot_is_for_a_service_without_one() -> None:
+def test_last_free_slot_goes_to_a_service_without_one() -> None:
     slots = Slots(lambda: 4)
     assert [slots.take(service) for service in "aabb"] == [True, True, True, False]
     assert slots.full == {"a", "b"}
@@ -21,7 +21,7 @@ def test_last_free_slot_is_for_a_service_without_one() -> None:
     assert not slots.take("d")
 
 
-def test_released_slots_are_taken_again() -> None:
+def test_released_slots_can_be_taken_again() -> None:
     slots = Slots(lambda: 2)
     for _ in range(10):
         assert slots.take("a")
@@ -40,7 +40,7 @@ def test_round_ends_when_a_service_is_served_again() -> None:
     assert slots.served == {"b"}
 
 
-def test_services_remembered_are_bounded() -> None:
+def test_number_of_remembered_services_is_bounded() -> None:
     slots = Slots(lambda: 10 * MAX_SERVED)
     for number in range(5 * MAX_SERVED):
         slots.take(str(number))

@@ -1,4 +1,4 @@
-"""Functions over remote text that the standard library has in quadratic time, or not for all texts."""
+"""Test replacements for functions of the standard library that are quadratic or fail for some texts."""
 
 import html
 import sys
@@ -19,7 +19,7 @@ hostile = st.lists(st.one_of(runs, st.text(MARKS + LETTERS, max_size=5)), max_si
 
 
 @given(text=st.text(st.one_of(st.characters(), st.sampled_from(MARKS + LETTERS)), max_size=MAX_RUN), form=forms)
-def test_ordinary_text_gets_its_usual_normal_form(text: str, form: Literal["NFC", "NFD"]) -> None:
+def test_ordinary_text_gets_the_standard_normal_form(text: str, form: Literal["NFC", "NFD"]) -> None:
     assert normalise(form, text) == unicodedata.normalize(form, text)
     assert shorten_runs(text) == text
 
@@ -39,14 +39,14 @@ def test_runs_are_shortened_once(text: str) -> None:
     assert [letter for letter in short if letter not in MARKS] == [letter for letter in text if letter not in MARKS]
 
 
-def test_a_long_run_stays_as_it_is() -> None:
+def test_long_run_is_not_normalised() -> None:
     run = "\u0301\u0323" * MAX_RUN
     assert normalise("NFC", f"e\u0301 a{run} e\u0301") == f"\u00e9 a{run} \u00e9"
     assert shorten_runs(f"a{run}b") == f"a{run[:MAX_RUN]}b"
 
 
 def test_all_combining_characters_are_known() -> None:
-    """Newer versions of Unicode may add some outside of the known ranges."""
+    """If this fails, a new version of Unicode added some outside of the known ranges."""
     known = len(
         shorten_runs("".join(chr(code) * (MAX_RUN + 1) for code in range(sys.maxunicode + 1) if _combines(code)))
     )
@@ -60,11 +60,11 @@ def _combines(code: int) -> bool:
 
 @given(st.text(st.sampled_from("&#x;amplt019aF "), max_size=20))
 @example("&amp;&lt;&eacute;&#233;&#xe9;&#0;&#1114112;")
-def test_references_are_resolved_as_usual(text: str) -> None:
+def test_references_are_resolved_as_by_the_standard_library(text: str) -> None:
     assert unescape(text) == html.unescape(text)
 
 
 @pytest.mark.parametrize("digits", [100, 5_000, 100_000])
-def test_a_reference_of_many_digits_names_no_character(digits: int) -> None:
+def test_reference_with_many_digits_is_invalid(digits: int) -> None:
     assert unescape(f"a&#{'9' * digits};b") == "a\ufffdb"
     assert unescape(f"a&#x{'9' * digits};b") == "a\ufffdb"

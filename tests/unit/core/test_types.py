@@ -74,7 +74,7 @@ def test_valid_requests(options: dict[str, Any]) -> None:
     ItemsRequest(**options)
 
 
-def test_ids_are_asked_for_once() -> None:
+def test_repeated_ids_are_requested_once() -> None:
     assert ItemsRequest(item_ids=["b", "a", "b"]).item_ids == ("b", "a")  # type: ignore[arg-type]
     assert ItemsRequest(item_ids=(name for name in "aba")).item_ids == ("a", "b")  # type: ignore[arg-type]
 
@@ -83,7 +83,7 @@ anything = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.list
 
 
 @given(anything, anything, anything, anything)
-def test_whatever_is_asked_is_a_request_or_an_error_of_ours(ids: Any, number: Any, rsm: Any, order: Any) -> None:
+def test_any_input_is_a_request_or_raises_invalid_request(ids: Any, number: Any, rsm: Any, order: Any) -> None:
     try:
         ItemsRequest(item_ids=ids, max_items=number, rsm=rsm, order_by=order)
     except InvalidRequest:

@@ -123,7 +123,7 @@ def elements(draw: st.DrawFn, depth: int = 3) -> Element:
 
 
 @given(elements())
-def test_text_and_element_are_the_same_thing(element: Element) -> None:
+def test_text_and_element_round_trip(element: Element) -> None:
     text = to_text(element)
     again = from_text(text)
     assert same(again, element)
@@ -131,13 +131,13 @@ def test_text_and_element_are_the_same_thing(element: Element) -> None:
 
 
 @given(elements())
-def test_the_standard_librarys_spelling_is_the_same_content(element: Element) -> None:
-    if "\r" not in ET.tostring(element, "unicode"):  # which the standard library does not always escape
+def test_serialisation_of_the_standard_library_has_the_same_content(element: Element) -> None:
+    if "\r" not in ET.tostring(element, "unicode"):  # the standard library does not always escape it
         assert to_text(ET.fromstring(ET.tostring(element, "utf-8"))) == to_text(element)
 
 
 @given(elements())
-def test_the_normal_form_of_an_item_is_final(element: Element) -> None:
+def test_normal_form_is_idempotent(element: Element) -> None:
     item = Element(f"{{{PUBSUB_EVENT}}}item", {"id": "1"})
     item.append(element)
     once = normal_item(item)
@@ -145,7 +145,7 @@ def test_the_normal_form_of_an_item_is_final(element: Element) -> None:
     assert item[0] is element  # the original is not modified
 
 
-def test_white_space_around_the_payload_is_no_content() -> None:
+def test_white_space_around_the_payload_is_removed() -> None:
     """Prosody includes it in notifications, but does not store it."""
     entry = f'<entry xmlns="{ATOM}"> <title> a </title>\n</entry>'
     assert normal(EVENT % f"\n  {entry}\n") == normal(IQ % entry)
@@ -162,7 +162,7 @@ def deep(depth: int) -> Element:
     return root
 
 
-def test_depth_is_bounded_by_max_depth_alone() -> None:
+def test_depth_is_bounded_only_by_max_depth() -> None:
     with patch.object(xmlform, "MAX_DEPTH", 20_000):
         item = Item.from_element(deep(20_000))
         assert xmlform.words(from_text(item.xml)) == "bottom"
@@ -201,7 +201,7 @@ def test_invalid_xml_raises_parse_error(text: str) -> None:
         from_text(text)
 
 
-def test_words_are_the_content_alone() -> None:
+def test_words_are_those_of_the_content() -> None:
     item = ET.fromstring(f'<item xmlns="{PUBSUB}" id="i">\n <a xmlns="urn:a" b="no">one <i>two</i>\nthree</a> </item>')
     assert xmlform.words(item) == "one two three"
 
@@ -235,13 +235,13 @@ HTML = "http://www.w3.org/1999/xhtml"
         (f"<a>{'日' * 600} {'a' * 500} {'a' * 501}</a>", f"{'日' * 600} {'a' * 500}"),
     ],
 )
-def test_words_are_what_people_read(content: str, expected: str) -> None:
+def test_words_are_those_that_people_read(content: str, expected: str) -> None:
     item = ET.fromstring(f'<item xmlns="{PUBSUB}"><entry xmlns="urn:a">{content}</entry></item>')
     assert xmlform.words(item) == expected
 
 
 @pytest.mark.parametrize("piece", ["<", "<!--", "<script>", "</", "<b", "&", "<!", "<a <"])
-def test_words_of_hostile_markup_are_found_in_time(piece: str) -> None:
+def test_words_of_hostile_markup_are_bounded(piece: str) -> None:
     item = Element("item")
     ET.SubElement(item, "content", {"type": "html"}).text = piece * 200_000
     assert len(xmlform.words(item)) <= len(piece) * 200_000

@@ -15,7 +15,7 @@ from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups.conditions import timepatterns
 from pubsubcache.lookups.conditions.timepatterns import point_in_time
 
-# In Paris, the clocks were set forward by an hour at 2:00 on 29 March 2026.
+# In Paris, clocks are set forward by an hour at 2:00 on 29 March 2026.
 NOW = datetime(2026, 3, 29, 10, 30, 15, tzinfo=UTC)
 
 

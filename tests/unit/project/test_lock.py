@@ -1,4 +1,4 @@
-"""The locks pin what pyproject.toml asks for. `make lock` makes them anew."""
+"""Test that the locks pin the requirements of pyproject.toml. `make lock` renews them."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
 
 
 def requirements(*groups: str) -> list[Requirement]:
-    """What the application with all extras asks for, and what these dependency groups ask for."""
+    """Return the requirements of the application with all extras and of these dependency groups."""
     project = PROJECT["project"]
     asked = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
     for group in groups:
@@ -32,13 +32,13 @@ ASKED = {
 
 
 def pins(name: str) -> dict[str, str]:
-    """The version of each package in a lock."""
+    """Return the version of each package in a lock."""
     found = [PIN.fullmatch(line) for line in (ROOT / name).read_text().splitlines()]
     return {match[1]: match[2] for match in found if match}
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_lock_has_nothing_but_versions_and_hashes(name: str) -> None:
+def test_lock_has_only_versions_and_hashes(name: str) -> None:
     hashes = None
     for line in (ROOT / name).read_text().splitlines():
         if PIN.fullmatch(line):
@@ -49,7 +49,7 @@ def test_a_lock_has_nothing_but_versions_and_hashes(name: str) -> None:
             hashes += 1
         else:
             assert line.lstrip().startswith("#"), line
-            assert "/" not in line, "a lock names no index and no path"
+            assert "/" not in line, "a lock must not name an index or a path"
     assert hashes
 
 
@@ -62,7 +62,7 @@ def test_a_lock_is_current(name: str) -> None:
         assert requirement.specifier.contains(locked[package]), f"run make lock: {requirement}, not {locked[package]}"
 
 
-def test_a_site_lock_has_everything_that_its_packages_need() -> None:
+def test_lock_of_the_site_is_complete() -> None:
     locked = pins("requirements.txt")
     waiting = [(canonicalize_name(asked.name), frozenset(asked.extras)) for asked in ASKED["requirements.txt"]]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -71,7 +71,7 @@ def test_a_site_lock_has_everything_that_its_packages_need() -> None:
         if entry in seen:
             continue
         seen.add(entry)
-        assert version(package) == locked[package], "the virtual environment is not that of the lock"
+        assert version(package) == locked[package], "the virtual environment does not match the lock"
         for line in requires(package) or []:
             needed = Requirement(line)
             if needed.marker and not any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
@@ -80,7 +80,7 @@ def test_a_site_lock_has_everything_that_its_packages_need() -> None:
             assert name in locked, f"run make lock: {package} needs {name}"
             assert needed.specifier.contains(locked[name]), f"run make lock: {package} needs {line}"
             waiting.append((name, frozenset(needed.extras)))
-    elsewhere = {"async-timeout"}  # for other releases of Python
+    elsewhere = {"async-timeout"}  # needed by other versions of Python
     assert locked.keys() - {package for package, _ in seen} <= elsewhere, "run make lock: nothing needs these"
 
 
@@ -88,6 +88,6 @@ def test_both_locks_agree() -> None:
     assert pins("requirements.txt").items() <= pins("requirements-dev.txt").items()
 
 
-def test_the_site_asks_for_ranges() -> None:
+def test_site_requires_ranges() -> None:
     for asked in requirements("site"):
         assert {specifier.operator for specifier in asked.specifier} <= {">=", "<"}

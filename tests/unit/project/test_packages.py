@@ -1,5 +1,7 @@
-"""The installation of packages, in a root of its own with programs that install nothing: no service starts meanwhile,
-and none is forbidden after, however the installation ends."""
+"""Test that no service starts while packages are installed, and that none is blocked afterwards.
+
+The script runs in a fake root, with programs that install nothing.
+"""
 
 import fcntl
 import os
@@ -97,7 +99,7 @@ class Machine:
             env=self.environment,
             start_new_session=True,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_heed_signals,
+            preexec_fn=_restore_signals,
         )
         self.processes.append(process)
         self.started.read_text()
@@ -125,7 +127,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     if os.path.exists("/usr/sbin/prosody"):
-        pytest.fail("This test takes away prosody by PATH, which always has /usr/sbin.")
+        pytest.fail("This test hides prosody by PATH, which always includes /usr/sbin.")
     made = Machine(tmp_path)
     yield made
     for process in made.processes:
@@ -134,7 +136,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
             process.wait()
 
 
-def _heed_signals() -> None:
+def _restore_signals() -> None:
     """Restore the signals that shells and nohup make background commands ignore."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -145,7 +147,7 @@ def kill(process: subprocess.Popen[bytes], number: int) -> int:
     os.killpg(process.pid, number)
     code = process.wait(TIMEOUT)
     with open(process.args[1]) as script:  # type: ignore[index]
-        fcntl.flock(script, fcntl.LOCK_EX)  # the script and apt-get hold it
+        fcntl.flock(script, fcntl.LOCK_EX)  # the script and apt-get hold this lock
     return code
 
 
@@ -183,7 +185,7 @@ def test_policy_of_a_killed_installation_forbids_nothing(machine: Machine, own_p
 
 
 @pytest.mark.parametrize("own_policy", [None, 104])
-def test_next_run_removes_what_a_killed_one_left(machine: Machine, own_policy: int | None) -> None:
+def test_next_run_cleans_up_after_a_killed_one(machine: Machine, own_policy: int | None) -> None:
     if own_policy is not None:
         machine.add_policy(own_policy)
         machine.policy.chmod(0o744)
@@ -194,7 +196,7 @@ def test_next_run_removes_what_a_killed_one_left(machine: Machine, own_policy: i
         assert stat.S_IMODE(machine.policy.stat().st_mode) == 0o744
 
 
-def test_services_stay_forbidden_while_apt_get_outlives_the_script(machine: Machine) -> None:
+def test_services_stay_forbidden_while_apt_get_is_running(machine: Machine) -> None:
     process = machine.install()
     os.kill(process.pid, signal.SIGKILL)
     process.wait(TIMEOUT)
@@ -202,7 +204,7 @@ def test_services_stay_forbidden_while_apt_get_outlives_the_script(machine: Mach
     machine.let_apt_get_end()
 
 
-def test_policy_of_somebody_else_is_left_alone(machine: Machine) -> None:
+def test_foreign_policy_is_not_changed(machine: Machine) -> None:
     machine.add_policy(101)
     machine.run_again()
     assert machine.policy_says() == 101

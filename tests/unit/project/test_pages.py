@@ -1,4 +1,4 @@
-"""The site's own pages: the first one, and those for errors."""
+"""Test the site's own pages: the index and the error pages."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ urlpatterns = [
 ]
 
 
-def test_the_first_page_leads_to_the_admin() -> None:
+def test_index_links_to_the_admin() -> None:
     answer = Client().get("/")
     assert answer.status_code == 200
     assert 'href="/admin/"' in answer.content.decode()

@@ -37,7 +37,7 @@ def test_new_folder_and_database_are_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("exclusive", "expected"), [(True, 0o700), (False, 0o755)])
-def test_what_was_made_readable_before_is_closed(tmp_path: Path, exclusive: bool, expected: int) -> None:
+def test_files_readable_by_others_become_private(tmp_path: Path, exclusive: bool, expected: int) -> None:
     """A folder that may contain other files is not changed."""
     folder = tmp_path / "var"
     folder.mkdir(0o755)
@@ -54,20 +54,20 @@ def test_what_was_made_readable_before_is_closed(tmp_path: Path, exclusive: bool
     assert (mode(folder), found["index.html"], mode(outside)) == (expected, 0o644, 0o644)
 
 
-def test_folder_that_others_may_only_pass_through_stays_so(tmp_path: Path) -> None:
+def test_folder_that_others_may_only_traverse_is_not_changed(tmp_path: Path) -> None:
     """With `make run` as root, the server of the sample runs below it as another user."""
     tmp_path.chmod(0o711)
     make_private(tmp_path, exclusive=True)
     assert mode(tmp_path) == 0o711
 
 
-def test_nothing_is_made_for_another_database(tmp_path: Path) -> None:
+def test_nothing_is_created_for_another_database(tmp_path: Path) -> None:
     make_private(tmp_path / "var", exclusive=True)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["migrate", "check"])
-def test_every_command_leaves_private_files_alone_behind(tmp_path: Path, command: str) -> None:
+def test_every_command_leaves_only_private_files(tmp_path: Path, command: str) -> None:
     """This includes the commands of Django."""
     folder = tmp_path / "var"
     folder.mkdir(0o755)

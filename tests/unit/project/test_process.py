@@ -1,4 +1,4 @@
-"""Private servers as processes: found, awaited, and ended with all they started."""
+"""Test the processes of private servers: missing programs, failed starts and leftover children."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ class Careless(PrivateServer):
         return len(family(self.pid)) == 2
 
 
-def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
+def test_leftover_processes_of_a_server_are_ended(tmp_path: Path) -> None:
     with Careless(tmp_path) as server:
         processes = family(server.pid)
     assert not survivors(processes)
 
 
-def test_a_missing_server_says_what_to_install() -> None:
+def test_missing_server_is_reported_with_its_package() -> None:
     with pytest.raises(ServerError, match="sudo apt-get install no-such-package"):
         find_program("no-such-program", "no-such-package")
 

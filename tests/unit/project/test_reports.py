@@ -13,7 +13,7 @@ SECRET = "hunter2-never-to-be-seen"
 URL = f"rediss://site:{SECRET}@redis.example.org:6379/0"
 
 
-urlpatterns = [path("fails", int)]  # no view: fails in code that does not show this file's lines
+urlpatterns = [path("fails", int)]  # not a view, so that the error page shows no lines of this file
 
 
 @pytest.mark.parametrize(

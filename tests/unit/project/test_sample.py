@@ -1,4 +1,4 @@
-"""The sample of `make run`: the same words at every run, in a folder that is safe to give away."""
+"""Test the sample of `make run`: the same texts at every run, and a safe change of ownership."""
 
 import os
 import pwd
@@ -8,11 +8,11 @@ from project.sample.process import give
 from project.sample.texts import journal_entry
 
 
-def test_the_words_of_the_journal_are_the_same_at_every_run() -> None:
+def test_journal_is_the_same_at_every_run() -> None:
     assert journal_entry(7) == journal_entry(7) != journal_entry(8)
 
 
-def test_links_that_the_server_leaves_lead_root_nowhere(tmp_path: Path) -> None:
+def test_change_of_ownership_follows_no_links(tmp_path: Path) -> None:
     me, other = (
         pwd.getpwuid(os.geteuid()).pw_name,
         "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name,

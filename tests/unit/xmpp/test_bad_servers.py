@@ -1,4 +1,4 @@
-"""Sessions against servers that misbehave, each a few scripted answers."""
+"""Test sessions with misbehaving servers, which send scripted answers."""
 
 import base64
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ DOMAIN = "bad.test"
 
 @dataclass(frozen=True)
 class Secure:
-    """What a server of `DOMAIN` needs for TLS, and its clients to trust it."""
+    """The certificates that a server of `DOMAIN` needs for TLS and its clients need to trust it."""
 
     bundle: Path
     ca_file: Path
@@ -54,7 +54,7 @@ async def test_unknown_domain_is_reported_as_unreachable() -> None:
             pass
 
 
-async def test_without_tls_nothing_of_the_login_is_sent() -> None:
+async def test_no_credentials_are_sent_without_tls() -> None:
     async with scripted_server(HEADER + mechanisms("PLAIN", "SCRAM-SHA-1")) as (port, received):
         error = await refusal(Login("alice@bad.test", "secret", host="127.0.0.1", port=port))
     assert isinstance(error, UntrustedServer)
@@ -102,7 +102,7 @@ async def test_the_certificate_must_be_that_of_the_domain(secure: Secure) -> Non
     assert "not valid for 'elsewhere.test'" in str(error)
 
 
-async def test_a_password_is_not_sent_as_it_is(secure: Secure, settings: Any) -> None:
+async def test_password_is_never_sent_in_plain_text(secure: Secure, settings: Any) -> None:
     async with scripted_server(HEADER + mechanisms("PLAIN"), bundle=secure.bundle) as (port, received):
         error = await refusal(secure.login(port))
         assert isinstance(error, AuthenticationFailed)

@@ -1,4 +1,4 @@
-"""JIDs as the cache keeps them and as slixmpp sends them: the same spelling, and the same texts refused."""
+"""Test that the cache and slixmpp normalise JIDs alike and refuse the same ones."""
 
 import stringprep
 
@@ -26,7 +26,7 @@ def of_slixmpp(text: str) -> str | None:
 
 
 def as_kept(text: str) -> str:
-    """Return what slixmpp made of a JID in the spelling of the cache, which alone reads domains as DNS does."""
+    """Return slixmpp's form of a JID with the domain as the cache spells it, which follows DNS."""
     rest, slash, resource = text.partition("/")
     local, at, domain = rest.rpartition("@")
     domain = domain.lower() if domain.startswith("[") else domain.replace("\u3002", ".").removesuffix(".")
@@ -36,7 +36,7 @@ def as_kept(text: str) -> str:
 def check(text: str) -> None:
     assume(len(text) <= jid.MAX_LENGTH and (text.lstrip() if "/" in text else text.strip()) == text)
     kept, sent = ours(text), of_slixmpp(text)
-    if any(map(stringprep.in_table_a1, text)):  # not in Unicode 3.2; slixmpp takes some for older characters
+    if any(map(stringprep.in_table_a1, text)):  # not in Unicode 3.2; slixmpp maps some to older characters
         assert kept is None
     else:
         assert kept == (None if sent is None else as_kept(sent))
@@ -112,7 +112,7 @@ jids = st.one_of(
 @example("a@b.\u00ad")
 @settings(max_examples=500)
 @given(jids)
-def test_every_text_is_the_same_jid_for_slixmpp(text: str) -> None:
+def test_texts_are_normalised_as_by_slixmpp(text: str) -> None:
     check(text)
 
 
@@ -121,7 +121,7 @@ def test_every_text_is_the_same_jid_for_slixmpp(text: str) -> None:
 )
 @settings(max_examples=30)
 @given(characters=st.sets(st.characters().filter(is_old), min_size=20, max_size=20))
-def test_every_character_is_the_same_to_slixmpp(context: str, characters: set[str]) -> None:
+def test_characters_are_normalised_as_by_slixmpp(context: str, characters: set[str]) -> None:
     for character in characters:
         if not character.isspace():
             check(context.format(character))

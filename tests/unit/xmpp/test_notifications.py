@@ -35,7 +35,7 @@ def test_items_and_retracts_come_in_the_order_of_the_message() -> None:
     assert (c.item.id, c.has_payload, c.item.publisher) == ("c", False, "p@x/r")
 
 
-def test_an_item_has_the_form_that_it_has_when_fetched() -> None:
+def test_notified_item_has_the_form_of_a_fetched_one() -> None:
     inside = "<title xml:lang='de' b='2' a='1'>a &amp; b</title><pre:x xmlns:pre='urn:x'/>"
     notified = only(message(f"<items node='n'><item id='a'><entry xmlns='urn:e'>{inside}</entry></item></items>"))
     fetched = fromstring(
@@ -97,7 +97,7 @@ def test_several_actions_are_several_events() -> None:
 
 
 @pytest.mark.parametrize("beside", ["<delay xmlns='urn:xmpp:delay' stamp='x'/>", "<x xmlns='jabber:x:delay'/>"])
-def test_a_delay_is_noted(beside: str) -> None:
+def test_delay_is_recorded(beside: str) -> None:
     assert only(message("<purge node='n'/>", beside=beside)).delayed
     assert not only(message("<purge node='n'/>")).delayed
 
@@ -142,7 +142,7 @@ def test_unreadable_notifications_give_a_reason(inside: str, reason: str) -> Non
     assert reason in only(message(inside)).unreadable
 
 
-def test_item_over_the_bounds_is_left_out_and_the_event_stays_readable() -> None:
+def test_item_over_the_bounds_is_left_out_of_its_event() -> None:
     element = message("<items node='n'><item id='a'/><item id='deep'/><retract id='b'/></items>")
     deepest = element[0][0][1]
     for _ in range(20_000):

@@ -18,7 +18,7 @@ SERVICE, NODE = "pubsub.example.org", "urn:example:notes"
 
 
 class StoredPages:
-    """Fake cache that returns or raises its answers one after the other."""
+    """Fake cache that returns or raises its answers one by one."""
 
     def __init__(self, *answers: ItemsPage | Exception) -> None:
         self.answers = list(answers)
@@ -77,7 +77,7 @@ async def test_methods_are_restored(client: ClientXMPP) -> None:
     assert {name: getattr(pubsub, name) for name in before} == before
 
 
-async def test_only_the_clients_own_account_can_be_registered(client: ClientXMPP) -> None:
+async def test_only_the_own_account_can_be_registered(client: ClientXMPP) -> None:
     with pytest.raises(ValueError, match=r"alice@example\.org cannot use the cache of bob@example\.org"):
         client.register_plugin("pubsub_cache", {"account": "bob@example.org"})
     component = ComponentXMPP("gateway.example.org", "secret", "127.0.0.1", 1)
@@ -85,7 +85,7 @@ async def test_only_the_clients_own_account_can_be_registered(client: ClientXMPP
         component.register_plugin("pubsub_cache", {"account": "alice@example.org"})
 
 
-async def test_the_client_s_own_account_is_the_default(client: ClientXMPP) -> None:
+async def test_own_account_is_the_default(client: ClientXMPP) -> None:
     client.register_plugin("pubsub_cache")
     assert client.plugin["pubsub_cache"]._account == "alice@example.org"
 
@@ -170,7 +170,7 @@ def _walk(client: ClientXMPP) -> Any:
     return client.plugin["xep_0060"].get_items(SERVICE, NODE, iterator=True)
 
 
-async def test_a_walk_goes_on_from_cursors(client: ClientXMPP) -> None:
+async def test_walk_continues_from_cursors(client: ClientXMPP) -> None:
     stored = cached(client, page("a", "b", last="cursor"), page("c", complete=True))
     answers = [answer async for answer in _walk(client)]
     assert [ids(answer) for answer in answers] == [["a", "b"], ["c"]]
@@ -185,7 +185,7 @@ async def test_repeated_cursor_ends_the_iteration(client: ClientXMPP) -> None:
     assert len(stored.requests) == 2
 
 
-async def test_a_walk_that_fails_says_so_and_can_go_on(client: ClientXMPP) -> None:
+async def test_failed_walk_raises_and_can_continue(client: ClientXMPP) -> None:
     cached(client, page("a", last="cursor"), ServiceUnreachable("offline"), page("b", complete=True))
     walk = _walk(client)
     assert ids(await walk.next()) == ["a"]
@@ -201,7 +201,7 @@ async def test_iteration_over_an_empty_node(client: ClientXMPP) -> None:
     assert [answer async for answer in _walk(client)] == []
 
 
-async def test_without_a_session_requests_fail_at_once(client: ClientXMPP) -> None:
+async def test_requests_without_a_session_fail_at_once(client: ClientXMPP) -> None:
     service = ClientService(client)
     with pytest.raises(ServiceUnreachable):
         await service.get_items(NodeAddress(SERVICE, NODE), ItemsRequest())

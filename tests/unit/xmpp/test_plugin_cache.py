@@ -89,7 +89,7 @@ async def test_writes_update_the_cache(moves: bool) -> None:
 
 
 @in_loop
-async def test_the_notification_that_comes_later_changes_nothing() -> None:
+async def test_later_notification_changes_nothing() -> None:
     service, pk, client = await synced()
     item = service.publish("new", "New")
     await client.written(ADDRESS, ["new"])
@@ -102,7 +102,7 @@ async def test_the_notification_that_comes_later_changes_nothing() -> None:
 
 @in_loop
 async def test_newer_notifications_are_not_undone() -> None:
-    """Another client retracts the item after it was read from the service, but before it is stored."""
+    """Another client retracts the item after the plug-in read it from the service but before it is stored."""
     service, pk, client = await synced()
     item = service.publish("new")
     answers = [[item], []]

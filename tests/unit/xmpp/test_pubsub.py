@@ -64,12 +64,12 @@ async def request_of(call: Callable[[Service], Any], *answers: str) -> tuple[str
         ),
     ],
 )
-async def test_items_are_asked_for(request_: ItemsRequest, inside: str) -> None:
+async def test_requests_for_items(request_: ItemsRequest, inside: str) -> None:
     asked = await request_of(lambda service: pubsub.get_items(service, NODE, request_))
     assert asked == ("get", NODE.service, same(f"<pubsub xmlns='{PUBSUB}'>{inside}</pubsub>"))
 
 
-async def test_items_and_their_page_are_read() -> None:
+async def test_answers_with_items_and_their_page() -> None:
     service = Service(
         f"<pubsub xmlns='{PUBSUB}'><items node='n'>"
         "<item id='b' publisher='p@x'><x xmlns='u'/></item><item id='a'/></items>"
@@ -154,7 +154,7 @@ class EndlessService:
         return fromstring(f"<iq><query xmlns='http://jabber.org/protocol/disco#items'>{items}{page}</query></iq>")
 
 
-async def test_endless_item_ids_are_too_many(settings: Any) -> None:
+async def test_endless_item_ids_are_refused(settings: Any) -> None:
     settings.PUBSUBCACHE_MAX_NODE_ITEMS = 3
     service = EndlessService(lambda number: [f"{number}-1", f"{number}-2"])
     with pytest.raises(NodeTooLarge, match="over 12 items"):
@@ -162,7 +162,7 @@ async def test_endless_item_ids_are_too_many(settings: Any) -> None:
     assert service.pages == 7
 
 
-async def test_pages_of_item_ids_without_news_end() -> None:
+async def test_pages_without_new_item_ids_end() -> None:
     service = EndlessService(lambda number: ["a", "b"])
     with pytest.raises(ServiceError, match="pages of its list of items repeat"):
         await pubsub.get_item_ids(service, NODE)
@@ -184,7 +184,7 @@ async def test_memory_of_long_item_ids_is_bounded(settings: Any) -> None:
     assert service.pages < 20
 
 
-async def test_a_subscription_is_asked_for_and_read() -> None:
+async def test_subscription_is_requested_and_read() -> None:
     answer = f"<pubsub xmlns='{PUBSUB}'><subscription node='n' jid='a@x' subscription='pending'/></pubsub>"
     service = Service(answer)
     got = await pubsub.subscribe(service, NODE, "a@x")
@@ -194,7 +194,7 @@ async def test_a_subscription_is_asked_for_and_read() -> None:
     ]
 
 
-async def test_subscriptions_are_listed_with_their_node_wherever_it_stands() -> None:
+async def test_subscriptions_are_listed_with_their_node() -> None:
     inner = "<subscription jid='a@x' subscription='subscribed'/>"
     inner += "<subscription node='m' jid='a@x' subscription='subscribed'/>"
     answer = f"<pubsub xmlns='{PUBSUB}'><subscriptions node='n'>{inner}</subscriptions></pubsub>"
@@ -221,7 +221,7 @@ async def test_earlier_subscriptions_are_ended() -> None:
     assert (await pubsub.subscribe(Service(made, ServiceError("bad-request")), NODE, "a@x")).subid == "7"
 
 
-async def test_all_subscriptions_are_ended_where_their_ids_are_asked_for() -> None:
+async def test_all_subscriptions_are_ended_if_ids_are_required() -> None:
     refusal = ServiceError("bad-request", "subid-required")
     service = Service(refusal, subscriptions("5", "7"), "", "")
     await pubsub.unsubscribe(service, NODE, "a@x")
@@ -257,7 +257,7 @@ async def test_unsubscribing_without_a_subscription_succeeds() -> None:
         await pubsub.unsubscribe(Service(ServiceError("unexpected-request", "other")), NODE, "a@x", "7")
 
 
-async def test_publishing_returns_the_id_that_the_service_gave() -> None:
+async def test_publishing_returns_the_id_of_the_service() -> None:
     answer = f"<pubsub xmlns='{PUBSUB}'><publish node='n'><item id='given'/></publish></pubsub>"
     assert await pubsub.publish(Service(answer), NODE, Element("{u}x")) == "given"
     service = Service("")
@@ -319,7 +319,7 @@ async def test_metadata_is_read_from_the_form() -> None:
         ("", ServiceError, ""),
     ],
 )
-def test_errors_keep_their_condition_and_their_words(inside: str, kind: type[ServiceError], text: str) -> None:
+def test_errors_keep_their_condition_and_text(inside: str, kind: type[ServiceError], text: str) -> None:
     filled = inside.format(s="urn:ietf:params:xml:ns:xmpp-stanzas", p=PUBSUB)
     error = stanza_error(
         fromstring(f"<iq xmlns='jabber:client' type='error'><error type='cancel'>{filled}</error></iq>")

@@ -94,7 +94,7 @@ async def test_services_of_one_domain_share_its_turns(client: FakeClient, reques
 
 
 @pytest.mark.parametrize("to", [SILENT, "", "alice@example.org"])
-async def test_silent_service_is_left_alone_until_it_answers(
+async def test_silent_service_gets_no_requests_until_it_answers(
     client: FakeClient, requests: Requests, settings: Any, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     domain = JID(to).domain or "example.org"
@@ -109,12 +109,12 @@ async def test_silent_service_is_left_alone_until_it_answers(
     assert len(client.sent) == turns.SILENT_AFTER
     client.silent.clear()
     settings.PUBSUBCACHE_IQ_TIMEOUT = 5
-    await requests.ping(domain)  # goes out of turn
+    await requests.ping(domain)  # sent before its turn
     assert requests.silent() == frozenset()
     await ask(requests, to)
 
 
-async def test_lost_session_fails_waiting_requests_and_blames_no_service(
+async def test_lost_session_fails_waiting_requests_but_marks_no_service_silent(
     client: FakeClient, requests: Requests
 ) -> None:
     client.silent.add(SILENT)

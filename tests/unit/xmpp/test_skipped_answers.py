@@ -14,7 +14,7 @@ SERVICE = "pubsub.example.org"
 
 
 @pytest.mark.parametrize("namespace", ["urn:a}b", 'a"/><b', "a&b", "a<b", XML, XMLNS])
-async def test_a_namespace_that_would_end_the_stream_is_not_sent(namespace: str) -> None:
+async def test_namespace_that_would_end_the_stream_is_not_sent(namespace: str) -> None:
     client = Client(Login("alice@example.org", "x"), lambda _: None, lambda _: None)
     client.requests.begin()
     payload = Element("{urn:ok}a")
@@ -23,7 +23,7 @@ async def test_a_namespace_that_would_end_the_stream_is_not_sent(namespace: str)
         await client.requests.send("set", SERVICE, payload)
 
 
-async def test_an_answer_that_was_skipped_fails_its_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_skipped_answer_fails_only_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(Login("alice@example.org", "x"), lambda _: None, lambda _: None)
     client.requests.begin()
     sent: list[Any] = []

@@ -1,4 +1,4 @@
-"""Test that the stream is read in time slices and in order, and that shed items are not built."""
+"""Test that the stream is read in time slices and in order, and that shed items are not parsed."""
 
 import asyncio
 from xml.etree.ElementTree import Element
@@ -84,12 +84,12 @@ async def made() -> Stream:
 
 
 async def test_much_data_is_read_in_slices_and_in_order(made: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SLICE", 0.0)  # each look at the time finds the slice over
+    monkeypatch.setattr(stream, "SLICE", 0.0)  # at each check the time slice is over
     made.data_received(b"".join(map(message, range(100))))
     assert 0 < len(made.messages) <= stream.PIECE // len(message(1))
     assert not made.socket_.is_reading
     before = len(made.messages)
-    made.data_received(message(100))  # what came nevertheless
+    made.data_received(message(100))  # data that arrived nevertheless
     assert len(made.messages) == before
     rounds = 0
     while len(made.messages) < 101 and rounds < 100:
@@ -118,14 +118,14 @@ async def test_rest_is_read_before_the_connection_is_lost(made: Stream, monkeypa
     assert made.handled == 100
 
 
-async def test_what_follows_a_new_parser_is_not_read(made: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_data_after_a_new_parser_is_not_read(made: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(made, "message_received", lambda message: made.init_parser())
     made.data_received(message(1) + b"<message" * 10_000)
     made.data_received(HEADER)
     assert made.handled == 1
 
 
-async def test_what_follows_the_end_of_the_stream_is_not_read(made: Stream) -> None:
+async def test_data_after_the_end_of_the_stream_is_not_read(made: Stream) -> None:
     made.data_received(message(1) + b"</stream:stream>" + message(2) * 20)
     assert made.ids == ["1"]
     assert made.socket_.is_aborted

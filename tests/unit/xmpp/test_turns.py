@@ -56,7 +56,7 @@ async def take_all(turns_: Turns, service: str, number: int) -> list["asyncio.Ta
     return tasks
 
 
-async def test_service_with_heavy_answers_has_few_requests_on_their_way() -> None:
+async def test_service_with_large_answers_has_few_requests_in_progress() -> None:
     line = Turns()
     end(await line.take("heavy"))
     line.heard_from("heavy", turns.HEAVY)
@@ -80,7 +80,7 @@ async def test_one_service_takes_a_bounded_share() -> None:
         task.cancel()
 
 
-async def test_room_is_left_for_services_that_come_late() -> None:
+async def test_room_is_left_for_later_services() -> None:
     line = Turns()
     taken = [task for number in range(12) for task in await take_all(line, f"slow-{number}", 40)]
     assert sum(task.done() for task in taken) < turns.MAX_PENDING
@@ -158,7 +158,7 @@ async def test_silent_service_is_not_asked(clock: Clock) -> None:
     end(await line.take("good"))
 
 
-async def test_requests_under_way_together_time_out_as_one(clock: Clock) -> None:
+async def test_concurrent_timeouts_count_as_one(clock: Clock) -> None:
     line = Turns(clock)
     tasks = await take_all(line, "slow", turns.MAX_PENDING_OF_SERVICE)
     clock.now += 30
@@ -168,7 +168,7 @@ async def test_requests_under_way_together_time_out_as_one(clock: Clock) -> None
     assert line.silent() == frozenset()
 
 
-async def test_service_that_timed_out_has_one_request_on_its_way(clock: Clock) -> None:
+async def test_service_that_timed_out_has_one_request_in_progress(clock: Clock) -> None:
     line = Turns(clock)
     first = await line.take("slow")
     clock.now += 30
@@ -227,7 +227,7 @@ async def test_cancelled_probe_leaves_the_next_one_to_others(clock: Clock) -> No
     end(await line.take("silent"))
 
 
-async def test_number_of_services_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_number_of_remembered_services_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "MAX_SERVICES", 10)
     line = Turns()
     busy = await line.take("busy")
