@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -52,6 +52,19 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
     def unclaimed(self, now: datetime | None = None) -> Self:
         """Return the nodes without a valid claim."""
         return self.filter(models.Q(sync_owner="") | heartbeat_expired("sync_heartbeat", claim_timeout(), now))
+
+    def lock(self) -> None:
+        """Lock the nodes until the transaction ends. Waits for writers, which lock a node before they change it."""
+        list(self.order_by("pk").select_for_update(of=("self",)).values_list("pk"))
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete the nodes and their items, under locks: otherwise a writer could add an item meanwhile."""
+        with transaction.atomic(using=self.db):
+            self.lock()
+            return super().delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
     def invalidate(self) -> int:
         """Invalidate the nodes, and request another sync of those that a process has claimed; return their number."""

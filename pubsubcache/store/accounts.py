@@ -38,7 +38,7 @@ def claim_accounts(worker: str) -> list[Account]:
             status_detail="",
             session_started=None,
         )
-    Account.objects.filter(worker=worker, leaving=True, pending_unsubscriptions=None).delete()
+    delete_accounts(Account.objects.filter(worker=worker, leaving=True, pending_unsubscriptions=None))
     return list(Account.objects.filter(worker=worker, enabled=True))
 
 
@@ -77,9 +77,16 @@ def remove_accounts(accounts: QuerySet[Account]) -> tuple[int, int]:
             Account.objects.filter(pk=account.pk).update(leaving=True)
             leaving += 1
         else:
-            account.delete()
+            delete_accounts(Account.objects.filter(pk=account.pk))
             deleted += 1
     return deleted, leaving
+
+
+@transaction.atomic
+def delete_accounts(accounts: QuerySet[Account]) -> None:
+    """Delete accounts, their nodes and their items."""
+    PubsubNode.objects.filter(account__in=accounts).lock()
+    accounts.delete()
 
 
 @transaction.atomic

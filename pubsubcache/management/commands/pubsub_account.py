@@ -11,6 +11,7 @@ from pubsubcache.management.forgetting import forget, unsubscribe
 from pubsubcache.management.output import as_table, as_time, counted
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.services import remote
+from pubsubcache.store.accounts import delete_accounts
 from pubsubcache.utils import jid
 
 COLUMNS = ("jid", "host", "port", "enabled", "status", "detail", "session_started", "nodes", "waiting")
@@ -112,7 +113,7 @@ class Command(PubsubCommand):
         ended, left, why = (0, 0, "") if keep else unsubscribe(account)
         if left:
             self.say(options, f"{counted(left, 'subscription')} could not be ended at the services. {why}")
-        account.delete()
+        delete_accounts(Account.objects.filter(pk=account.pk))
         remote.wake()
         self.print_result(
             options,
