@@ -15,12 +15,19 @@ from pubsubcache.parsers import (
     dataform,
     displayed,
     encrypted,
+    file_sharing,
     geoloc,
     microblog,
+    mix,
     mood,
+    moved,
     nickname,
     omemo,
     openpgp,
+    popular_reactions,
+    private_bookmarks,
+    serverinfo,
+    spaces,
     stickers,
     subscriptions,
     tickets,
@@ -32,6 +39,8 @@ from pubsubcache.parsers.html import ATOM
 #: Reasons that several analysers share.
 CONTENT = "Content that people read and search."
 PERSON = "One small item, read wherever a person is shown."
+PROFILE = "Public profiles are read often and seldom change."
+PRIVATE = "Private. Only clients of the owner read it, once per session."
 MOMENT = "Personal, and soon outdated."
 KEYS = "Whoever encrypts needs the current devices and keys."
 
@@ -69,6 +78,13 @@ def mark_omemo(analysis: Analysis) -> None:
 def mark_openpgp(analysis: Analysis) -> None:
     """Distinguish keys from lists of keys (XEP-0373)."""
     analysis.subtype = "keys" if analysis.node == openpgp.KEYS_NODE else "key"
+
+
+def mark_uploads(analysis: Analysis) -> None:
+    """Distinguish a user's uploads from the files that the user shares (XEP-0498, 8)."""
+    if analysis.node == file_sharing.UPLOADS:
+        analysis.subtype = "uploaded"
+        analysis.to_sync = False
 
 
 def mark_subscriptions(analysis: Analysis) -> None:
@@ -113,7 +129,14 @@ def _by_name() -> list[Analyser]:
             type="bookmark",
             node="urn:xmpp:bookmarks:",
             parser=bookmarks.parse_bookmark,
-            why="Private. Only clients of the owner read it, once per session.",
+            why=PRIVATE,
+        ),
+        Analyser(
+            name="private-bookmarks",
+            type="bookmarks",
+            node=private_bookmarks.STORAGE,
+            parser=private_bookmarks.parse_private_bookmarks,
+            why=PRIVATE,
         ),
         Analyser(
             name="displayed",
@@ -140,6 +163,14 @@ def _by_name() -> list[Analyser]:
             why="Large. A picture never changes under its id, so a file is a better place for it than a database.",
         ),
         Analyser(
+            name="movim-banner",
+            type="banner",
+            node="urn:xmpp:movim-banner:",
+            to_sync=True,
+            parser=avatar.parse_metadata,
+            why=PERSON,
+        ),
+        Analyser(
             name="nickname",
             type="nickname",
             node=nickname.NICK,
@@ -153,7 +184,29 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:vcard4",
             to_sync=True,
             parser=vcard4.parse_vcard,
-            why="Public profiles are read often and seldom change.",
+            why=PROFILE,
+        ),
+        Analyser(
+            name="vcard4-namespace",
+            type="profile",
+            node=vcard4.VCARD,
+            to_sync=True,
+            parser=vcard4.parse_vcard,
+            why=PROFILE,
+        ),
+        Analyser(
+            name="contacts",
+            type="profile",
+            node="urn:xmpp:contacts",
+            parser=vcard4.parse_vcard,
+            why="A private address book, which only clients of the owner read.",
+        ),
+        Analyser(
+            name="moved",
+            type="moved",
+            node=moved.MOVED,
+            parser=moved.parse_moved,
+            why="Clients must check it with the service before they trust it.",
         ),
         Analyser(
             name="mood",
@@ -184,6 +237,13 @@ def _by_name() -> list[Analyser]:
             why="Locations of people are sensitive, and change all the time.",
         ),
         Analyser(
+            name="popular-reactions",
+            type="reactions",
+            node=popular_reactions.POPULAR_REACTIONS,
+            parser=popular_reactions.parse_popular_reactions,
+            why=PRIVATE,
+        ),
+        Analyser(
             name="omemo",
             type="omemo",
             node="urn:xmpp:omemo:",
@@ -202,7 +262,7 @@ def _by_name() -> list[Analyser]:
         Analyser(
             name="openpgp",
             type="openpgp",
-            node=f"{openpgp.OPENPGP}:",
+            node=f"{encrypted.OPENPGP}:",
             parser=openpgp.parse,
             match_cb=mark_openpgp,
             why="Whoever encrypts needs the current keys, and backups of secret keys must not be copied.",
@@ -224,6 +284,53 @@ def _by_name() -> list[Analyser]:
             parser=subscriptions.parse_subscription,
             why="Public, and meant for discovery.",
         ),
+        Analyser(
+            name="file-sharing",
+            type="file",
+            node=file_sharing.ROOT,
+            to_sync=True,
+            parser=file_sharing.parse_shared_file,
+            match_cb=mark_uploads,
+            why="Lists of files that people browse and search. What a user uploads privately is not cached.",
+        ),
+        *(
+            Analyser(
+                name=name,
+                type="subscription",
+                node=node,
+                parser=subscriptions.parse_subscription,
+                why="A private list, which only clients of the owner read.",
+            )
+            for name, node in (
+                ("movim-subscriptions", "urn:xmpp:pubsub:movim-public-subscription"),
+                ("movim-spaces", "{https://movim.eu}spaces_subscriptions_node"),
+            )
+        ),
+        *(
+            Analyser(
+                name=f"mix-{name}",
+                type="participant",
+                node=f"{mix.NODES}{name}",
+                parser=mix.parse_participant,
+                why="Members of a channel come and go, and are for its members only.",
+            )
+            for name in ("participants", "jidmap")
+        ),
+        Analyser(
+            name="mix-info",
+            type="channel",
+            node=f"{mix.NODES}info",
+            to_sync=True,
+            parser=dataform.parse_form,
+            why="Public descriptions of channels are read often and seldom change.",
+        ),
+        Analyser(
+            name="mix-config",
+            type="channel",
+            node=f"{mix.NODES}config",
+            parser=dataform.parse_form,
+            why="Only administrators of a channel read it.",
+        ),
     ]
 
 
@@ -235,7 +342,7 @@ def _by_payload() -> list[Analyser]:
             node="urn:xmpp:microblog:0",
             namespace=ATOM,
             to_sync=True,
-            parser=microblog.parse_entry,
+            parser=microblog.parse,
             match_cb=mark_comments,
             why=CONTENT,
         ),
@@ -277,6 +384,31 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=stickers.parse_pack,
             why="Public packs are read often and seldom change.",
+        ),
+        Analyser(
+            name="spaces",
+            type="space",
+            namespace=bookmarks.BOOKMARKS,
+            to_sync=True,
+            parser=spaces.parse_content,
+            why=CONTENT,
+        ),
+        Analyser(
+            name="vcards",
+            type="profile",
+            namespace=vcard4.VCARD,
+            to_sync=True,
+            parser=vcard4.parse_vcard,
+            why=PROFILE,
+        ),
+        Analyser(
+            name="serverinfo",
+            type="server",
+            node="serverinfo",
+            namespace=serverinfo.SERVERINFO,
+            to_sync=True,
+            parser=serverinfo.parse_serverinfo,
+            why="Public, small, and meant for directories of servers.",
         ),
         *(
             Analyser(
