@@ -11,6 +11,14 @@ Parser = Callable[[Element, ParseContext], dict[str, Any] | Awaitable[dict[str, 
 MatchCallback = Callable[["Analysis"], Awaitable[None] | None]
 
 
+def dotted(function: Callable[..., Any] | None) -> str:
+    """Return the dotted path of a function of an analyser, or "" for None."""
+    if function is None:
+        return ""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', type(function).__module__)}.{name}"
+
+
 @dataclass(kw_only=True)
 class Analyser:
     """Recognises nodes of one kind and decides how to handle them.
@@ -27,6 +35,7 @@ class Analyser:
         parser: Called as `parser(item, context)` with the whole `<item/>`. Returns a dict that can be stored as JSON,
             or raises an error if the item cannot be parsed.
         match_cb: Called with the `Analysis` of a matching node. May change its `subtype` and `to_sync`.
+        why: Why matching nodes are cached or not, as a sentence for people.
 
     Raises:
         ValueError: The name or the type is missing, both node and namespace are missing, or a value is invalid.
@@ -39,6 +48,7 @@ class Analyser:
     to_sync: bool = False
     parser: Parser | None = None
     match_cb: MatchCallback | None = None
+    why: str = ""
 
     def __post_init__(self) -> None:
         for attribute in ("name", "type"):
@@ -57,6 +67,8 @@ class Analyser:
             raise ValueError(f"The analyser {self.name!r} needs a node prefix or a namespace to match.")
         if not isinstance(self.to_sync, bool):
             raise ValueError(f"to_sync of the analyser {self.name!r} must be True or False.")
+        if not isinstance(self.why, str):
+            raise ValueError(f"why of the analyser {self.name!r} must be a string.")
         for attribute in ("parser", "match_cb"):
             value = getattr(self, attribute)
             if value is not None and not callable(value):
