@@ -27,6 +27,8 @@ class Analyser:
         parser: Called as `parser(item, context)` with the whole `<item/>`. Returns a dict that can be stored as JSON,
             or raises an error if the item cannot be parsed.
         match_cb: Called with the `Analysis` of a matching node. May change its `subtype` and `to_sync`.
+        template: Name of a Django template that shows an item in the admin. It gets `item` and `node`, which are rows
+            of the database, and `parsed`. If it fails, the admin shows the keys and values of `parsed` instead.
 
     Raises:
         ValueError: The name or the type is missing, both node and namespace are missing, or a value is invalid.
@@ -39,6 +41,7 @@ class Analyser:
     to_sync: bool = False
     parser: Parser | None = None
     match_cb: MatchCallback | None = None
+    template: str | None = None
 
     def __post_init__(self) -> None:
         for attribute in ("name", "type"):
@@ -49,7 +52,7 @@ class Analyser:
                 raise ValueError(f"The {attribute} of an analyser must have at most 100 characters.")
         self.name = self.name.strip().lower()
         self.type = self.type.strip()
-        for attribute in ("node", "namespace"):
+        for attribute in ("node", "namespace", "template"):
             value = getattr(self, attribute)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"The {attribute} of the analyser {self.name!r} must be a string.")

@@ -29,6 +29,8 @@ from pubsubcache.parsers import (
 )
 from pubsubcache.parsers.html import ATOM
 
+TEMPLATES = "admin/pubsubcache/items"
+
 
 def mark_comments(analysis: Analysis) -> None:
     """Distinguish comments nodes (XEP-0277, 3) from blogs."""
@@ -98,8 +100,15 @@ def _by_name() -> list[Analyser]:
             node="fdp/submitted/org.salut-a-toi.tickets:",
             to_sync=True,
             parser=tickets.parse_ticket,
+            template=f"{TEMPLATES}/ticket.html",
         ),
-        Analyser(name="bookmarks", type="bookmark", node="urn:xmpp:bookmarks:", parser=bookmarks.parse_bookmark),
+        Analyser(
+            name="bookmarks",
+            type="bookmark",
+            node="urn:xmpp:bookmarks:",
+            parser=bookmarks.parse_bookmark,
+            template=f"{TEMPLATES}/bookmark.html",
+        ),
         Analyser(name="displayed", type="displayed", node=displayed.DISPLAYED, parser=displayed.parse_displayed),
         Analyser(
             name="avatar-metadata",
@@ -108,16 +117,69 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=avatar.parse_metadata,
             match_cb=mark_avatars,
+            template=f"{TEMPLATES}/avatar.html",
         ),
-        Analyser(name="avatar-data", type="avatar", node=avatar.DATA, parser=avatar.parse_data, match_cb=mark_avatars),
+        Analyser(
+            name="avatar-data",
+            type="avatar",
+            node=avatar.DATA,
+            parser=avatar.parse_data,
+            match_cb=mark_avatars,
+            template=f"{TEMPLATES}/avatar.html",
+        ),
         Analyser(name="nickname", type="nickname", node=nickname.NICK, to_sync=True, parser=nickname.parse_nickname),
-        Analyser(name="vcard4", type="profile", node="urn:xmpp:vcard4", to_sync=True, parser=vcard4.parse_vcard),
-        Analyser(name="mood", type="mood", node=mood.MOOD, parser=mood.parse_mood),
-        Analyser(name="activity", type="activity", node=activity.ACTIVITY, parser=activity.parse_activity),
-        Analyser(name="tune", type="tune", node=tune.TUNE, parser=tune.parse_tune),
-        Analyser(name="geoloc", type="geoloc", node=geoloc.GEOLOC, parser=geoloc.parse_geoloc),
-        Analyser(name="omemo", type="omemo", node="urn:xmpp:omemo:", parser=omemo.parse, match_cb=mark_omemo),
-        Analyser(name="omemo-legacy", type="omemo", node=omemo.LEGACY, parser=omemo.parse, match_cb=mark_omemo),
+        Analyser(
+            name="vcard4",
+            type="profile",
+            node="urn:xmpp:vcard4",
+            to_sync=True,
+            parser=vcard4.parse_vcard,
+            template=f"{TEMPLATES}/profile.html",
+        ),
+        Analyser(
+            name="mood",
+            type="mood",
+            node=mood.MOOD,
+            parser=mood.parse_mood,
+            template=f"{TEMPLATES}/mood.html",
+        ),
+        Analyser(
+            name="activity",
+            type="activity",
+            node=activity.ACTIVITY,
+            parser=activity.parse_activity,
+            template=f"{TEMPLATES}/mood.html",
+        ),
+        Analyser(
+            name="tune",
+            type="tune",
+            node=tune.TUNE,
+            parser=tune.parse_tune,
+            template=f"{TEMPLATES}/tune.html",
+        ),
+        Analyser(
+            name="geoloc",
+            type="geoloc",
+            node=geoloc.GEOLOC,
+            parser=geoloc.parse_geoloc,
+            template=f"{TEMPLATES}/place.html",
+        ),
+        Analyser(
+            name="omemo",
+            type="omemo",
+            node="urn:xmpp:omemo:",
+            parser=omemo.parse,
+            match_cb=mark_omemo,
+            template=f"{TEMPLATES}/devices.html",
+        ),
+        Analyser(
+            name="omemo-legacy",
+            type="omemo",
+            node=omemo.LEGACY,
+            parser=omemo.parse,
+            match_cb=mark_omemo,
+            template=f"{TEMPLATES}/devices.html",
+        ),
         Analyser(
             name="openpgp", type="openpgp", node=f"{openpgp.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
         ),
@@ -149,6 +211,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=microblog.parse_entry,
             match_cb=mark_comments,
+            template=f"{TEMPLATES}/post.html",
         ),
         Analyser(
             name="calendar-events",
@@ -158,6 +221,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=calendar_events.parse,
             match_cb=mark_invitees,
+            template=f"{TEMPLATES}/event.html",
         ),
         Analyser(
             name="events",
@@ -167,6 +231,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=calendar_events.parse,
             match_cb=mark_invitees,
+            template=f"{TEMPLATES}/event.html",
         ),
         Analyser(
             name="forms",
@@ -176,6 +241,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=dataform.parse_form,
             match_cb=mark_forms,
+            template=f"{TEMPLATES}/form.html",
         ),
         Analyser(
             name="stickers",
