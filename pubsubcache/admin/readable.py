@@ -50,7 +50,7 @@ REFERENCES = {
 }
 
 # Tags in the output of `html.sanitise`, which escapes `<`, `>` and `"` everywhere else.
-_LINK_OR_PICTURE = re.compile(r"<a(?= |>)[^<>]*+>|</a>|<img(?: [^<>]*+)?/>")
+_LINK_OR_PICTURE = re.compile(r"<a(?= |>)[^<>]*+>|</a>|<img(?= |/)[^<>]*+>")
 _ATTRIBUTE = re.compile(r' ([a-z]++)="([^"]*+)"')
 
 
@@ -421,18 +421,18 @@ def form_table(parsed: dict[str, Any]) -> Table:
         columns = fields[:MAX_COLUMNS]
         heads = [line(field.get("label") or field.get("var")) for field in columns]
         return Table(heads, [[shown(item.get(field.get("var")) or []) for field in columns] for item in items])
-    values = parsed.get("values") or {}
+    values, is_blank = parsed.get("values") or {}, parsed.get("type") == "form"
     return Table(
         [_("Field"), _("Value")],
-        [[line(field.get("label") or field.get("var")), _answer(field, values)] for field in fields],
+        [[line(field.get("label") or field.get("var")), _answer(field, values, is_blank)] for field in fields],
     )
 
 
-def _answer(field: dict[str, Any], values: dict[str, Any]) -> str:
-    """Return the values of a field, with the labels of the options instead of their values."""
+def _answer(field: dict[str, Any], values: dict[str, Any], is_blank: bool) -> str:
+    """Return the values of a field, by the labels of the options; and the options if the form is to be filled in."""
     labels = {line(option.get("value")): option.get("label") for option in entries(field.get("options"))}
-    chosen = [labels.get(line(value)) or value for value in entries(values.get(field.get("var")))]
-    if chosen or not labels:
-        return shown(chosen)
-    choices = ", ".join(line(label) or value for value, label in labels.items())
-    return format_html('<span class="psc-dim">{}</span>', _("choices: %(choices)s") % {"choices": one_line(choices)})
+    chosen = shown([labels.get(line(value)) or value for value in entries(values.get(field["var"]))])
+    if not (labels and is_blank):
+        return chosen
+    options = one_line(", ".join(line(label) or value for value, label in labels.items()))
+    return format_html('{} <span class="psc-dim">({})</span>', chosen, _("choices: %(options)s") % {"options": options})
