@@ -228,8 +228,8 @@ def place(value: Any) -> str:
     if _is_empty(value):
         return ""
     names = (
-        "text", "description", "room", "floor", "building", "street", "area", "postalcode", "locality", "region",
-        "country", "code",
+        "text", "description", "room", "floor", "building", "street", "area", "postalcode", "code", "locality",
+        "region", "country",
     )  # fmt: skip
     pieces = [shown(value[name]) for name in names if not _is_empty(value.get(name))]
     if isinstance(value.get("lat"), (int, float)) and isinstance(value.get("lon"), (int, float)):
