@@ -15,12 +15,19 @@ from pubsubcache.parsers import (
     dataform,
     displayed,
     encrypted,
+    file_sharing,
     geoloc,
     microblog,
+    mix,
     mood,
+    moved,
     nickname,
     omemo,
     openpgp,
+    popular_reactions,
+    private_bookmarks,
+    serverinfo,
+    spaces,
     stickers,
     subscriptions,
     tickets,
@@ -67,6 +74,13 @@ def mark_openpgp(analysis: Analysis) -> None:
     analysis.subtype = "keys" if analysis.node == openpgp.KEYS_NODE else "key"
 
 
+def mark_uploads(analysis: Analysis) -> None:
+    """Distinguish a user's uploads from the files that the user shares (XEP-0498, 8)."""
+    if analysis.node == file_sharing.UPLOADS:
+        analysis.subtype = "uploaded"
+        analysis.to_sync = False
+
+
 def mark_subscriptions(analysis: Analysis) -> None:
     """Distinguish the subscribers of a node from the subscriptions of a user (XEP-0465)."""
     if subscriptions.is_subscribers_node(analysis.node):
@@ -109,6 +123,12 @@ def _by_name() -> list[Analyser]:
             parser=bookmarks.parse_bookmark,
             template=f"{TEMPLATES}/bookmark.html",
         ),
+        Analyser(
+            name="private-bookmarks",
+            type="bookmarks",
+            node=private_bookmarks.STORAGE,
+            parser=private_bookmarks.parse_private_bookmarks,
+        ),
         Analyser(name="displayed", type="displayed", node=displayed.DISPLAYED, parser=displayed.parse_displayed),
         Analyser(
             name="avatar-metadata",
@@ -127,6 +147,14 @@ def _by_name() -> list[Analyser]:
             match_cb=mark_avatars,
             template=f"{TEMPLATES}/avatar.html",
         ),
+        Analyser(
+            name="movim-banner",
+            type="banner",
+            node="urn:xmpp:movim-banner:",
+            to_sync=True,
+            parser=avatar.parse_metadata,
+            template=f"{TEMPLATES}/avatar.html",
+        ),
         Analyser(name="nickname", type="nickname", node=nickname.NICK, to_sync=True, parser=nickname.parse_nickname),
         Analyser(
             name="vcard4",
@@ -136,6 +164,22 @@ def _by_name() -> list[Analyser]:
             parser=vcard4.parse_vcard,
             template=f"{TEMPLATES}/profile.html",
         ),
+        Analyser(
+            name="vcard4-namespace",
+            type="profile",
+            node=vcard4.VCARD,
+            to_sync=True,
+            parser=vcard4.parse_vcard,
+            template=f"{TEMPLATES}/profile.html",
+        ),
+        Analyser(
+            name="contacts",
+            type="profile",
+            node="urn:xmpp:contacts",
+            parser=vcard4.parse_vcard,
+            template=f"{TEMPLATES}/profile.html",
+        ),
+        Analyser(name="moved", type="moved", node=moved.MOVED, parser=moved.parse_moved),
         Analyser(
             name="mood",
             type="mood",
@@ -165,6 +209,12 @@ def _by_name() -> list[Analyser]:
             template=f"{TEMPLATES}/place.html",
         ),
         Analyser(
+            name="popular-reactions",
+            type="reactions",
+            node=popular_reactions.POPULAR_REACTIONS,
+            parser=popular_reactions.parse_popular_reactions,
+        ),
+        Analyser(
             name="omemo",
             type="omemo",
             node="urn:xmpp:omemo:",
@@ -181,7 +231,7 @@ def _by_name() -> list[Analyser]:
             template=f"{TEMPLATES}/devices.html",
         ),
         Analyser(
-            name="openpgp", type="openpgp", node=f"{openpgp.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
+            name="openpgp", type="openpgp", node=f"{encrypted.OPENPGP}:", parser=openpgp.parse, match_cb=mark_openpgp
         ),
         Analyser(
             name="public-subscriptions",
@@ -198,6 +248,27 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=subscriptions.parse_subscription,
         ),
+        Analyser(
+            name="file-sharing",
+            type="file",
+            node=file_sharing.ROOT,
+            to_sync=True,
+            parser=file_sharing.parse_shared_file,
+            match_cb=mark_uploads,
+        ),
+        *(
+            Analyser(name=name, type="subscription", node=node, parser=subscriptions.parse_subscription)
+            for name, node in (
+                ("movim-subscriptions", "urn:xmpp:pubsub:movim-public-subscription"),
+                ("movim-spaces", "{https://movim.eu}spaces_subscriptions_node"),
+            )
+        ),
+        *(
+            Analyser(name=f"mix-{name}", type="participant", node=f"{mix.NODES}{name}", parser=mix.parse_participant)
+            for name in ("participants", "jidmap")
+        ),
+        Analyser(name="mix-info", type="channel", node=f"{mix.NODES}info", to_sync=True, parser=dataform.parse_form),
+        Analyser(name="mix-config", type="channel", node=f"{mix.NODES}config", parser=dataform.parse_form),
     ]
 
 
@@ -209,7 +280,7 @@ def _by_payload() -> list[Analyser]:
             node="urn:xmpp:microblog:0",
             namespace=ATOM,
             to_sync=True,
-            parser=microblog.parse_entry,
+            parser=microblog.parse,
             match_cb=mark_comments,
             template=f"{TEMPLATES}/post.html",
         ),
@@ -250,6 +321,22 @@ def _by_payload() -> list[Analyser]:
             namespace=stickers.STICKERS,
             to_sync=True,
             parser=stickers.parse_pack,
+        ),
+        Analyser(
+            name="spaces",
+            type="space",
+            namespace=bookmarks.BOOKMARKS,
+            to_sync=True,
+            parser=spaces.parse_content,
+        ),
+        Analyser(name="vcards", type="profile", namespace=vcard4.VCARD, to_sync=True, parser=vcard4.parse_vcard),
+        Analyser(
+            name="serverinfo",
+            type="server",
+            node="serverinfo",
+            namespace=serverinfo.SERVERINFO,
+            to_sync=True,
+            parser=serverinfo.parse_serverinfo,
         ),
         *(
             Analyser(
