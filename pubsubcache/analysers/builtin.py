@@ -17,6 +17,7 @@ from pubsubcache.parsers import (
     encrypted,
     file_sharing,
     geoloc,
+    links,
     microblog,
     mix,
     mood,
@@ -329,6 +330,7 @@ def _by_payload() -> list[Analyser]:
             to_sync=True,
             parser=spaces.parse_content,
         ),
+        Analyser(name="links", type="link", namespace=links.OOB, to_sync=True, parser=links.parse_link),
         Analyser(name="vcards", type="profile", namespace=vcard4.VCARD, to_sync=True, parser=vcard4.parse_vcard),
         Analyser(
             name="serverinfo",

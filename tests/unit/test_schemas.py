@@ -30,20 +30,30 @@ SCHEMAS = {
     "Forms": [
         *("forms", "forms.layout", "forms.media", "forms.results", "forms.submitted"),
         *("forms.table", "forms.types", "forms.validate", "forms.withdrawn"),
+        *("mix-config", "mix-info"),
     ],
     "Tickets": ["tickets", "tickets.markup", "tickets.plain"],
-    "Bookmarks": ["bookmarks", "bookmarks.minimal", "bookmarks.pinned", "bookmarks.notify", "bookmarks.former"],
+    "Bookmarks": [
+        *("bookmarks", "bookmarks.minimal", "bookmarks.pinned", "bookmarks.notify", "bookmarks.former"),
+        *("spaces", "spaces.minimal"),
+    ],
+    "Private bookmarks": ["private-bookmarks", "private-bookmarks.pages"],
     "Displayed messages": ["displayed", "displayed.room"],
     "Avatars": [
         *("avatar-metadata", "avatar-metadata.disabled", "avatar-metadata.pointer", "avatar-metadata.stopped"),
+        "movim-banner",
     ],
     "Avatar data": ["avatar-data"],
     "Nicknames": ["nickname", "nickname.language"],
-    "Profiles": ["vcard4", "vcard4.full", "vcard4.group", "vcard4.simple"],
+    "Profiles": [
+        *("vcard4", "vcard4.full", "vcard4.group", "vcard4.simple", "vcard4-namespace", "vcards", "contacts"),
+    ],
+    "Moved accounts": ["moved"],
     "Moods": ["mood", "mood.ended", "mood.languages"],
     "Activities": ["activity", "activity.general", "activity.ended", "activity.languages"],
     "Tunes": ["tune", "tune.stopped", "tune.languages"],
     "Places": ["geoloc", "geoloc.full", "geoloc.stopped", "geoloc.unreadable"],
+    "Popular reactions": ["popular-reactions"],
     "OMEMO devices": [
         *("omemo.devices", "omemo.former-devices", "omemo.oldest-devices", "omemo-legacy.devices"),
     ],
@@ -52,13 +62,23 @@ SCHEMAS = {
     "OpenPGP keys": ["openpgp.key", "openpgp.former-key", "openpgp.secret"],
     "Public subscriptions": [
         *("public-subscriptions", "public-subscriptions.subscribers", "subscriptions", "subscriptions.extensions"),
+        *("movim-subscriptions", "movim-spaces"),
     ],
+    "Links": ["links"],
+    "Files": ["file-sharing", "file-sharing.uploaded"],
+    "Participants of channels": ["mix-participants", "mix-participants.hidden", "mix-jidmap"],
+    "Server information": ["serverinfo", "serverinfo.minimal", "serverinfo.prosody"],
     "Stickers": ["stickers", "stickers.sources"],
     "Encrypted items": [
         *("encrypted-oxps", "encrypted-oxps.draft", "encrypted-pte", "encrypted-pte.legacy", "encrypted-pte.openpgp"),
         *("activity.encrypted", "microblog.encrypted", "nickname.encrypted"),
     ],
-    "The built-in microblog": ["microblog", "microblog.repeat", "microblog.reply", "microblog.gallery"],
+    "The built-in microblog": [
+        *("microblog", "microblog.repeat", "microblog.reply", "microblog.gallery", "microblog.plain"),
+        *("microblog.rich-title", "microblog.alternates", "microblog.categories", "microblog.comment"),
+        *("microblog.place", "microblog.languages", "microblog.embeds", "microblog.everything"),
+    ],
+    "Blogs": ["microblog.feed", "microblog.feed-of-comments"],
 }
 JSON_TYPES = {
     "text": str, "date": str, "link": str, "JID": str, "markup": str, "number": int | float, "true or false": bool,
