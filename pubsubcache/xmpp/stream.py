@@ -6,6 +6,8 @@ skipped. Errors of the server itself end it.
 
 import math
 import re
+import socket
+from contextlib import suppress
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -26,6 +28,7 @@ MAX_PROLOG = 4096
 STANZAS = ("message", "presence", "iq")
 PIECE = 4096  # bytes parsed before the time is checked
 WRAPPING = 16  # levels between a stanza and an item in it
+QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 
 class GuardedStream(ClientXMPP):
@@ -51,10 +54,22 @@ class GuardedStream(ClientXMPP):
         if self.parser is None:
             return
         self.received_at = self.loop.time()
+        self._acknowledge()
         goes_on = bool(self._unread)
         self._unread += data.encode() if isinstance(data, str) else data
         if not goes_on:
             self._read(self.loop.time() + SLICE)
+
+    def _acknowledge(self) -> None:
+        """Acknowledge the received segments at once (TCP_QUICKACK).
+
+        Otherwise Linux delays acknowledgements by up to 40 ms. A server that uses Nagle's algorithm, as Prosody does by
+        default, holds its next answer back until the last one is acknowledged.
+        """
+        # Linux soon returns to delayed acknowledgements, so the option is set again each time.
+        if QUICKACK is not None and (connection := self.transport and self.transport.get_extra_info("socket")):
+            with suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
     def read_rest(self) -> None:
         """Parse at once all that has come from the socket."""

@@ -1,6 +1,7 @@
 """Test that the stream is read in time slices and in order, and that shed items are not built."""
 
 import asyncio
+import socket
 from xml.etree.ElementTree import Element
 
 import pytest
@@ -14,12 +15,22 @@ ITEMS = f"{{{PUBSUB_EVENT}}}items"
 
 
 class Transport:
-    """Records whether the stream reads from its socket."""
+    """Records whether the stream reads from its socket, and the options of that."""
 
     def __init__(self) -> None:
         self.is_reading = True
         self.pauses = 0
         self.is_aborted = False
+        self.options: list[tuple[int, int, int]] = []
+
+    def get_extra_info(self, name: str) -> "Transport":
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+        if self.is_aborted:
+            raise OSError("There is no such socket.")
 
     def close(self) -> None:
         """Do nothing: the test has no socket."""
@@ -139,3 +150,14 @@ async def test_shed_notifications_are_counted_and_their_items_not_built(made: St
     assert [None if found is None else (found.get("node"), len(found)) for found in items] == [
         ("n", 0), ("n", 3), ("n", 0),
     ]  # fmt: skip
+
+
+async def test_segments_are_acknowledged_at_once(made: Stream) -> None:
+    """A server that uses Nagle's algorithm waits for the acknowledgement of one answer before it sends the next."""
+    for number in range(3):
+        before = len(made.socket_.options)
+        made.data_received(message(number))
+        assert made.socket_.options[before:] == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+    made.socket_.is_aborted = True
+    made.data_received(message(3))
+    assert made.ids == ["0", "1", "2", "3"]
