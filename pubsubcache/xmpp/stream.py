@@ -36,7 +36,12 @@ class GuardedStream(ClientXMPP):
 
     Violations are a document type definition, XML that is not well-formed, and a stanza far longer than
     `MAX_STANZA_SIZE`. They are reported to `stream_refused`.
+
+    Attributes:
+        stanza_size: Size in bytes of the stanza that is being handled. It may be wrong by `PIECE`.
     """
+
+    stanza_size = 0
 
     def init_parser(self) -> None:
         """Start a new XML document, as after TLS and after authentication."""
@@ -44,6 +49,7 @@ class GuardedStream(ClientXMPP):
         self.parser: Any = StanzaParser(settings.MAX_STANZA_SIZE, xmlform.MAX_DEPTH + WRAPPING, self.is_hollow)
         self._prolog: bytes | None = b""
         self._unread = bytearray()
+        self._received = 0  # bytes after the last stanza
 
     def data_received(self, data: bytes | str) -> None:
         """Parse received data and dispatch complete stanzas.
@@ -98,8 +104,11 @@ class GuardedStream(ClientXMPP):
             return
         parser = self.parser
         parser.limit = settings.MAX_STANZA_SIZE
+        if not parser.skipping:
+            self._received += len(octets)
         try:
             for event in parser.feed(octets):
+                self.stanza_size, self._received = self._received, 0
                 if self._handle_event(event) or self.parser is not parser:
                     self._unread.clear()
                     return
