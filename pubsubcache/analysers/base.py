@@ -23,8 +23,8 @@ def dotted(function: Callable[..., Any] | None) -> str:
 class Analyser:
     """Recognises nodes of one kind and decides how to handle them.
 
-    A node matches if its name starts with `node`, or if the first payload element of one of its items is in
-    `namespace`. `parser` and `match_cb` may be plain functions or coroutine functions.
+    A node matches if its name starts with `node`, or if `namespace` prevails among the first payload elements of its
+    newest items. `parser` and `match_cb` may be plain functions or coroutine functions.
 
     Args:
         name: Unique name, stripped and lower-cased; stored with each matching node.
