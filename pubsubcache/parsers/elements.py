@@ -52,6 +52,11 @@ def name_of(element: Element) -> str:
     return storable(split_tag(element.tag)[1])[:MAX_NAME] if isinstance(element.tag, str) else ""
 
 
+def qualified(element: Element) -> dict[str, str]:
+    """Return `{namespace, name}` of an element."""
+    return {"namespace": namespace_of(element), "name": name_of(element)}
+
+
 def elements_of(parent: Element) -> Iterator[Element]:
     """Yield the child elements, at most `MAX_ELEMENTS`."""
     return islice((child for child in parent if isinstance(child.tag, str)), MAX_ELEMENTS)

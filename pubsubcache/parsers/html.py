@@ -14,16 +14,18 @@ from xml.etree.ElementTree import Element, SubElement
 
 import nh3
 
+from pubsubcache.parsers import uris
 from pubsubcache.parsers.text import clean, storable
 from pubsubcache.parsers.uris import SCHEMES
 from pubsubcache.utils.texts import unescape
-from pubsubcache.utils.xmlform import split_tag
+from pubsubcache.utils.xmlform import XML, split_tag
 
 XHTML = "http://www.w3.org/1999/xhtml"
 ATOM = "http://www.w3.org/2005/Atom"
 
 MAX_DEPTH = 250  # browsers flatten at about twice this depth
 MAX_EXPANSION = 1024 * 1024  # characters that an HTML parser may add to repair misnested elements
+MAX_GROWTH = 10  # the same, as a multiple of the size of the markup; an item may have many pieces of markup
 # Nodes in a table but outside its cells. Each takes an HTML parser time linear in the number of its siblings.
 MAX_MISPLACED = 100
 
@@ -39,6 +41,8 @@ INLINE = FORMATTING | {
     *("span", "sub", "sup", "time", "var", "wbr"),
 }
 ATTRIBUTES = frozenset({"lang", "rel", "title"}.union(*nh3.ALLOWED_ATTRIBUTES.values()))
+_LINKS = frozenset({"cite", "href", "src"})
+_LANG, _BASE = f"{{{XML}}}lang", f"{{{XML}}}base"
 # Elements whose end tag is optional in HTML, with the elements whose start tag closes them.
 _ENDED_BY: dict[str, frozenset[str]] = {
     "p": TAGS - INLINE - VOID | {"hr"},
@@ -183,12 +187,15 @@ def _name(element: Element) -> str:
     return name if namespace in {XHTML, ATOM, ""} and (name in TAGS or name in DROPPED) else ""
 
 
-def _tokens(root: Element) -> Iterator[Token]:
-    """Yield the content of `root` in document order, without the elements in `DROPPED`."""
+def _tokens(root: Element, base: str | None = None) -> Iterator[Token]:
+    """Yield the content of `root` in document order, without the elements in `DROPPED`.
+
+    The attribute `xml:base` of an element is the base URI in effect within it.
+    """
     yield "text", root.text or "", {}
-    stack = [("", iter(root), "")]
+    stack = [("", iter(root), "", base)]
     while stack:
-        name, children, tail = stack[-1]
+        name, children, tail, base = stack[-1]
         child = next(children, None)
         if child is None:
             stack.pop()
@@ -200,18 +207,19 @@ def _tokens(root: Element) -> Iterator[Token]:
         if name in DROPPED:
             yield "text", child.tail or "", {}
             continue
-        yield "start", name, child.attrib
+        base = uris.base_of(child.get(_BASE), base)
+        yield "start", name, child.attrib if base is None else {**child.attrib, _BASE: base}
         yield "text", child.text or "", {}
-        stack.append((name, iter(child), child.tail or ""))
+        stack.append((name, iter(child), child.tail or "", base))
 
 
-def _placed(root: Element) -> Iterator[tuple[Token, str]]:
+def _placed(root: Element, base: str | None = None) -> Iterator[tuple[Token, str]]:
     """Yield the tokens of `root`, each with the name of its parent or "".
 
     Misplaced parts of tables have the name "".
     """
     around, names = [""], []
-    for kind, value, attributes in _tokens(root):
+    for kind, value, attributes in _tokens(root, base):
         if kind == "start":
             parent = around[-1]
             name = "" if parent not in _TABLE_PARTS.get(value, (parent,)) else value
@@ -226,18 +234,28 @@ def _placed(root: Element) -> Iterator[tuple[Token, str]]:
 
 
 def _start_tag(name: str, attributes: Mapping[str, str]) -> str:
-    written = "".join(f' {key}="{escape(storable(value))}"' for key, value in attributes.items() if key in ATTRIBUTES)
+    """Return a start tag. Links are resolved against `xml:base`, and left out if they are still not absolute."""
+    base = uris.base_of(attributes.get(_BASE))
+    given: dict[str, str | None] = {"lang": attributes[_LANG]} if _LANG in attributes else {}
+    for key, value in attributes.items():
+        if key in ATTRIBUTES:
+            given[key] = uris.absolute(value, base) if key in _LINKS else value
+    written = "".join(f' {key}="{escape(storable(value))}"' for key, value in given.items() if value is not None)
     return f"<{name}{written}{'/' if name in VOID else ''}>"
 
 
-def serialise(root: Element) -> str:
+def serialise(root: Element, base: str | None = None) -> str:
     """Serialise the content of `root` to markup that is valid as both HTML and XML, without namespaces.
 
-    Elements that must not be shown are replaced by their content. Attribute values are not checked: the result is
-    well-formed, but not safe.
+    Elements that must not be shown are replaced by their content. Links are absolute. The result is well-formed, but
+    not safe.
+
+    Args:
+        root: The element.
+        base: The base URI within it, see `uris.base_of`.
     """
     pieces: list[str] = []
-    for (kind, value, attributes), _ in _placed(root):
+    for (kind, value, attributes), _ in _placed(root, base):
         if kind == "text":
             pieces.append(escape(storable(value), quote=False))
         elif kind == "start" and value:
@@ -261,44 +279,49 @@ def to_text(root: Element) -> str | None:
     return clean("\n".join(line for line in lines if line))
 
 
-def _is_affordable(root: Element) -> bool:
+def _is_affordable(root: Element, base: str | None) -> bool:
     """Return whether an HTML parser can process this tree at a reasonable cost.
 
     A parser that closes formatting elements too early reopens them. In the worst case it reopens all that are open at
     each start tag; the tree is balanced, so these are the ancestors. The parser moves content in a table but outside
     its cells in front of the table, in time linear in the content already moved.
     """
-    depth = expansion = misplaced = 0
+    depth = expansion = misplaced = written = 0
     open_sizes: list[int] = [0]
-    for (kind, value, attributes), parent in _placed(root):
+    for (kind, value, attributes), parent in _placed(root, base):
         if parent in _TABLE_PARENTS and kind != "end":
             misplaced += bool(value.strip()) if kind == "text" else value not in ("", *_TABLE_PARTS)
+        size = len(_start_tag(value, attributes)) if kind == "start" and value else len(value)
+        written += size
         if kind == "start":
             depth += 1
             expansion += open_sizes[-1]
-            size = len(_start_tag(value, attributes)) if value in FORMATTING else 0
-            open_sizes.append(open_sizes[-1] + size)
+            open_sizes.append(open_sizes[-1] + (size if value in FORMATTING else 0))
         elif kind == "end":
             depth -= 1
             open_sizes.pop()
         if depth > MAX_DEPTH or expansion > MAX_EXPANSION or misplaced > MAX_MISPLACED:
             return False
-    return True
+    return expansion <= MAX_GROWTH * written + 1000
 
 
-def sanitise(root: Element) -> str | None:
+def sanitise(root: Element, base: str | None = None) -> str | None:
     """Return the content of `root` as one XHTML `<div>` that is safe to show in a page.
 
-    Removes scripts, styles, forms, frames, event handlers, and `data:` and relative URLs. Links get
+    Removes scripts, styles, forms, frames, event handlers, `data:` URLs, and URLs that are still relative. Links get
     `rel="nofollow noopener noreferrer"`.
+
+    Args:
+        root: The element. If it is a `<div/>`, the result has its language.
+        base: The base URI within it, see `uris.base_of`.
 
     Returns:
         The markup, or None if nothing visible remains or the markup is nested so badly that it costs too much.
     """
-    if not _is_affordable(root):
+    if not _is_affordable(root, base):
         return None
     cleaned = nh3.clean(
-        serialise(root),
+        serialise(root, base),
         tags=set(TAGS),
         url_schemes=set(SCHEMES),
         url_relative="deny",
@@ -307,18 +330,26 @@ def sanitise(root: Element) -> str | None:
     tree = parse(cleaned)
     if to_text(tree) is None and tree.find(".//img") is None:
         return None
-    return f"<div>{storable(serialise(tree)).strip()}</div>"
+    own = {key: value for key, value in root.items() if key in ("lang", _LANG) and _name(root) == "div"}
+    return f"{_start_tag('div', own)}{serialise(tree).strip()}</div>"
 
 
-def from_tree(root: Element) -> Rich:
-    """Return the text and the sanitised markup of the content of `root`."""
+def from_tree(root: Element, base: str | None = None) -> Rich:
+    """Return the text and the sanitised markup of the content of `root`.
+
+    Args:
+        root: The element. A single `<div/>` in it is taken for the content.
+        base: The base URI within it, see `uris.base_of`.
+    """
     elements = [child for child in root if isinstance(child.tag, str)]
     words = [root.text, *(child.tail for child in root)]
     is_wrapped = len(elements) == 1 and _name(elements[0]) == "div" and not any(text and text.strip() for text in words)
-    inner = elements[0] if is_wrapped else root
-    return Rich(to_text(inner), sanitise(inner))
+    if is_wrapped:
+        root = elements[0]
+        base = uris.base_of(root.get(_BASE), base)
+    return Rich(to_text(root), sanitise(root, base))
 
 
-def from_html(html: str) -> Rich:
-    """Return the text and the sanitised markup of an HTML fragment."""
-    return from_tree(parse(html))
+def from_html(html: str, base: str | None = None) -> Rich:
+    """Return the text and the sanitised markup of an HTML fragment with this base URI."""
+    return from_tree(parse(html), base)

@@ -1,82 +1,288 @@
-"""Parser for blog posts and comments: XEP-0277, XEP-0472, Atom (RFC 4287) and Atom threading (RFC 4685).
-
-`parse_entry` returns the keys below, which are stored in the `parsed` field of an item. **Every key is always
-present**; a missing value is null, or [] for a list. A "date" is a string such as "2026-01-31T12:00:00Z": UTC, of fixed
-length, so it sorts as text. A "JID" is a normalised bare JID.
-
-====================  ==================  ==========================================================================
-key                   type                meaning
-====================  ==================  ==========================================================================
-id                    text or null        the pubsub item id
-atom_id               text                atom:id, or ""; not unique: a repeated post may keep the atom:id of its origin
-service               text                the service that has the item
-node                  text                the node that has the item
-uri                   text                `xmpp:service?;node=...;item=...`, percent-encoded
-language              text or null        xml:lang of the entry, else of its content or title
-title                 text or null        the title as plain text; many posts have nothing else
-title_xhtml           markup or null      the title as markup
-summary               text or null        atom:summary as plain text
-summary_xhtml         markup or null      atom:summary as markup
-content               text or null        the content as plain text; falls back to the summary, then to the title
-content_xhtml         markup or null      the same as markup
-published             date or null        when it was first published; falls back to `updated`
-updated               date or null        when it was last changed
-author                text or null        the author's name, else the localpart of `author_jid`
-author_jid            JID or null         from atom:author, else the publisher, else the owner of the PEP node
-author_jid_verified   true or false       whether the service confirms `author_jid`, see below
-author_email          text or null        from atom:author
-tags                  list of text        terms of the categories, trimmed, without duplicates
-comments              list of objects     comments nodes, each `{uri, service, node}`
-reply                 object or null      the post replied to (thr:in-reply-to), see below
-geoloc                object or null      where it was written, in the schema of `geoloc.place`
-generator             object or null      the software: `{name, uri, version}`
-source                object or null      the feed it was copied from (atom:source): `{id, title, url}`
-extra                 object              `{repeated, attachments, pictures, alt_links}`, see below
-====================  ==================  ==========================================================================
-
-"markup" is one well-formed XHTML `<div>` that is **already sanitised and safe to show** in a page. It is null if there
-is no markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside
-their cells. All other text is plain and must be escaped for display.
-
-`extra.repeated` is null or `{by, uri, ref, service, node, item}`: who repeated the post (JID or null), the URI of the
-original (link `via`), its atom:id, and the parts of an `xmpp:` URI.
-`extra.attachments` is a list of `{url, sources: [{url}], media_type, desc, size, external}`. `size` is in bytes or
-null. `external` is true for a reference (link `related`), false for an enclosure. `extra.alt_links` is a list of
-`{url, media_type}`: other locations of the post (link `alternate`) and external content (`src` of atom:content).
-`extra.pictures` is a list of the URLs of enclosures that are pictures; an entry of a gallery (XEP-0472, 5.3) has at
-least one. No link has a scheme that can run a script.
-
-`reply` is `{ref, href, media_type, source, uri, service, node, item, others}`: the atom:id replied to; its first URL
-with the media type and the feed; its `xmpp:` URI and the parts of that URI; and a list of further atom:ids replied to.
-
-**Authorship.** The name and the e-mail address are claims of the entry. `author_jid_verified` is true if the service
-reports `author_jid` as the publisher of the item (XEP-0277, 9.1). It is false if the publisher is someone else, as for
-a repeated post, or unknown. There is one exception: in a PEP node only the owner may publish by default, so the owner
-is taken as the publisher of entries that name the owner as their author. This does not apply to comments nodes, to
-which others publish.
-
-An unreadable field is null and does not affect the others. At most 1000 elements of each name are read.
-"""
+"""Parsers for blogs and comments: XEP-0277, XEP-0472, Atom (RFC 4287) and Atom threading (RFC 4685)."""
 
 import re
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from pubsubcache.exceptions import ParseError
-from pubsubcache.parsers import dates, elements, geoloc, uris
-from pubsubcache.parsers.atom import author, child_text, children, tags, text_construct
+from pubsubcache.parsers import atom, dates, elements, geoloc, uris
+from pubsubcache.parsers.atom import APPLIED, COMMON, METADATA, THREAD, Link, Scope, child_text, children
 from pubsubcache.parsers.context import ParseContext
-from pubsubcache.parsers.elements import attribute, integer, language, raw_attribute, text_of
-from pubsubcache.parsers.encrypted import unless_encrypted
+from pubsubcache.parsers.elements import attribute, integer, number, payload, raw_attribute
 from pubsubcache.parsers.html import ATOM
-from pubsubcache.parsers.text import clean, storable
+from pubsubcache.parsers.schema import Key, Schema, one_of, reads
+from pubsubcache.parsers.shapes import ABSOLUTE_LINK, DATE, INTEGER, NUMBER, WORDS, Shape, words
+from pubsubcache.parsers.text import storable
 
 COMMENTS_PREFIX = "urn:xmpp:microblog:0:comments/"
-THREAD = "http://purl.org/syndication/thread/1.0"
+MEDIA = "http://search.yahoo.com/mrss/"
 
 _PICTURE = re.compile(r"[^?#]+\.(?:avif|gif|jpe?g|png|svg|webp)(?:[?#].*)?", re.IGNORECASE | re.DOTALL)
+_MEDIA_NAMES = ("content", "thumbnail")
+
+#: What the key of a relation holds of a link, besides its URL.
+_HELD = {
+    "alternate": {"media_type"},
+    "enclosure": {"media_type", "title", "length"},
+    "related": {"media_type", "title", "length"},
+    "via": {"ref"},
+    "replies": set[str](),
+}
+
+_MEDIA_SHAPES = tuple(
+    Shape(
+        name,
+        MEDIA,
+        attributes={
+            "url": ABSOLUTE_LINK,
+            "type": WORDS,
+            "medium": WORDS,
+            "duration": NUMBER,
+            **dict.fromkeys(("fileSize", "width", "height"), INTEGER),
+            **APPLIED,
+        },
+        children=words("title", "description", once=True),
+    )
+    for name in _MEDIA_NAMES
+)
+ENTRY = Shape(
+    "entry",
+    ATOM,
+    attributes=COMMON,
+    children=(
+        *METADATA,
+        Shape("published", text=DATE, once=True),
+        *atom.text_shapes("summary"),
+        Shape(
+            "content",
+            attributes={"src": ABSOLUTE_LINK, "type": WORDS, **APPLIED},
+            when=lambda one: (
+                not len(one) and not (one.text or "").strip() and uris.absolute(one.get("src")) is not None
+            ),
+        ),
+        *atom.text_shapes("content", src=ABSOLUTE_LINK),
+        atom.SOURCE,
+        Shape(
+            "in-reply-to",
+            THREAD,
+            attributes={"ref": WORDS, "href": ABSOLUTE_LINK, "type": WORDS, "source": ABSOLUTE_LINK, **APPLIED},
+        ),
+        Shape("total", THREAD, text=INTEGER, once=True),
+        geoloc.PLACE,
+        *_MEDIA_SHAPES,
+        Shape("group", MEDIA, attributes=APPLIED, children=_MEDIA_SHAPES),
+    ),
+)
+
+_ADDRESS_KEYS = (
+    Key("id", "text or null", "The item id."),
+    Key("atom_id", "text", "The atom:id, or empty. It is not unique: a repeated post may keep that of the original."),
+    Key("service", "text", "The service of the node."),
+    Key("node", "text", "The name of the node."),
+    Key("uri", "text", "The `xmpp:` URI of the item, percent-encoded."),
+)
+_AUTHOR_KEYS = (
+    Key(
+        "author",
+        "text or null",
+        "The name of the author who decides: the first one with a JID; if none has one, the first; without any, the"
+        " author of atom:source by the same rule. Without a name, the localpart of `author_jid`.",
+    ),
+    Key(
+        "author_jid",
+        "JID or null",
+        "The JID of that author. Without one, the publisher; if the service does not report the publisher, the owner of"
+        " a PEP node, but not of a comments node.",
+    ),
+    Key(
+        "author_jid_verified",
+        "true or false",
+        "Whether the service confirms `author_jid` by reporting it as the publisher (XEP-0277, 9.1). If the service"
+        " does not report the publisher, the owner of a PEP node counts as the publisher of items that name the owner"
+        " as their author, except in comments nodes. Name and e-mail address are never confirmed.",
+    ),
+    Key("author_email", "text or null", "The e-mail address of that author, as the item claims."),
+    Key(
+        "authors",
+        "list of objects",
+        "All authors, each `{name, email, jid, uri}`. `jid` is that of an `xmpp:` URI, `uri` is a web address.",
+    ),
+    Key("contributors", "list of objects", "Other people involved, like `authors`."),
+)
+_CATEGORY_KEYS = (
+    Key("tags", "list of text", "The terms of the categories, trimmed, each once; the label where there is no term."),
+    Key(
+        "categories",
+        "list of objects",
+        "The categories, each `{term, scheme, label}`: `scheme` is the URI of a vocabulary, `label` is for display.",
+    ),
+)
+_COMMON_KEYS = (
+    Key("generator", "object or null", "The software: `{name, uri, version}`."),
+    Key("icon", "link or null", "A small square picture."),
+    Key("logo", "link or null", "A larger picture, twice as wide as high."),
+)
+_LINK_KEYS = (
+    "`{rel, url, media_type, title, language, length, description, logo, ref, count, updated}`: `rel` is the relation,"
+    " `language` that of the target, `length` in bytes, `logo` the URL of a picture, `ref` an atom:id; `count` and"
+    " `updated` tell how many replies are there, and when the last one came (RFC 4685)."
+)
+
+
+def _text_keys(name: str, text: str, markup: str) -> tuple[Key, Key]:
+    return Key(name, "text or null", text), Key(f"{name}_xhtml", "markup or null", markup)
+
+
+POSTS = Schema(
+    title="Blog posts and comments",
+    about="Posts of blogs and comments on anything: Atom entries (RFC 4287) as in XEP-0277 and XEP-0472, with replies"
+    " of RFC 4685 and places of XEP-0080.",
+    payloads=(ENTRY,),
+    keys=(
+        *_ADDRESS_KEYS,
+        Key(
+            "language",
+            "text or null",
+            "The xml:lang of the entry; without one, the language that was chosen, see below.",
+        ),
+        *_text_keys("title", "The title as plain text. Many posts have nothing else.", "The title as markup."),
+        *_text_keys("summary", "The summary as plain text.", "The summary as markup."),
+        *_text_keys(
+            "content",
+            "The content as plain text. Without one, the summary; without that, the title.",
+            "The same as markup.",
+        ),
+        *_text_keys("rights", "The copyright or licence as plain text.", "The copyright or licence as markup."),
+        Key(
+            "translations",
+            "list of objects",
+            "All texts, if there are several languages or repeated elements, else empty; those above come first. Each"
+            " is `{language, title, title_xhtml, summary, summary_xhtml, content, content_xhtml, rights,"
+            " rights_xhtml}`.",
+        ),
+        Key("published", "date or null", "When it was first published. Without a date, `updated`."),
+        Key("updated", "date or null", "When it was last changed."),
+        *_AUTHOR_KEYS,
+        *_CATEGORY_KEYS,
+        Key("comments", "list of objects", "Comments nodes (links `replies`), each `{uri, service, node}`."),
+        Key("replies_total", "number or null", "How many replies there are (thr:total)."),
+        Key(
+            "reply",
+            "object or null",
+            "The post that this one replies to: `{ref, href, media_type, source, uri, service, node, item, others}`."
+            " `ref` is its atom:id, `href` its first URL, `media_type` the type of that, `source` the URL of its feed,"
+            " `uri` its `xmpp:` URI with the parts, and `others` lists the atom:ids of further posts.",
+        ),
+        Key(
+            "in_reply_to",
+            "list of objects",
+            "All elements thr:in-reply-to, each `{ref, href, media_type, source}`. Several may refer to the same post.",
+        ),
+        Key("geoloc", "object or null", "Where it was written, a [place](#places)."),
+        *_COMMON_KEYS,
+        Key(
+            "source",
+            "object or null",
+            "The feed it was copied from (atom:source): `id`, the atom:id; `url`, its first link `alternate` or `self`;"
+            " and `language`, `title`, `title_xhtml`, `subtitle`, `subtitle_xhtml`, `rights`, `rights_xhtml`,"
+            " `translations`, `updated`, `authors`, `contributors`, `tags`, `categories`, `generator`, `icon`, `logo`"
+            " and `links` as in [blogs](#blogs).",
+        ),
+        Key(
+            "links",
+            "list of objects",
+            "The links that no other key has with all their attributes, in order. The URL may be relative. Each is "
+            + _LINK_KEYS,
+        ),
+        Key(
+            "media",
+            "list of objects",
+            "Pictures, sounds and films by Media RSS: `{kind, url, media_type, medium, size, width, height, duration,"
+            " title, description}`. `kind` is `content` or `thumbnail`, `medium` such as image, `duration` in seconds.",
+        ),
+        Key("extra", "object", "What follows."),
+        Key(
+            "extra.repeated",
+            "object or null",
+            "Who repeated the post, and the original: `{by, uri, service, node, item, ref}`. `by` is a JID or null,"
+            " `uri` the first link `via` with the parts of an `xmpp:` URI, and `ref` the atom:id.",
+        ),
+        Key(
+            "extra.attachments",
+            "list of objects",
+            "Attached files (links `enclosure`) and references (links `related`), each"
+            " `{url, sources, media_type, desc, size, external}`. `sources` is a list of `{url}`, `desc` the title,"
+            " `size` in bytes, and `external` is true for a reference.",
+        ),
+        Key(
+            "extra.pictures",
+            "list of links",
+            "The enclosures that are pictures. An entry of a gallery (XEP-0472, 5.3) has at least one.",
+        ),
+        Key(
+            "extra.alt_links",
+            "list of objects",
+            "Other locations of the post (links `alternate`) and external content, each `{url, media_type}`.",
+        ),
+    ),
+    notes="""\
+**Markup** is one well-formed XHTML `<div>` that is already sanitised and safe to show in a page. It is null if there is
+no markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside their
+cells. All other text is plain and must be escaped for display.
+
+**Languages.** `title`, `summary`, `content` and `rights` are in the language of the entry (xml:lang, which elements
+inherit). If no text is in that language, the language of the first content decides, else that of the first title,
+summary or rights. What does not exist in this language is in the first one that has it. Text and markup of one key
+always are in the same language.
+
+**Links** are resolved against `xml:base` (RFC 3986) if that is an absolute URL with a host and has at most 250
+characters. A link that is still relative is only in `links`. Markup contains no relative links, because browsers would
+resolve them against the address of your site. No link has a scheme that can run a script.
+
+**Prefixes** of namespaces in attribute values and in text are kept as text. They cannot be resolved, because the cache
+stores items in a normal form without declarations of prefixes.
+
+Feeds of all profiles of XEP-0472 are recognised by their entries, whatever the name of the node. A synchronised node
+has its profile in `extra["payload_type"]` if the service reports it. To find galleries:
+`PubsubNode.objects.filter(extra__payload_type="urn:xmpp:pubsub-social-feed:gallery:1")`.
+""",
+)
+BLOGS = Schema(
+    title="Blogs",
+    about="An item that describes its blog or comments node: an Atom feed without entries, usually with the item id 0"
+    " (XEP-0277, 5).",
+    payloads=(atom.FEED,),
+    keys=(
+        Key("feed", "true", "Always: `.exclude(parsed__feed=True)` leaves the posts."),
+        *_ADDRESS_KEYS,
+        Key(
+            "language",
+            "text or null",
+            "The xml:lang of the feed; without one, the language that was chosen as for posts.",
+        ),
+        *_text_keys("title", "The title as plain text.", "The title as markup."),
+        *_text_keys("subtitle", "A description as plain text.", "A description as markup."),
+        *_text_keys("rights", "The copyright or licence as plain text.", "The copyright or licence as markup."),
+        Key(
+            "translations",
+            "list of objects",
+            "All texts, if there are several languages or repeated elements, else empty; those above come first. Each"
+            " is `{language, title, title_xhtml, subtitle, subtitle_xhtml, rights, rights_xhtml}`.",
+        ),
+        Key("updated", "date or null", "When the blog was last changed."),
+        *_AUTHOR_KEYS,
+        *_CATEGORY_KEYS,
+        *_COMMON_KEYS,
+        Key(
+            "start",
+            "object or null",
+            "The post that a comments node is about (first link `start`): `{uri, service, node, item, ref}`, as in"
+            " `extra.repeated` of posts.",
+        ),
+        Key("links", "list of objects", "All links, in order. The URL may be relative. Each is " + _LINK_KEYS),
+    ),
+)
 
 
 def is_comments_node(name: str) -> bool:
@@ -84,11 +290,9 @@ def is_comments_node(name: str) -> bool:
     return name.startswith(COMMENTS_PREFIX)
 
 
-@unless_encrypted
+@reads(POSTS)
 def parse_entry(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Parse the Atom entry of an item to the schema in the module docstring.
-
-    Encrypted items are described by `pubsubcache.parsers.encrypted` instead.
+    """Parse the Atom entry of an item.
 
     Args:
         item: The `<item/>` element, in the namespace of pubsub or of pubsub events.
@@ -97,56 +301,87 @@ def parse_entry(item: Element, context: ParseContext) -> dict[str, Any]:
     Raises:
         ParseError: The item does not contain an Atom entry.
     """
-    entry = _entry(item)
-    service, node = storable(context.service), storable(context.node)
-    item_id = raw_attribute(item, "id")
-    updated = dates.normalise(child_text(entry, "updated"))
+    entry = payload(item, "entry", ATOM)
+    scope = Scope().of(item).of(entry)
+    texts = atom.texts(entry, scope, "title", "summary", "content", "rights", main="content")
+    metadata = atom.metadata(entry, scope)
+    links = atom.links(entry, scope)
+    in_reply_to = [_in_reply_to(one, scope.of(one)) for one in elements.children(entry, "in-reply-to", THREAD)]
+    attached, alternates = _by_url(links, "enclosure", "related"), _by_url(links, "alternate")
+    origin = next(iter(_by_url(links, "via").values()), None)
+    comments = _comments(links)
+    kept = [*attached.values(), *alternates.values(), *comments.values(), *([origin] if origin else [])]
+    repeater = _publisher(item, context) or _owner(context)
     return {
-        "id": item_id,
-        "atom_id": child_text(entry, "id") or "",
-        "service": service,
-        "node": node,
-        "uri": uris.item_uri(service, node, item_id),
-        "language": language(entry, *children(entry, "content"), *children(entry, "title"), item),
-        **_texts(entry),
-        "published": dates.normalise(child_text(entry, "published")) or updated,
-        "updated": updated,
-        **_authorship(entry, item, context),
-        "tags": tags(entry),
-        "comments": _comments(entry),
-        "reply": _reply(entry),
+        **_address(item, entry, context),
+        **texts,
+        **_content(texts),  # instead of that in texts
+        "published": dates.normalise(child_text(entry, "published")) or metadata["updated"],
+        **metadata,
+        **_authorship(item, entry, scope, context),
+        "comments": [_target(link.url, "service", "node") for link in comments.values()],
+        "replies_total": integer(elements.child_text(entry, "total", THREAD)),
+        "reply": _reply(in_reply_to),
+        "in_reply_to": in_reply_to,
         "geoloc": geoloc.place_in(entry),
-        "generator": _generator(entry),
-        "source": _source(entry),
+        "source": _source(entry, scope),
+        "links": _other_links(links, kept),
+        "media": _media(entry, scope),
         "extra": {
-            "repeated": _repeated(entry, item, context),
-            "attachments": _attachments(entry),
-            "pictures": _pictures(entry),
-            "alt_links": _alt_links(entry),
+            "repeated": None if origin is None else {"by": repeater, **_referred(origin)},
+            "attachments": [_attachment(link) for link in attached.values()],
+            "pictures": _pictures(links),
+            "alt_links": _alt_links(alternates.values(), entry, scope),
         },
     }
 
 
-def _entry(item: Element) -> Element:
-    """Return the Atom entry of an item. Raises `ParseError`."""
-    entry = item.find(f"{{{ATOM}}}entry")
-    if entry is not None:
-        return entry
-    if not len(item):
-        raise ParseError("The item has no payload.")
-    if item.find(f"{{{ATOM}}}feed") is not None:
-        raise ParseError("The payload is an Atom feed, which describes the blog, not an Atom entry.")
-    raise ParseError("The item does not contain an Atom entry.")
+@reads(BLOGS)
+def parse_feed(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Parse the Atom feed of an item, which describes the node (XEP-0277, 5).
 
-
-def _texts(entry: Element) -> dict[str, str | None]:
-    title, summary, content = (text_construct(entry, name) for name in ("title", "summary", "content"))
-    if content == (None, None):
-        content = summary if summary != (None, None) else title
-    texts = {"title": title, "summary": summary, "content": content}
+    Raises:
+        ParseError: The item does not contain an Atom feed.
+    """
+    feed = payload(item, "feed", ATOM)
+    scope = Scope().of(item).of(feed)
+    start = next(iter(_by_url(atom.links(feed, scope), "start").values()), None)
     return {
-        name + suffix: value for name, rich in texts.items() for suffix, value in zip(("", "_xhtml"), rich, strict=True)
+        "feed": True,
+        **_address(item, feed, context),
+        **atom.feed(feed, scope),
+        **_authorship(item, feed, scope, context),
+        "start": None if start is None else _referred(start),
     }
+
+
+@one_of(parse_entry, parse_feed)
+def parse(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Parse an item of a blog or a comments node: a post, or the description of the node.
+
+    Raises:
+        ParseError: The item does not contain an Atom entry or feed.
+    """
+    has_feed = elements.child(item, "feed", ATOM) is not None
+    is_feed = has_feed and elements.child(item, "entry", ATOM) is None
+    return (parse_feed if is_feed else parse_entry)(item, context)
+
+
+def _address(item: Element, element: Element, context: ParseContext) -> dict[str, str | None]:
+    service, node, item_id = storable(context.service), storable(context.node), raw_attribute(item, "id")
+    return {
+        "id": item_id,
+        "atom_id": child_text(element, "id") or "",
+        "service": service,
+        "node": node,
+        "uri": uris.item_uri(service, node, item_id),
+    }
+
+
+def _content(texts: dict[str, Any]) -> dict[str, str | None]:
+    """Return the content, or what stands in for it."""
+    name = next((name for name in ("content", "summary") if texts[name] or texts[f"{name}_xhtml"]), "title")
+    return {"content": texts[name], "content_xhtml": texts[f"{name}_xhtml"]}
 
 
 def _publisher(item: Element, context: ParseContext) -> str | None:
@@ -162,8 +397,8 @@ def _owner(context: ParseContext) -> str | None:
     return service if context.sender is None or uris.bare(context.sender) == service else None
 
 
-def _authorship(entry: Element, item: Element, context: ParseContext) -> dict[str, Any]:
-    claimed = author(entry)
+def _authorship(item: Element, element: Element, scope: Scope, context: ParseContext) -> dict[str, Any]:
+    claimed = atom.author(element, scope)
     publisher, owner = _publisher(item, context), _owner(context)
     if publisher:
         jid: str | None = claimed.jid or publisher
@@ -179,117 +414,143 @@ def _authorship(entry: Element, item: Element, context: ParseContext) -> dict[st
     }
 
 
-def _links(entry: Element, *relations: str) -> Iterator[tuple[Element, str]]:
-    """Yield the links with one of these relations and their URLs, without unsafe ones."""
-    for element in children(entry, "link"):
-        relation = (attribute(element, "rel") or "alternate").lower()
-        url = uris.link(element.get("href"))
-        if url is not None and relation in relations:
-            yield element, url
+def _by_url(links: Iterable[Link], *relations: str) -> dict[str, Link]:
+    """Return the links with one of these relations by their URL, without relative ones; of several, the first."""
+    found: dict[str, Link] = {}
+    for link in links:
+        if link.rel in relations and uris.absolute(link.url):
+            found.setdefault(link.url, link)
+    return found
 
 
-def _comments(entry: Element) -> list[dict[str, str]]:
-    found = {}
-    for _, url in _links(entry, "replies"):
-        target = uris.parse_xmpp(url)
+def _target(url: str | None, *parts: str) -> dict[str, str | None]:
+    """Return a URL as `uri`, with these parts if it is an XMPP URI."""
+    target = uris.parse_xmpp(url)
+    return {"uri": url, **{part: getattr(target, part, None) for part in parts}}
+
+
+def _referred(link: Link) -> dict[str, str | None]:
+    return {**_target(link.url, "service", "node", "item"), "ref": link.ref}
+
+
+def _comments(links: Iterable[Link]) -> dict[tuple[str, str | None], Link]:
+    found: dict[tuple[str, str | None], Link] = {}
+    for link in _by_url(links, "replies").values():
+        target = uris.parse_xmpp(link.url)
         if target is not None and target.node is not None:
-            found[target] = {"uri": url, "service": target.service, "node": target.node}
-    return list(found.values())
+            found.setdefault((target.service, target.node), link)
+    return found
 
 
-def _attachments(entry: Element) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for element, url in _links(entry, "enclosure", "related"):
-        found.setdefault(
-            url,
-            {
-                "url": url,
-                "sources": [{"url": url}],
-                "media_type": attribute(element, "type"),
-                "desc": attribute(element, "title"),
-                "size": integer(element.get("length")),
-                "external": (attribute(element, "rel") or "").lower() == "related",
-            },
-        )
-    return list(found.values())
+def _attachment(link: Link) -> dict[str, Any]:
+    return {
+        "url": link.url,
+        "sources": [{"url": link.url}],
+        "media_type": link.media_type,
+        "desc": link.title,
+        "size": link.length,
+        "external": link.rel == "related",
+    }
 
 
-def _pictures(entry: Element) -> list[str]:
+def _pictures(links: Iterable[Link]) -> list[str]:
     """Return the URLs of pictures, recognised by the media type or else by the file extension."""
-    found = []
-    for element, url in _links(entry, "enclosure"):
-        media_type = attribute(element, "type")
-        if media_type.lower().startswith("image/") if media_type else _PICTURE.fullmatch(url):
-            found.append(url)
+    found = (
+        link.url
+        for link in links
+        if link.rel == "enclosure"
+        and uris.absolute(link.url)
+        and (link.media_type.lower().startswith("image/") if link.media_type else _PICTURE.fullmatch(link.url))
+    )
     return list(dict.fromkeys(found))
 
 
-def _alt_links(entry: Element) -> list[dict[str, str | None]]:
-    elsewhere = ((element, uris.link(element.get("src"))) for element in children(entry, "content"))
-    found: dict[str, dict[str, str | None]] = {}
-    for element, url in chain(_links(entry, "alternate"), elsewhere):
+def _alt_links(alternates: Iterable[Link], entry: Element, scope: Scope) -> list[dict[str, str | None]]:
+    found = [(link.url, link.media_type) for link in alternates]
+    for element in children(entry, "content"):
+        url = uris.absolute(element.get("src"), scope.of(element).base)
         if url is not None:
-            found.setdefault(url, {"url": url, "media_type": attribute(element, "type")})
-    return list(found.values())
+            found.append((url, attribute(element, "type")))
+    return [{"url": url, "media_type": media_type} for url, media_type in dict.fromkeys(found)]
 
 
-def _repeated(entry: Element, item: Element, context: ParseContext) -> dict[str, str | None] | None:
-    """Return who repeated the post, and the original (XEP-0472, 4.5)."""
-    for element, url in _links(entry, "via"):
-        origin = uris.parse_xmpp(url)
-        return {
-            "by": _publisher(item, context) or _owner(context),
-            "uri": url,
-            "ref": attribute(element, "ref"),
-            "service": origin.service if origin else None,
-            "node": origin.node if origin else None,
-            "item": origin.item if origin else None,
-        }
-    return None
+def _other_links(links: Iterable[Link], kept: Iterable[Link]) -> list[dict[str, Any]]:
+    """Return the links that have more to say than the keys of the links in `kept`."""
+    holders = {(link.rel, link.url): link for link in kept}
+    others = (link for link in links if not _is_held(link, holders.get((link.rel, link.url))))
+    return [link.to_json() for link in dict.fromkeys(others)]
 
 
-def _reply(entry: Element) -> dict[str, Any] | None:
+def _is_held(link: Link, holder: Link | None) -> bool:
+    """Return whether the key of a link's relation, which describes `holder`, tells all of a link with the same URL."""
+    if holder is None:
+        return False
+    if link.rel == "replies" and link.title == "comments":  # always, says XEP-0277
+        link = replace(link, title=None)
+    held = holder.to_json()
+    return all(
+        value is None or (name in _HELD[link.rel] and value == held[name])
+        for name, value in link.to_json().items()
+        if name not in ("rel", "url")
+    )
+
+
+def _in_reply_to(element: Element, scope: Scope) -> dict[str, str | None]:
+    return {
+        "ref": attribute(element, "ref"),
+        "href": uris.absolute(element.get("href"), scope.base),
+        "media_type": attribute(element, "type"),
+        "source": uris.absolute(element.get("source"), scope.base),
+    }
+
+
+def _reply(replies: list[dict[str, str | None]]) -> dict[str, Any] | None:
     """Return the post replied to. Several elements may refer to it, with its web and XMPP URIs."""
-    replies = list(elements.children(entry, "in-reply-to", THREAD))
     if not replies:
         return None
     first = replies[0]
-    ref = attribute(first, "ref")
-    same = [element for element in replies if attribute(element, "ref") == ref]
-    addresses = [url for element in same if (url := uris.link(element.get("href")))]
-    xmpp = next(((url, target) for url in addresses if (target := uris.parse_xmpp(url))), None)
-    others = dict.fromkeys(attribute(element, "ref") for element in replies)
+    ref = first["ref"]
+    addresses = [reply["href"] for reply in replies if reply["ref"] == ref and reply["href"]]
+    xmpp = next((url for url in addresses if uris.parse_xmpp(url)), None)
+    others = dict.fromkeys(reply["ref"] for reply in replies)
     return {
-        "ref": ref,
+        **first,
         "href": addresses[0] if addresses else None,
-        "media_type": attribute(first, "type"),
-        "source": uris.link(first.get("source")),
-        "uri": xmpp[0] if xmpp else None,
-        "service": xmpp[1].service if xmpp else None,
-        "node": xmpp[1].node if xmpp else None,
-        "item": xmpp[1].item if xmpp else None,
+        **_target(xmpp, "service", "node", "item"),
         "others": [other for other in others if other and other != ref],
     }
 
 
-def _generator(entry: Element) -> dict[str, str | None] | None:
-    element = entry.find(f"{{{ATOM}}}generator")
+def _source(entry: Element, scope: Scope) -> dict[str, Any] | None:
+    """Return the feed that an entry was copied from (RFC 4287, 4.2.11)."""
+    element = elements.child(entry, "source", ATOM)
     if element is None:
         return None
-    return {
-        "name": text_of(element),
-        "uri": uris.link(element.get("uri")),
-        "version": clean(element.get("version")),
-    }
+    scope = scope.of(element)
+    urls = _by_url(atom.links(element, scope), "alternate", "self")
+    return {"id": child_text(element, "id"), "url": next(iter(urls), None), **atom.feed(element, scope)}
 
 
-def _source(entry: Element) -> dict[str, str | None] | None:
-    element = entry.find(f"{{{ATOM}}}source")
-    if element is None:
-        return None
-    urls = [url for _, url in _links(element, "alternate", "self")]
+def _media(entry: Element, scope: Scope) -> list[dict[str, Any]]:
+    """Return the pictures, sounds and films of an entry and of groups in it (Media RSS)."""
+    found = []
+    groups = [(group, scope.of(group)) for group in elements.children(entry, "group", MEDIA)]
+    for parent, around in [(entry, scope), *groups]:
+        for name in _MEDIA_NAMES:
+            found += [_medium(one, around.of(one)) for one in elements.children(parent, name, MEDIA)]
+    return found
+
+
+def _medium(element: Element, scope: Scope) -> dict[str, Any]:
     return {
-        "id": child_text(element, "id"),
-        "title": text_construct(element, "title").text,
-        "url": urls[0] if urls else None,
+        "kind": elements.name_of(element),
+        "url": uris.absolute(element.get("url"), scope.base),
+        "media_type": attribute(element, "type"),
+        "medium": attribute(element, "medium"),
+        "size": integer(element.get("fileSize")),
+        "width": integer(element.get("width")),
+        "height": integer(element.get("height")),
+        "duration": number(element.get("duration")),
+        "title": elements.child_text(element, "title", MEDIA),
+        "description": elements.child_text(element, "description", MEDIA),
     }

@@ -1,18 +1,26 @@
 """Parser for user moods (XEP-0107)."""
 
-from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers.context import ParseContext
-from pubsubcache.parsers.elements import children, elements_of, language, name_of, namespace_of, payload, translations
+from pubsubcache.parsers.elements import (
+    MAX_ELEMENTS,
+    children,
+    language,
+    name_of,
+    namespace_of,
+    payload,
+    qualified,
+    translations,
+)
 from pubsubcache.parsers.schema import Key, Schema, reads
-from pubsubcache.parsers.shapes import ANY, LANG, WORDS, Shape
+from pubsubcache.parsers.shapes import ANY, LANG, OTHER, WORDS, Shape
 
 MOOD = "http://jabber.org/protocol/mood"
 
-#: A more specific value that others have defined.
-DETAIL = Shape(ANY, ANY, once=True)
+TEXT = Shape("text", text=WORDS, attributes={LANG: WORDS})
 
 MOODS = Schema(
     title="Moods",
@@ -22,7 +30,7 @@ MOODS = Schema(
             "mood",
             MOOD,
             attributes={LANG: WORDS},
-            children=(Shape("text", text=WORDS, attributes={LANG: WORDS}), Shape(ANY, once=True, children=(DETAIL,))),
+            children=(TEXT, Shape(ANY, once=True, children=(Shape(ANY, OTHER, once=True),))),
         ),
     ),
     keys=(
@@ -31,6 +39,7 @@ MOODS = Schema(
         Key("text", "text or null", "The user's own words."),
         Key("texts", "list of objects", "The same in all languages, each `{language, text}`."),
         Key("language", "text or null", "The language of `text`."),
+        Key("default_language", "text or null", "The language of texts without one of their own: `xml:lang`."),
     ),
 )
 
@@ -43,23 +52,27 @@ def parse_mood(item: Element, context: ParseContext) -> dict[str, Any]:
         ParseError: The item does not contain a mood.
     """
     element = payload(item, "mood", MOOD)
-    chosen = next(inner(element, MOOD), None)
+    chosen = chosen_in(element)
     texts = translations(children(element, "text", MOOD), element)
     return {
-        "mood": name_of(chosen) if chosen is not None else None,
-        "detail": detail(chosen, MOOD),
+        "mood": None if chosen is None else name_of(chosen),
+        "detail": next(iter(details(chosen)), None),
         "text": texts[0]["text"] if texts else None,
         "texts": texts,
         "language": texts[0]["language"] if texts else language(element),
+        "default_language": language(element),
     }
 
 
-def inner(element: Element, space: str) -> Iterator[Element]:
-    """Yield the children in namespace `space` that name a value, i.e. all but `<text/>`."""
-    return (one for one in elements_of(element) if namespace_of(one) == space and name_of(one) != "text")
+def chosen_in(element: Element) -> Element | None:
+    """Return the first child that names a value: one in the namespace of `element` other than `<text/>`."""
+    space = namespace_of(element)
+    return next((one for one in element if namespace_of(one) == space and name_of(one) not in ("text", "")), None)
 
 
-def detail(element: Element | None, space: str) -> dict[str, str] | None:
-    """Return the first child in a namespace other than `space` as `{namespace, name}`, or None."""
-    found = (one for one in ([] if element is None else elements_of(element)) if namespace_of(one) != space)
-    return next(({"namespace": namespace_of(one), "name": name_of(one)} for one in found), None)
+def details(element: Element | None) -> list[dict[str, str]]:
+    """Return the children in other namespaces than that of `element`, each as `{namespace, name}`."""
+    if element is None:
+        return []
+    others = (one for one in element if isinstance(one.tag, str) and namespace_of(one) != namespace_of(element))
+    return [qualified(one) for one in islice(others, MAX_ELEMENTS)]

@@ -10,11 +10,21 @@ from pubsubcache.types import NodeAddress
 from pubsubcache.utils import jid
 
 MAX_LENGTH = 8192
+MAX_BASE = 250  # characters; each relative link in its scope becomes so much longer
 
 # Schemes that neither run code nor expose the local machine.
 SCHEMES = frozenset({"ftp", "ftps", "gemini", "geo", "gopher", "http", "https", "magnet", "mailto", "tel", "xmpp"})
+# Those of them with a host.
+HIERARCHICAL = frozenset({"ftp", "ftps", "gemini", "gopher", "http", "https"})
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+_HOST = re.compile(r"//[^/\\?#]")
+# The parts of a URI (RFC 3986, appendix B).
+_PARTS = re.compile(
+    r"""(?: (?P<scheme>[a-z][a-z0-9+.-]*+) : )?+ (?: // (?P<authority>[^/?#]*+) )?+ (?P<path>[^?#]*+)
+    (?: \? (?P<query>[^#]*+) )?+ (?: \# (?P<fragment>.*+) )?+""",
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
 _INVISIBLE = re.compile(r"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202f\ufeff]+")
 
 
@@ -101,11 +111,15 @@ def _normal(text: str) -> str | None:
         return None
 
 
-def link(href: str | None) -> str | None:
+def link(href: str | None, base: str | None = None) -> str | None:
     """Return `href` if it is safe to use as a link, else None.
 
     A link is safe if it has no scheme or one of `SCHEMES`. A scheme obfuscated with characters that browsers ignore is
     rejected. White space is percent-encoded, or removed around the parameters of an `xmpp:` URI.
+
+    Args:
+        href: The link as published.
+        base: The result of `base_of`, to resolve a relative link against. Without it, a relative link stays relative.
     """
     href = clean(href)
     if href is None or len(href) > MAX_LENGTH:
@@ -116,4 +130,65 @@ def link(href: str | None) -> str | None:
         return None
     if scheme and scheme[1].lower() == "xmpp":
         href = "".join(part.strip() for part in re.split("([;&?])", href))
-    return "%20".join(href.split())
+    href = "%20".join(href.split())
+    return href if scheme or base is None else resolve(href, base)
+
+
+def absolute(href: str | None, base: str | None = None) -> str | None:
+    """Return `href` as `link` does, but None if it is still relative, or incomplete such as `https:/path`.
+
+    Browsers resolve both against the address of the page that shows them.
+    """
+    found = link(href, base)
+    scheme = _SCHEME.match(found) if found else None
+    if found is None or scheme is None:
+        return None
+    return found if scheme[1].lower() not in HIERARCHICAL or _HOST.match(found, scheme.end()) else None
+
+
+def base_of(declared: str | None, outer: str | None = None) -> str | None:
+    """Return the base URI within an element (XML Base); None if relative links in it cannot be resolved.
+
+    Args:
+        declared: The `xml:base` of the element, or None. It may be relative to the outer base.
+        outer: The base URI around the element.
+    """
+    if declared is None or not declared.strip():
+        return outer
+    found = absolute(declared, outer)
+    scheme = _SCHEME.match(found) if found else None
+    return found if found and len(found) <= MAX_BASE and scheme and scheme[1].lower() in HIERARCHICAL else None
+
+
+def resolve(reference: str, base: str) -> str:
+    """Resolve a URI reference against a base URI with a host (RFC 3986, 5.2)."""
+    parts, outer = _PARTS.fullmatch(reference), _PARTS.fullmatch(base)
+    assert parts is not None and outer is not None  # the pattern matches any text
+    if parts["scheme"]:
+        return reference
+    authority, path, query = parts["authority"], parts["path"], parts["query"]
+    if authority is None and not path:
+        path = outer["path"]
+        query = outer["query"] if query is None else query
+    elif authority is None and not path.startswith("/"):
+        path = _without_dots(f"{outer['path'].rpartition('/')[0]}/{path}")
+    else:
+        path = _without_dots(path)
+    resolved = f"{outer['scheme']}://{outer['authority'] if authority is None else authority}{path}"
+    if query is not None:
+        resolved += f"?{query}"
+    return resolved if parts["fragment"] is None else f"{resolved}#{parts['fragment']}"
+
+
+def _without_dots(path: str) -> str:
+    """Remove the segments `.` and `..` from an absolute path, or from an empty one (RFC 3986, 5.2.4)."""
+    segments = path.split("/")
+    kept: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del kept[max(1, len(kept) - 1) :]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/".join(kept)

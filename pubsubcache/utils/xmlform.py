@@ -163,10 +163,10 @@ def normal_item(item: Element) -> Element:
     stack = [(item, copy)]
     while stack:
         source, target = stack.pop()
-        inherits = namespace == PUBSUB_EVENT and target.tag.startswith(f"{{{PUBSUB}}}")
+        inherits = namespace == PUBSUB_EVENT and str(target.tag).startswith(f"{{{PUBSUB}}}")
         for child in source:
             tag = child.tag
-            if inherits and split_tag(tag)[0] == PUBSUB_EVENT:
+            if inherits and isinstance(tag, str) and split_tag(tag)[0] == PUBSUB_EVENT:
                 tag = f"{{{PUBSUB}}}{split_tag(tag)[1]}"
             child_copy = ET.SubElement(target, tag, dict(child.attrib))
             child_copy.text = child.text

@@ -395,7 +395,7 @@ def test_analysers_are_listed_in_order() -> None:
         "namespace": ATOM,
         "to_sync": True,
         "choice": None,
-        "parser": "pubsubcache.parsers.microblog.parse_entry",
+        "parser": "pubsubcache.parsers.microblog.parse",
         "match_cb": "pubsubcache.analysers.builtin.mark_comments",
         "nodes": 1,
     }

@@ -26,6 +26,7 @@ from pubsubcache.models import (
     PubsubItem,
     PubsubNode,
     PubsubTombstone,
+    ReparseRun,
 )
 from pubsubcache.models.traits import TRAITS
 from tests.integration.databases import fresh_database
@@ -72,6 +73,7 @@ def fill(alias: str) -> None:
     PubsubTombstone.objects.using(alias).create(node=node, name="i", revision=1)
     AnalyserChoice.objects.using(alias).create(analyser="microblog", to_sync=False)
     PendingUnsubscription.objects.using(alias).create(account=account, service="s", name="n")
+    ReparseRun.objects.using(alias).create(token="x", filters={"node": ["n"]})
 
 
 @pytest.mark.django_db

@@ -10,37 +10,75 @@ import pytest
 
 from pubsubcache.analysers import builtin
 from pubsubcache.analysers.builtin import builtin_analysers
-from pubsubcache.parsers import ParseContext, generic
+from pubsubcache.parsers import ParseContext, conversion
 from pubsubcache.parsers.generic import parse_any
 from tests.examples import EXAMPLES
 from tests.unit.test_docs import page, rows, section, tokens
 
 # The section of each schema, and the examples that it describes.
 SCHEMAS = {
-    "Attachments": ["attachments", "attachments.rsvp", "attachments.encrypted"],
-    "Summaries of attachments": ["attachments-summary"],
-    "Calendar events": ["calendar-events", "calendar-events.minimal", "calendar-events.external", "events"],
-    "Invitees": ["calendar-events.invitee"],
-    "Forms": ["forms", "forms.submitted", "forms.table"],
-    "Tickets": ["tickets"],
-    "Bookmarks": ["bookmarks", "bookmarks.minimal"],
-    "Displayed messages": ["displayed"],
-    "Avatars": ["avatar-metadata", "avatar-metadata.disabled"],
+    "Attachments": [
+        *("attachments", "attachments.answer", "attachments.encrypted", "attachments.noticed", "attachments.others"),
+        "attachments.rsvp",
+    ],
+    "Summaries of attachments": ["attachments-summary", "attachments-summary.noticed", "attachments-summary.nothing"],
+    "Calendar events": [
+        *("calendar-events", "calendar-events.external", "calendar-events.fete", "calendar-events.minimal"),
+        *("calendar-events.online", "events"),
+    ],
+    "Invitees": ["calendar-events.invitee", "calendar-events.invitee-bare"],
+    "Forms": [
+        *("forms", "forms.layout", "forms.media", "forms.results", "forms.submitted"),
+        *("forms.table", "forms.types", "forms.validate", "forms.withdrawn"),
+        *("mix-config", "mix-info"),
+    ],
+    "Tickets": ["tickets", "tickets.markup", "tickets.plain"],
+    "Bookmarks": [
+        *("bookmarks", "bookmarks.minimal", "bookmarks.pinned", "bookmarks.notify", "bookmarks.former"),
+        *("spaces", "spaces.minimal"),
+    ],
+    "Private bookmarks": ["private-bookmarks", "private-bookmarks.pages"],
+    "Displayed messages": ["displayed", "displayed.room"],
+    "Avatars": [
+        *("avatar-metadata", "avatar-metadata.disabled", "avatar-metadata.pointer", "avatar-metadata.stopped"),
+        "movim-banner",
+    ],
     "Avatar data": ["avatar-data"],
-    "Nicknames": ["nickname"],
-    "Profiles": ["vcard4"],
-    "Moods": ["mood", "mood.ended"],
-    "Activities": ["activity", "activity.general"],
-    "Tunes": ["tune", "tune.stopped"],
-    "Places": ["geoloc"],
-    "OMEMO devices": ["omemo.devices", "omemo-legacy.devices"],
-    "OMEMO bundles": ["omemo.bundle", "omemo-legacy.bundle"],
+    "Nicknames": ["nickname", "nickname.language"],
+    "Profiles": [
+        *("vcard4", "vcard4.full", "vcard4.group", "vcard4.simple", "vcard4-namespace", "vcards", "contacts"),
+    ],
+    "Moved accounts": ["moved"],
+    "Moods": ["mood", "mood.ended", "mood.languages"],
+    "Activities": ["activity", "activity.general", "activity.ended", "activity.languages"],
+    "Tunes": ["tune", "tune.stopped", "tune.languages"],
+    "Places": ["geoloc", "geoloc.full", "geoloc.stopped", "geoloc.unreadable"],
+    "Popular reactions": ["popular-reactions"],
+    "OMEMO devices": [
+        *("omemo.devices", "omemo.former-devices", "omemo.oldest-devices", "omemo-legacy.devices"),
+    ],
+    "OMEMO bundles": ["omemo.bundle", "omemo.former-bundle", "omemo.oldest-bundle", "omemo-legacy.bundle"],
     "OpenPGP key lists": ["openpgp.keys"],
-    "OpenPGP keys": ["openpgp.key", "openpgp.secret"],
-    "Public subscriptions": ["public-subscriptions", "public-subscriptions.subscribers", "subscriptions"],
-    "Stickers": ["stickers"],
-    "Encrypted items": ["encrypted-oxps", "encrypted-pte", "microblog.encrypted"],
-    "The built-in microblog": ["microblog", "microblog.repeat", "microblog.reply", "microblog.gallery"],
+    "OpenPGP keys": ["openpgp.key", "openpgp.former-key", "openpgp.secret"],
+    "Public subscriptions": [
+        *("public-subscriptions", "public-subscriptions.subscribers", "subscriptions", "subscriptions.extensions"),
+        *("movim-subscriptions", "movim-spaces"),
+    ],
+    "Links": ["links"],
+    "Files": ["file-sharing", "file-sharing.uploaded"],
+    "Participants of channels": ["mix-participants", "mix-participants.hidden", "mix-jidmap"],
+    "Server information": ["serverinfo", "serverinfo.minimal", "serverinfo.prosody"],
+    "Stickers": ["stickers", "stickers.sources"],
+    "Encrypted items": [
+        *("encrypted-oxps", "encrypted-oxps.draft", "encrypted-pte", "encrypted-pte.legacy", "encrypted-pte.openpgp"),
+        *("activity.encrypted", "microblog.encrypted", "nickname.encrypted"),
+    ],
+    "The built-in microblog": [
+        *("microblog", "microblog.repeat", "microblog.reply", "microblog.gallery", "microblog.plain"),
+        *("microblog.rich-title", "microblog.alternates", "microblog.categories", "microblog.comment"),
+        *("microblog.place", "microblog.languages", "microblog.embeds", "microblog.everything"),
+    ],
+    "Blogs": ["microblog.feed", "microblog.feed-of-comments"],
 }
 JSON_TYPES = {
     "text": str, "date": str, "link": str, "JID": str, "markup": str, "number": int | float, "true or false": bool,
@@ -138,7 +176,7 @@ def test_any_xml_is_documented() -> None:
     text = section("docs/analysers.md", "Any XML")
     assert set(schema("Any XML")) == set(parsed)
     assert all_keys(parsed) <= set(re.findall(r"\w+", " ".join(tokens(text))))
-    bounds = {str(value) for name, value in vars(generic).items() if name.startswith("MAX_") and name != "MAX_NAME"}
+    bounds = {str(value) for name, value in vars(conversion).items() if name.startswith("MAX_") and name != "MAX_NAME"}
     assert bounds <= set(re.findall(r"\d+", text))
 
 

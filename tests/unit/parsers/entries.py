@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import ParseContext
 from pubsubcache.parsers.html import ATTRIBUTES, TAGS
-from pubsubcache.parsers.microblog import parse_entry
+from pubsubcache.parsers.microblog import BLOGS, POSTS, parse
+from pubsubcache.parsers.schema import Schema
 
 PUBSUB = "http://jabber.org/protocol/pubsub"
 ATOM = "http://www.w3.org/2005/Atom"
@@ -17,48 +18,68 @@ XHTML = "http://www.w3.org/1999/xhtml"
 PEP = ParseContext("mira@garden.example", "urn:xmpp:microblog:0")
 SERVICE = ParseContext("pubsub.garden.example", "allotments")
 
-KEYS = {
-    *("id", "atom_id", "service", "node", "uri", "language", "title", "title_xhtml", "summary", "summary_xhtml"),
-    *("content", "content_xhtml", "published", "updated", "author", "author_jid", "author_jid_verified"),
-    *("author_email", "tags", "comments", "reply", "geoloc", "generator", "source", "extra"),
-}
+LISTS = {"tags", "categories", "authors", "contributors", "comments", "in_reply_to", "links", "media", "translations"}
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+ABSOLUTE = re.compile(r"(?:(?:https?|ftps?|gemini|gopher)://[^/\\]|(?:xmpp|mailto|tel|geo|magnet):)", re.IGNORECASE)
 
 
-def item(inner: str, attributes: str = "id='i1'", namespace: str = PUBSUB) -> Element:
-    """Return an `<item/>` with an Atom entry that contains `inner`; the prefix `thr` is declared."""
+def item(inner: str, attributes: str = "id='i1'", namespace: str = PUBSUB, of: str = "entry", own: str = "") -> Element:
+    """Return an `<item/>` with an Atom entry, or another element `of` Atom, that contains `inner`.
+
+    `own` are the attributes of the entry. The prefix `thr` is declared.
+    """
     return ET.fromstring(
         f"<item xmlns='{namespace}' {attributes}>"
-        f"<entry xmlns='{ATOM}' xmlns:thr='http://purl.org/syndication/thread/1.0'>{inner}</entry></item>"
+        f"<{of} xmlns='{ATOM}' xmlns:thr='http://purl.org/syndication/thread/1.0' {own}>{inner}</{of}></item>"
     )
 
 
 def parsed(inner: str, context: ParseContext = PEP, **how: str) -> dict[str, Any]:
     """Parse an entry that contains `inner`, and check the result."""
-    result = parse_entry(item(inner, **how), context)
+    result = parse(item(inner, **how), context)
     check(result)
     return result
 
 
+def keys(schema: Schema, prefix: str = "") -> set[str]:
+    """Return the documented keys, or those of the object `prefix`."""
+    names = {key.name for key in schema.keys}
+    return {name.removeprefix(prefix) for name in names if name.startswith(prefix) and "." not in name[len(prefix) :]}
+
+
 def check(result: dict[str, Any]) -> None:
     """Assert the invariants of every result."""
-    assert set(result) == KEYS
-    assert set(result["extra"]) == {"repeated", "attachments", "pictures", "alt_links"}
+    assert set(result) == keys(BLOGS if "feed" in result else POSTS) | {"rest", "rest_truncated"}
+    assert set(result.get("extra", {})) == (set() if "feed" in result else keys(POSTS, "extra."))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     json.dumps(result, ensure_ascii=False).encode()
     check_texts(result)
     for key in ("atom_id", "service", "node", "uri"):
         assert isinstance(result[key], str)
-    for key in ("published", "updated"):
+    for key in {"published", "updated"} & set(result):
         assert result[key] is None or DATE.fullmatch(result[key])
-    for key in ("tags", "comments"):
+    for key in LISTS & set(result):
         assert isinstance(result[key], list)
     assert result["author_jid_verified"] in (True, False)
     assert not result["author_jid_verified"] or result["author_jid"]
-    for key in ("title_xhtml", "summary_xhtml", "content_xhtml"):
-        if result[key] is not None:
-            check_markup(result[key])
+    for text in (result, result.get("source") or {}, *result["translations"]):
+        for key in {"title_xhtml", "summary_xhtml", "subtitle_xhtml", "content_xhtml", "rights_xhtml"} & set(text):
+            if text[key] is not None:
+                check_markup(text[key])
+    check_links({key: value for key, value in result.items() if key not in ("rest", "geoloc")})
+
+
+def check_links(value: Any, key: str = "") -> None:
+    """Assert that links are absolute, except those in the list `links`."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            check_links([{**one, "url": None} for one in inner] if name == "links" else inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            check_links(inner, key)
+    elif key in {"url", "uri", "href", "source", "icon", "logo", "pictures"} and value is not None:
+        assert ABSOLUTE.match(value), value
 
 
 def check_texts(value: Any) -> None:
@@ -81,4 +102,4 @@ def check_markup(markup: str) -> None:
         for name, value in element.attrib.items():
             assert name in ATTRIBUTES, name
             if name in {"href", "src", "cite"}:
-                assert re.match(r"(https?|ftps?|xmpp|mailto|tel|geo|magnet|gemini|gopher):", value, re.I), value
+                assert ABSOLUTE.match(value), value

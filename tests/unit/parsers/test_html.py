@@ -181,6 +181,17 @@ def test_misnested_formatting_of_a_tree_does_not_multiply() -> None:
     assert html.from_tree(tree).xhtml is None
 
 
+def test_markup_does_not_grow_out_of_proportion() -> None:
+    """An item may have a thousand pieces of markup, so that a bound for each of them is not enough."""
+    bold = f"<b title='{'x' * 1000}'>"
+    assert markup_of(f"{bold}bold</b>" + "<p>x</p>" * 500).count("<p>") == 500
+    misnested = f"<p>{bold}{'<p>x</p>' * 500}</b></p>"
+    assert len(nh3.clean(misnested)) > 500 * len(bold)
+    tree = ET.fromstring(f"<div xmlns='{XHTML}'>{misnested}</div>")
+    assert html.from_tree(tree).text
+    assert html.from_tree(tree).xhtml is None
+
+
 def test_random_soup_is_always_safe_and_well_formed() -> None:
     random = Random(3)
     pieces = [

@@ -5,7 +5,7 @@ import pytest
 
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext
-from pubsubcache.parsers.microblog import is_comments_node, parse_entry
+from pubsubcache.parsers.microblog import is_comments_node, parse, parse_entry, parse_feed
 from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
 
 MIRA = "<author><name>Mira Moss</name><uri>xmpp:mira@garden.example</uri><email>mira@post.example</email></author>"
@@ -15,6 +15,12 @@ PEP_COMMENTS = ParseContext("mira@garden.example", "urn:xmpp:microblog:0:comment
 
 def by(publisher: str) -> dict[str, Any]:
     return {"attributes": f"id='i1' publisher='{publisher}'"}
+
+
+def link(rel: str, url: str, **others: Any) -> dict[str, Any]:
+    """Return what `links` has of a link."""
+    names = ("media_type", "title", "language", "length", "description", "logo", "ref", "count", "updated")
+    return {"rel": rel, "url": url, **dict.fromkeys(names), **others}
 
 
 # The post as a whole
@@ -35,6 +41,9 @@ def test_a_post_with_only_a_title() -> None:
         "language": None,
         "title": "Frost on the caf\u00e9 roses",
         "title_xhtml": None,
+        "rights": None,
+        "rights_xhtml": None,
+        "translations": [],
         "summary": None,
         "summary_xhtml": None,
         "content": "Frost on the caf\u00e9 roses",
@@ -45,13 +54,24 @@ def test_a_post_with_only_a_title() -> None:
         "author_jid": "mira@garden.example",
         "author_jid_verified": False,
         "author_email": None,
+        "authors": [],
+        "contributors": [],
         "tags": [],
+        "categories": [],
         "comments": [],
+        "replies_total": None,
         "reply": None,
+        "in_reply_to": [],
         "geoloc": None,
         "generator": None,
+        "icon": None,
+        "logo": None,
         "source": None,
+        "links": [],
+        "media": [],
         "extra": {"repeated": None, "attachments": [], "pictures": [], "alt_links": []},
+        "rest": [],
+        "rest_truncated": False,
     }
 
 
@@ -89,17 +109,24 @@ def test_item_ids_of_any_kind(name: str) -> None:
     ("payload", "reason"),
     [
         ("", "The item has no payload."),
-        (f"<feed xmlns='{ATOM}'><title>Mira's blog</title></feed>", "The payload is an Atom feed"),
-        ("<geoloc xmlns='http://jabber.org/protocol/geoloc'/>", "The item does not contain an Atom entry."),
-        ("<entry><title>x</title></entry>", "The item does not contain an Atom entry."),
-        (f"<box><entry xmlns='{ATOM}'/></box>", "The item does not contain an Atom entry."),
+        ("<geoloc xmlns='http://jabber.org/protocol/geoloc'/>", "The item does not contain <entry/>"),
+        (f"<box><entry xmlns='{ATOM}'/></box>", "The item does not contain <entry/>"),
+        ("<entry xmlns='urn:example:other'/>", "The item does not contain <entry/>"),
     ],
 )
 def test_an_item_without_an_entry_is_refused(payload: str, reason: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        parse_entry(ET.fromstring(f"<item xmlns='{PUBSUB}' id='0'>{payload}</item>"), PEP)
-    assert str(caught.value).startswith(reason)
-    assert str(caught.value).endswith(".")
+    for parser in (parse, parse_entry):
+        with pytest.raises(ParseError) as caught:
+            parser(ET.fromstring(f"<item xmlns='{PUBSUB}' id='0'>{payload}</item>"), PEP)
+        assert str(caught.value).startswith(reason)
+        assert str(caught.value).endswith(".")
+
+
+def test_entries_and_feeds_have_parsers_of_their_own() -> None:
+    with pytest.raises(ParseError, match="<entry/>"):
+        parse_entry(item("", of="feed"), PEP)
+    with pytest.raises(ParseError, match="<feed/>"):
+        parse_feed(item(""), PEP)
 
 
 def test_the_entry_is_found_beside_another_payload() -> None:
@@ -488,7 +515,13 @@ def test_generator_and_source() -> None:
         "<title type='html'>&lt;b>Feed&lt;/b></title><link href='https://feed.example'/></source>"
     )
     assert result["generator"] == {"name": "Rake", "uri": "https://rake.example", "version": "4"}
-    assert result["source"] == {"id": "tag:feed", "title": "Feed", "url": "https://feed.example"}
+    assert {key: value for key, value in result["source"].items() if value} == {
+        "id": "tag:feed",
+        "title": "Feed",
+        "title_xhtml": "<div><b>Feed</b></div>",
+        "url": "https://feed.example",
+        "links": [link("alternate", "https://feed.example")],
+    }
 
 
 def test_a_comment_as_published_without_a_date() -> None:

@@ -1,5 +1,6 @@
 """Test the microblog parser with malicious and damaged entries."""
 
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -11,7 +12,7 @@ import pytest
 
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext, elements
-from pubsubcache.parsers.microblog import parse_entry
+from pubsubcache.parsers.microblog import parse
 from pubsubcache.utils import xmlform
 from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
 from tests.unit.parsers.mutations import drop_bytes, mutate
@@ -21,7 +22,7 @@ FULL = f"""
 <author><name>Mira Moss</name><uri>xmpp:mira@garden.example</uri><email>mira@post.example</email></author>
 <title type='text'>Frost &amp; roses</title>
 <title type='xhtml'><div xmlns='{XHTML}'><b>Frost</b> &amp; roses</div></title>
-<summary type='html'>&lt;i&gt;short&lt;/i&gt;</summary><content type='text'>words</content>
+<summary type='html'>&lt;i&gt;short&lt;/i&gt;</summary><content type='text' xml:lang='en'>words</content>
 <content type='xhtml' xml:lang='en'><div xmlns='{XHTML}'>
 <p>wo<em>rds</em></p><img src='https://x/y' alt='z'/>
 </div></content>
@@ -35,7 +36,11 @@ FULL = f"""
 <link rel='via' href='xmpp:otto@hedge.example?;node=urn%3Axmpp%3Amicroblog%3A0;item=p0'/>
 <thr:in-reply-to ref='tag:other' href='xmpp:pubsub.garden.example?;node=allotments;item=p1'/>
 <geoloc xmlns='http://jabber.org/protocol/geoloc'><lat>48.17</lat><lon>-3.3</lon></geoloc>
-<source><id>tag:feed</id><title>Feed</title><link href='https://feed.example'/></source>
+<source xml:base='https://feed.example/'><id>tag:feed</id><title>Feed</title><link href='a'/></source>
+<contributor><name>Otto</name><uri>https://otto.example/</uri></contributor><rights>free</rights>
+<icon>https://garden.example/i.png</icon><title xml:lang='de'>Frost</title><thr:total>3</thr:total>
+<link rel='self' hreflang='en' thr:count='2' href='p1.atom' xml:base='https://garden.example/'/>
+<m:group xmlns:m='http://search.yahoo.com/mrss/'><m:content url='https://x/film' width='3'/></m:group>
 """
 CONTEXTS = [
     PEP,
@@ -55,7 +60,7 @@ def test_no_attack_survives_in_an_entry(attack: str, name: str) -> None:
         element.text = attack
         wrapper = ET.Element(f"{{{PUBSUB}}}item")
         wrapper.append(entry)
-        check(parse_entry(wrapper, PEP))
+        check(parse(wrapper, PEP))
 
 
 @pytest.mark.parametrize("depth", [900, 1100, 4000])
@@ -70,7 +75,20 @@ def test_deep_payloads(depth: int, kind: str) -> None:
 
 def test_deep_elements_other_than_text_constructs() -> None:
     deep = "<x>" * 4000 + "</x>" * 4000
-    for name in ("author", "id", "updated", "link", "category", "source", "generator", "geoloc", "unknown"):
+    names = (
+        "author",
+        "id",
+        "updated",
+        "link",
+        "category",
+        "source",
+        "generator",
+        "geoloc",
+        "icon",
+        "rights",
+        "unknown",
+    )
+    for name in names:
         assert parsed(f"<title>Beds</title><{name}>{deep}</{name}>")["title"] == "Beds"
     assert parsed(deep + "<title>Beds</title>")["title"] == "Beds"
 
@@ -113,7 +131,7 @@ def test_unstorable_characters_are_removed() -> None:
         one.attrib.update({key: value + bad for key, value in one.attrib.items() if key != "type"})
         one.text = (one.text or "") + bad
         one.tail = bad
-    result = parse_entry(element, ParseContext("s" + bad, "n" + bad, bad, bad))
+    result = parse(element, ParseContext("s" + bad, "n" + bad, bad, bad))
     check(result)
     assert (result["id"], result["node"]) == ("i1abcd", "nabcd")
 
@@ -123,10 +141,49 @@ def test_comments_and_processing_instructions_in_the_tree() -> None:
     text = ET.tostring(item(FULL), encoding="unicode")
     noisy = text.replace("><", "><!-- c --><?p i?><")
     assert noisy != text
-    result = parse_entry(ET.fromstring(noisy, parser), PEP)
+    result = parse(ET.fromstring(noisy, parser), PEP)
     check(result)
     assert result["content"] == "words"
     assert result["content_xhtml"] == '<div><p>wo<em>rds</em></p><img src="https://x/y" alt="z"/></div>'
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_attack_survives_in_a_feed_or_a_source(attack: str) -> None:
+    for of, path in (("feed", ""), ("entry", "source")):
+        root = item(f"<{path}/>" if path else "", of=of, own="xml:base='https://garden.example/'")
+        parent = root[0][0] if path else root[0]
+        for name in ("title", "subtitle", "rights", "icon", "logo", "generator"):
+            ET.SubElement(parent, f"{{{ATOM}}}{name}", {"type": "html", "uri": attack}).text = attack
+        ET.SubElement(parent, f"{{{ATOM}}}link", {"href": attack, "logo": attack, "rel": attack})
+        check(parse(root, PEP))
+
+
+def test_resolved_links_do_not_multiply_the_size() -> None:
+    base = f"https://garden.example/{'a' * 226}/"
+    anchors = "<a href='x'/>b" * 20_000
+    links = "<link href='x' rel='y'/>" * 5 + "".join(f"<link href='{n}'/>" for n in range(2000))
+    for inner in (
+        f"<content type='xhtml'><div xmlns='{XHTML}'>{anchors}</div></content>",
+        links,
+        "<author><uri>x</uri></author>" * 2000,
+        "<thr:in-reply-to href='x' source='y'/>" * 2000,
+        f"<content type='xhtml'><div xmlns='{XHTML}'><a href='x'/>b</div></content>" * 2000,
+    ):
+        text = json.dumps(parsed(inner, own=f"xml:base='{base}'"))
+        assert base in text
+        assert len(text) < 30 * len(inner) + 10_000
+        assert "aaaa" not in json.dumps(parsed(inner, own=f"xml:base='{base}a/'"))
+
+
+def test_many_nested_bases() -> None:
+    deep = "".join(f"<b xml:base='{number}/'>" for number in range(4000))
+    inner = f"<content type='xhtml'><div xmlns='{XHTML}'>{deep}x{'</b>' * 4000}</div></content>"
+    assert parsed(inner, own="xml:base='https://garden.example/'")["content"] == "x"
+    nested = "".join(f"<p xml:base='{number}/'><a href='x'>y</a>" for number in range(200)) + "</p>" * 200
+    inner = f"<content type='xhtml'><div xmlns='{XHTML}'>{nested}</div></content>"
+    markup = parsed(inner, own="xml:base='https://garden.example/'")["content_xhtml"]
+    assert "https://garden.example/0/1/2/x" in markup
+    assert 50 < markup.count("href=") < 200, "until the base is too long"
 
 
 # Mutations
@@ -134,7 +191,7 @@ def test_comments_and_processing_instructions_in_the_tree() -> None:
 
 def assert_parses_or_refuses(element: Element, context: ParseContext) -> bool:
     try:
-        check(parse_entry(element, context))
+        check(parse(element, context))
     except ParseError as error:
         assert str(error).endswith(".")
         return False
@@ -146,7 +203,8 @@ def test_mutated_trees_only_raise_parse_errors(seed: int) -> None:
     random = Random(seed)
     outcomes = set()
     for _ in range(500):
-        root = item(FULL, attributes="id='i1' publisher='mira@garden.example'")
+        of = random.choice(["entry", "entry", "feed"])
+        root = item(FULL, attributes="id='i1' publisher='mira@garden.example'", of=of)
         mutate(random, root)
         outcomes.add(assert_parses_or_refuses(root, random.choice(CONTEXTS)))
     assert outcomes == {True, False}
@@ -167,8 +225,8 @@ def test_parsing_needs_neither_settings_nor_an_xmpp_library() -> None:
     code = (
         "import sys, xml.etree.ElementTree as ET\n"
         "from pubsubcache.parsers import ParseContext\n"
-        "from pubsubcache.parsers.microblog import parse_entry\n"
-        "print(parse_entry(ET.fromstring(sys.argv[1]), ParseContext('a@b', 'n'))['title'])\n"
+        "from pubsubcache.parsers.microblog import parse\n"
+        "print(parse(ET.fromstring(sys.argv[1]), ParseContext('a@b', 'n'))['title'])\n"
         "assert 'slixmpp' not in sys.modules and 'django.db' not in sys.modules\n"
     )
     text = ET.tostring(item(FULL), encoding="unicode")

@@ -1,149 +1,17 @@
 """Test how the parsers handle unusual and broken payloads, field by field."""
 
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+from xml.etree.ElementTree import SubElement, tostring
 
 import pytest
 
-from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import ParseError
-from pubsubcache.parsers import ParseContext, attachments, avatar, elements, encrypted, files, generic, text, uris
+from pubsubcache.parsers import ParseContext, avatar, conversion, elements, encrypted, text, uris
 from pubsubcache.parsers.generic import parse_any
-from tests.unit.parsers.entries import PUBSUB, check_texts
+from tests.unit.parsers.entries import check_texts
+from tests.unit.parsers.payloads import OWNER, PARSERS, item, parse, rest_of
 
-PARSERS = {analyser.name: analyser.parser for analyser in builtin_analysers()}
-OWNER = "mira@garden.example"
 K32 = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
-
-
-def item(payload: str, item_id: str = "i1") -> Element:
-    return fromstring(f"<item xmlns='{PUBSUB}' id='{item_id}'>{payload}</item>")
-
-
-def parse(name: str, payload: str, node: str = "n", item_id: str = "i1", publisher: str | None = None) -> Any:
-    parser = PARSERS[name]
-    assert parser is not None
-    parsed = parser(item(payload, item_id), ParseContext(OWNER, node, publisher, OWNER))
-    check_texts(parsed)
-    return parsed
-
-
-# Attachments
-
-
-AT_POND = "urn:xmpp:pubsub-attachments:1/xmpp:otto@hedge.example?;node=blog;item=pond"
-NOTICED = "<attachments xmlns='urn:xmpp:pubsub-attachments:1'><noticed/></attachments>"
-
-
-def test_attachments_belong_to_the_publisher_not_to_the_item_id() -> None:
-    """XEP-0470, 4.2: only the service can prevent users from publishing under somebody else's item id."""
-    parsed = parse("attachments", NOTICED, AT_POND, "mira@garden.example", publisher="otto@hedge.example/x")
-    assert (parsed["jid"], parsed["jid_verified"]) == ("otto@hedge.example", True)
-    parsed = parse("attachments", NOTICED, AT_POND, "mira@garden.example")
-    assert (parsed["jid"], parsed["jid_verified"]) == ("mira@garden.example", False)
-    assert parse("attachments", NOTICED, AT_POND, "no jid")["jid"] is None
-
-
-@pytest.mark.parametrize("node", ["urn:xmpp:pubsub-attachments:1", "urn:xmpp:pubsub-attachments:1/", "x/http://y", "n"])
-def test_attachments_without_a_target(node: str) -> None:
-    assert parse("attachments", NOTICED, node)["target"] is None
-
-
-def test_attachments_without_their_namespace() -> None:
-    """As in the examples of XEP-0470."""
-    bare = "<attachments><noticed timestamp='2026-03-01'/><reactions><reaction>x</reaction></reactions></attachments>"
-    parsed = parse("attachments", bare, AT_POND)
-    assert (parsed["noticed_at"], parsed["reactions"]) == ("2026-03-01T00:00:00Z", ["x"])
-
-
-def test_reactions_are_short_and_few() -> None:
-    reactions = "".join(f"<reaction>{number}</reaction>" for number in range(2 * elements.MAX_ELEMENTS))
-    long = f"<reaction>{'x' * (attachments.MAX_REACTION + 1)}</reaction><reaction> </reaction><reaction/>"
-    payload = (
-        f"<attachments xmlns='urn:xmpp:pubsub-attachments:1'><reactions>{long}{reactions}</reactions></attachments>"
-    )
-    assert len(parse("attachments", payload)["reactions"]) == elements.MAX_ELEMENTS - 3
-
-
-@pytest.mark.parametrize("count", ["-1", "x", "1.5", "9" * 30, ""])
-def test_unreadable_counts_become_one(count: str) -> None:
-    space = "urn:xmpp:pubsub-attachments:summary:1"
-    parsed = parse(
-        "attachments-summary", f"<summary xmlns='{space}'><noticed count='{count}'/></summary>", f"{space}/x"
-    )
-    assert parsed["noticed"] == 1
-
-
-def test_an_attendance_without_a_maximum() -> None:
-    """XEP-0471, 5.5.1."""
-    space = "urn:xmpp:pubsub-attachments:summary:1"
-    inner = "<attendees xmlns='urn:xmpp:calendar-events:0' confirmed='5'/>"
-    parsed = parse("attachments-summary", f"<summary xmlns='{space}'>{inner}</summary>", f"{space}/x")
-    assert parsed["attendees"] == {"confirmed": 5, "max": 5}
-
-
-# Forms and tickets
-
-
-def form(inner: str) -> str:
-    return f"<x xmlns='jabber:x:data' type='submit'>{inner}</x>"
-
-
-@pytest.mark.parametrize(("value", "expected"), [("1", "true"), ("TRUE", "true"), ("0", "false"), ("maybe", "false")])
-def test_booleans_of_forms(value: str, expected: str) -> None:
-    parsed = parse("forms", form(f"<field var='a' type='boolean'><value>{value}</value></field>"))
-    assert parsed["values"] == {"a": [expected]}
-
-
-def test_fields_without_a_name_and_named_twice() -> None:
-    inner = (
-        "<field><value>x</value></field><field var='a'><value>1</value></field><field var='a'><value>2</value></field>"
-    )
-    parsed = parse("forms", form(inner + f"<field var='{'v' * 5000}'><value>long</value></field>"))
-    assert parsed["values"] == {"a": ["1"], "v" * elements.MAX_NAME: ["long"]}
-    assert len(parsed["fields"]) == 4
-
-
-def test_many_fields_and_values() -> None:
-    many = 3 * elements.MAX_ELEMENTS
-    fields = "".join(f"<field var='f{number}'/>" for number in range(many))
-    assert len(parse("forms", form(fields))["fields"]) == elements.MAX_ELEMENTS
-    values = "".join(f"<value>{number}</value>" for number in range(many))
-    assert len(parse("forms", form(f"<field var='a'>{values}</field>"))["values"]["a"]) == elements.MAX_ELEMENTS
-
-
-def test_a_password_is_not_copied() -> None:
-    for name in ("forms", "tickets"):
-        parsed = parse(name, form("<field var='secret' type='text-private'><value>hunter2</value></field>"))
-        assert "hunter2" not in str(parsed)
-    bookmark = "<conference xmlns='urn:xmpp:bookmarks:1'><password>hunter2</password></conference>"
-    assert "hunter2" not in str(parse("bookmarks", bookmark, item_id="room@rooms.example"))
-
-
-@pytest.mark.parametrize(
-    ("field", "expected"),
-    [
-        ("<value>a</value><value>b</value>", ("a\nb", None)),
-        ("<value/>", (None, None)),
-        ("<value><div xmlns='http://www.w3.org/1999/xhtml'><b>x</b></div></value>", ("x", "<div><b>x</b></div>")),
-        ("<div xmlns='http://www.w3.org/1999/xhtml'>x<script>y()</script></div>", ("x", "<div>x</div>")),
-    ],
-)
-def test_bodies_of_tickets(field: str, expected: tuple[str, str | None]) -> None:
-    parsed = parse("tickets", form(f"<field var='body'>{field}</field>"))
-    assert (parsed["body"], parsed["body_xhtml"]) == expected
-
-
-def test_labels_of_tickets_in_one_text_or_in_many() -> None:
-    one = "<field var='labels'><value>gate, shed ,gate,</value></field>"
-    many = "<field var='labels'><value>gate</value><value>a, b</value></field>"
-    assert parse("tickets", form(one))["tags"] == ["gate", "shed"]
-    assert parse("tickets", form(many))["tags"] == ["gate", "a, b"]
-
-
-@pytest.mark.parametrize("uri", ["javascript:x()", "https://x/y", "xmpp:", "xmpp:a@b", ""])
-def test_comments_of_tickets_are_nodes(uri: str) -> None:
-    assert parse("tickets", form(f"<field var='comments_uri'><value>{uri}</value></field>"))["comments"] == []
 
 
 # Bookmarks and displayed markers
@@ -167,25 +35,80 @@ def test_bookmark_without_a_valid_room() -> None:
 def test_a_person_in_a_room_keeps_the_nickname() -> None:
     """XEP-0490, 4.1: private messages in rooms are marked under the full JID."""
     parsed = parse("displayed", "<displayed xmlns='urn:xmpp:mds:displayed:0'/>", item_id="Roses@rooms.example/Otto")
-    assert parsed == {"chat": "roses@rooms.example/Otto", "stanza_id": None, "by": None}
+    assert (parsed["chat"], parsed["stanza_id"], parsed["by"]) == ("roses@rooms.example/Otto", None, None)
+
+
+def test_displayed_markers_keep_what_the_xep_does_not_have() -> None:
+    stanza_ids = (
+        "<stanza-id xmlns='urn:xmpp:sid:0' id=' 1 ' by='otto@hedge.example/phone' lang='x'/>"
+        "<stanza-id xmlns='urn:xmpp:sid:0' id='2'/>"
+    )
+    payload = f"<displayed xmlns='urn:xmpp:mds:displayed:0' xml:lang='en'>{stanza_ids}</displayed>"
+    parsed = parse("displayed", payload, item_id="otto@hedge.example")
+    assert (parsed["stanza_id"], parsed["by"]) == (" 1 ", "otto@hedge.example")
+    assert rest_of(parsed) == [
+        ("", "displayed", {"{http://www.w3.org/XML/1998/namespace}lang": "en"}, None),
+        ("displayed", "stanza-id", {"by": "otto@hedge.example/phone", "lang": "x"}, None),
+        ("displayed", "stanza-id", {"id": "2"}, None),
+    ]
+
+
+def bookmark(inner: str, space: str = "urn:xmpp:bookmarks:1") -> Any:
+    return parse("bookmarks", f"<conference xmlns='{space}'>{inner}</conference>", item_id="room@rooms.example")
+
+
+@pytest.mark.parametrize("space", ["urn:xmpp:bookmarks:1", "urn:xmpp:bookmarks:0"])
+def test_passwords_of_bookmarks_are_nowhere(space: str) -> None:
+    secret = "<password>hunter2<b n='hunter2'>hunter2</b></password>"
+    twice = f"{secret}</conference><conference xmlns='{space}' name='second'>{secret}"
+    for inner in (secret, secret + secret, twice):
+        parsed = bookmark(inner, space)
+        assert parsed["has_password"] is True
+        assert "hunter2" not in str(parsed)
+    assert ("", "conference", {"name": "second"}, None) in rest_of(bookmark(twice, space))
+
+
+@pytest.mark.parametrize("space", ["urn:xmpp:bookmarks-pinning:0", "xmpp:movim.eu/pinned:0"])
+def test_pinned_bookmarks(space: str) -> None:
+    """XEP-0469, and the namespace of Movim before it."""
+    parsed = bookmark(f"<extensions><pinned xmlns='{space}'/><pinned xmlns='urn:x'/></extensions>")
+    assert parsed["pinned"] is True
+    assert parsed["extensions"] == [{"namespace": space, "name": "pinned"}, {"namespace": "urn:x", "name": "pinned"}]
+    assert bookmark("<extensions><pinned xmlns='urn:x'/></extensions>")["pinned"] is False
+
+
+def test_settings_of_notifications_that_the_xep_does_not_have() -> None:
+    inner = (
+        "<notify xmlns='urn:xmpp:notification-settings:1'><always identity-category='client' volume='3'>loud</always>"
+        "<hourly/><never><advanced><a xmlns='urn:a' b='c'>d</a></advanced><advanced><e xmlns='urn:e'/></advanced>"
+        "</never></notify><notify xmlns='urn:xmpp:notification-settings:1'><never/></notify>"
+    )
+    parsed = bookmark(f"<extensions>{inner}</extensions><extensions><f xmlns='urn:f'/></extensions>")
+    assert parsed["notify"] == [
+        {"setting": "always", "category": "client", "type": None, "advanced": []},
+        {"setting": "never", "category": None, "type": None, "advanced": [{"namespace": "urn:a", "name": "a"}]},
+    ]
+    assert parsed["extensions"] == [{"namespace": "urn:xmpp:notification-settings:1", "name": "notify"}]
+    inside = "conference/extensions/notify"
+    assert rest_of(parsed) == [
+        (inside, "always", {"volume": "3"}, "loud"),
+        (inside, "hourly", {}, None),
+        (f"{inside}/never/advanced", "a", {"b": "c"}, "d"),
+        (f"{inside}/never", "advanced", {}, None),
+        ("conference/extensions", "notify", {}, None),
+        ("conference", "extensions", {}, None),
+    ]
+
+
+def test_many_extensions() -> None:
+    inner = "".join(f"<x{number} xmlns='urn:x'/>" for number in range(elements.MAX_ELEMENTS + 2))
+    parsed = bookmark(f"<extensions><pinned xmlns='urn:xmpp:bookmarks-pinning:0'/>{inner}</extensions>")
+    assert len(parsed["extensions"]) == elements.MAX_ELEMENTS + 1
+    last = [f"x{elements.MAX_ELEMENTS}", f"x{elements.MAX_ELEMENTS + 1}"]
+    assert [one["name"] for one in parsed["rest"]] == last
 
 
 # People
-
-
-@pytest.mark.parametrize(
-    ("inner", "expected"),
-    [
-        ("<lat>90</lat><lon>-180</lon>", (90.0, -180.0)),
-        ("<lat>90.1</lat><lon>181</lon>", (None, None)),
-        ("<lat>nan</lat><lon>inf</lon>", (None, None)),
-        ("<lat>4_8</lat><lon>1e1</lon>", (48.0, 10.0)),
-        (f"<lat>{'1' * 60}</lat><lon>north</lon>", (None, None)),
-    ],
-)
-def test_degrees(inner: str, expected: tuple[float | None, float | None]) -> None:
-    parsed = parse("geoloc", f"<geoloc xmlns='http://jabber.org/protocol/geoloc'>{inner}</geoloc>")
-    assert (parsed["lat"], parsed["lon"]) == expected
 
 
 @pytest.mark.parametrize("rating", ["0", "11", "-1", "good"])
@@ -193,6 +116,16 @@ def test_a_rating_out_of_range(rating: str) -> None:
     payload = f"<tune xmlns='http://jabber.org/protocol/tune'><rating>{rating}</rating><length>x</length></tune>"
     parsed = parse("tune", payload)
     assert (parsed["playing"], parsed["rating"], parsed["length"]) == (True, None, None)
+    assert rest_of(parsed) == [("tune", "rating", {}, rating), ("tune", "length", {}, "x")]
+
+
+def test_artists_and_titles_of_tunes() -> None:
+    inner = "<artist>A</artist><artist xml:lang='cy'>B</artist><artist> </artist><title xml:lang='de'>T</title>"
+    parsed = parse("tune", f"<tune xmlns='http://jabber.org/protocol/tune' xml:lang='en'>{inner}</tune>")
+    assert (parsed["artist"], parsed["title"], parsed["source"]) == ("A", "T", None)
+    assert parsed["artists"] == [{"language": "en", "text": "A"}, {"language": "cy", "text": "B"}]
+    assert (parsed["titles"], parsed["sources"]) == ([{"language": "de", "text": "T"}], [])
+    assert (parsed["default_language"], parsed["language"], parsed["rest"]) == ("en", None, [])
 
 
 def test_a_mood_in_words_alone() -> None:
@@ -206,16 +139,57 @@ def test_a_mood_with_a_long_name() -> None:
     assert parse("mood", f"<mood xmlns='http://jabber.org/protocol/mood'><{name}/></mood>")["mood"] == "m" * 255
 
 
-def test_vcard_values_of_any_type_and_in_groups() -> None:
+def test_a_mood_in_two_languages_with_words_of_others() -> None:
     inner = (
-        "<group name='work'><email><text>a@b</text></email></group><email><parameters><pref>2</pref></parameters>"
-        "<text>c@d</text></email><bday><text>in spring</text></bday><gender><identity>it depends</identity></gender>"
-        "<photo><uri>data:image/png;base64,AAAA</uri></photo><photo><uri>relative.png</uri></photo>"
+        "<happy><glad/><text>inside</text><o xmlns='urn:o' n='1'/><p xmlns='urn:p'/></happy><sad/>"
+        "<text xml:lang='en'>x</text>"
     )
-    parsed = parse("vcard4", f"<vcard xmlns='urn:ietf:params:xml:ns:vcard-4.0'>{inner}</vcard>")
-    assert [(email["value"], email["pref"]) for email in parsed["emails"]] == [("c@d", 2), ("a@b", None)]
-    assert (parsed["birthday"], parsed["gender"], parsed["gender_text"]) == ("in spring", None, "it depends")
-    assert parsed["photos"] == []
+    parsed = parse("mood", f"<mood xmlns='http://jabber.org/protocol/mood' xml:lang='de'>{inner}</mood>")
+    assert (parsed["mood"], parsed["detail"]) == ("happy", {"namespace": "urn:o", "name": "o"})
+    assert (parsed["language"], parsed["default_language"]) == ("en", "de")
+    assert rest_of(parsed) == [
+        ("mood/happy", "glad", {}, None),
+        ("mood/happy", "text", {}, "inside"),
+        ("mood/happy", "o", {"n": "1"}, None),
+        ("mood/happy", "p", {}, None),
+        ("mood", "sad", {}, None),
+    ]
+
+
+def test_a_mood_after_many_other_elements() -> None:
+    others = "<x xmlns='urn:x'/>" * (elements.MAX_ELEMENTS + 1)
+    assert parse("mood", f"<mood xmlns='http://jabber.org/protocol/mood'>{others}<happy/></mood>")["mood"] == "happy"
+
+
+def activity(inner: str) -> Any:
+    return parse("activity", f"<activity xmlns='http://jabber.org/protocol/activity'>{inner}</activity>")
+
+
+def test_an_activity_with_text_and_details_on_all_levels() -> None:
+    parsed = activity(
+        "<relaxing><partying><text>3</text><a xmlns='urn:a'/><b xmlns='urn:b'/>words</partying><c xmlns='urn:c'/>"
+        "<text>2</text></relaxing><text xml:lang='en'>1</text>"
+    )
+    assert (parsed["general"], parsed["specific"]) == ("relaxing", "partying")
+    assert [one["name"] for one in parsed["details"]] == ["a", "b", "c"]
+    assert parsed["detail"] == {"namespace": "urn:a", "name": "a"}
+    assert [text["text"] for text in parsed["texts"]] == ["1", "2", "3"]
+    assert (parsed["text"], parsed["language"]) == ("1", "en")
+    assert rest_of(parsed) == [("activity/relaxing", "partying", {}, "words")]
+
+
+def test_a_second_activity_is_not_lost() -> None:
+    parsed = activity("<relaxing><reading/><sleeping/></relaxing><working/><text xml:lang='de'/><text>x</text>")
+    assert (parsed["general"], parsed["specific"], parsed["text"]) == ("relaxing", "reading", "x")
+    assert [name for _, name, _, _ in rest_of(parsed)] == ["sleeping", "working", "text"]
+
+
+@pytest.mark.parametrize("text", ["Mira", " Mi<b>ra</b> "])
+def test_nicknames(text: str) -> None:
+    space = "http://jabber.org/protocol/nick"
+    parsed = parse("nickname", f"<nick xmlns='{space}' xml:lang='fr'>{text}</nick><nick xmlns='{space}'>Second</nick>")
+    assert (parsed["nick"], parsed["language"]) == ("Mira", "fr")
+    assert ("", "nick", {}, "Second") in rest_of(parsed)
 
 
 # Avatars and keys
@@ -240,6 +214,64 @@ def test_media_types_of_avatars(data: bytes, expected: str | None) -> None:
     assert (parsed["media_type"], parsed["size"], parsed["matches_id"]) == (expected, len(data), False)
 
 
+HASH = "96f1234b5d5fa3e66d3a3a87f6d0df4ff6fab6d2"
+
+
+def metadata(inner: str, item_id: str = HASH) -> Any:
+    return parse("avatar-metadata", f"<metadata xmlns='{avatar.METADATA}'>{inner}</metadata>", item_id=item_id)
+
+
+@pytest.mark.parametrize("item_id", [avatar.METADATA, "urn:xmpp:spaces:avatar:metadata:0", "current"])
+def test_the_hash_of_a_picture_whose_item_has_another_id(item_id: str) -> None:
+    """Such as those of Movim's communities and of spaces (XEP-0503)."""
+    other = "e279f80c38f99c1e7e53e262b440993b2f7eea57"
+    inner = f"<info id='{other}' type='image/gif'/><info id='{HASH}' type='image/png'/>"
+    assert metadata(inner, item_id)["sha1"] == HASH
+    assert metadata(f"<info id='{other}'/><info id='x' type='image/png'/>", item_id)["sha1"] == other
+    assert metadata("<info id='x'/>", item_id)["sha1"] is None
+    assert metadata(inner, other)["sha1"] == other
+
+
+def test_several_metadata_in_an_item() -> None:
+    """XEP-0503, 5.2.1."""
+    parsed = metadata(
+        f"<info id='a'/></metadata><metadata xmlns='{avatar.METADATA}' n='1'><info id='b'/><pointer id='c'/>"
+    )
+    assert [picture["id"] for picture in parsed["pictures"]] == ["a", "b"]
+    assert [pointer["id"] for pointer in parsed["pointers"]] == ["c"]
+    assert rest_of(parsed) == [("", "metadata", {"n": "1"}, None)]
+
+
+def test_unusual_pictures() -> None:
+    parsed = metadata(
+        "<info bytes='-1' width='1.5' height='7' url='javascript:x()' type='image/png' colour='red'>text"
+        "<thumbnail xmlns='urn:xmpp:thumbs:1' uri='cid:x'/></info>"
+        "<pointer><a xmlns='urn:a'/><b xmlns='urn:b'/></pointer>"
+    )
+    (picture,), (pointer,) = parsed["pictures"], parsed["pointers"]
+    assert (picture["size"], picture["width"], picture["height"], picture["url"]) == (None, None, 7, None)
+    unknown = dict.fromkeys(("id", "media_type", "size", "width", "height"))
+    assert pointer == {**unknown, "namespace": "urn:a", "name": "a"}
+    assert rest_of(parsed) == [
+        ("metadata", "info", {"bytes": "-1", "width": "1.5", "url": "javascript:x()", "colour": "red"}, "text"),
+        ("metadata/info", "thumbnail", {"uri": "cid:x"}, None),
+        ("metadata/pointer", "b", {}, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"), [("", False), ("<stop/>", False), ("<info/>", True), ("<info/><stop/>", False)]
+)
+def test_enabled_avatars(inner: str, expected: bool) -> None:
+    assert metadata(inner)["enabled"] is expected
+
+
+def test_the_data_of_avatars_is_nowhere() -> None:
+    parsed = parse("avatar-data", f"<data xmlns='{avatar.DATA}' type='image/png'>iVBORw0KGgphIHNtYWxsIHJvc2U=</data>")
+    assert "iVBOR" not in str(parsed)
+    assert rest_of(parsed) == [("", "data", {"type": "image/png"}, None)]
+
+
 @pytest.mark.parametrize("data", ["", "x", "AAA", "A===", "\u00e4\u00e4\u00e4\u00e4", "<b/>", "AAAA=AAA"])
 def test_invalid_base64(data: str) -> None:
     for name, payload in [
@@ -258,7 +290,40 @@ def test_base64_with_white_space() -> None:
 def test_invalid_fingerprints(fingerprint: str) -> None:
     payload = f"<pubkey-metadata v4-fingerprint='{fingerprint}' date='x'/>"
     parsed = parse("openpgp", f"<public-keys-list xmlns='urn:xmpp:openpgp:0'>{payload}</public-keys-list>")
-    assert parsed == {"keys": []}
+    assert parsed["keys"] == []
+    attributes = {"v4-fingerprint": fingerprint, "date": "x"}
+    assert rest_of(parsed) == [("public-keys-list", "pubkey-metadata", attributes, None)]
+
+
+def test_a_list_of_keys_with_an_unreadable_date() -> None:
+    key = f"<pubkey-metadata v4-fingerprint='{'ab' * 20}' date='soon' v6-fingerprint='x'/>"
+    parsed = parse("openpgp", f"<public-keys-list xmlns='urn:xmpp:openpgp:0'>{key}</public-keys-list>")
+    assert parsed["keys"] == [{"fingerprint": "AB" * 20, "date": None}]
+    assert rest_of(parsed) == [("public-keys-list", "pubkey-metadata", {"date": "soon", "v6-fingerprint": "x"}, None)]
+
+
+def test_the_date_of_a_key() -> None:
+    def date(attributes: str, item_id: str) -> Any:
+        return parse("openpgp", f"<pubkey xmlns='urn:xmpp:openpgp:0'{attributes}/>", item_id=item_id)["date"]
+
+    assert date("", "2026-01-05T16:26:12+01:00") == "2026-01-05T15:26:12Z"
+    assert date(" date='2025-01-05'", "2026-01-05") == "2025-01-05T00:00:00Z"
+    assert date(" date='soon'", "2026-01-05") == "2026-01-05T00:00:00Z"
+    assert date("", "current") is None
+
+
+def test_the_data_of_keys_is_nowhere() -> None:
+    for payload in (
+        "<pubkey xmlns='urn:xmpp:openpgp:0'><data>bm90IHJl</data></pubkey>",
+        "<secretkey xmlns='urn:xmpp:openpgp:0' n='bm90'>bm90IHJl<b>bm90</b></secretkey>",
+        "<pubkey xmlns='urn:xmpp:openpgp:0'/><secretkey xmlns='urn:xmpp:openpgp:0'>bm90</secretkey>",
+        "<secretkey xmlns='urn:xmpp:openpgp:0'/><secretkey xmlns='urn:xmpp:openpgp:0'>bm90</secretkey>",
+    ):
+        assert "bm90" not in str(parse("openpgp", payload))
+    public = "<pubkey xmlns='urn:xmpp:openpgp:0' date='2026-01-05'/>"
+    parsed = parse("openpgp", f"<secretkey xmlns='urn:xmpp:openpgp:0'>bm90</secretkey>{public}")
+    assert (parsed["secret"], parsed["size"]) == (True, 3)
+    assert rest_of(parsed) == [("", "pubkey", {"date": "2026-01-05"}, None)]
 
 
 def test_a_bundle_in_a_node_of_a_former_namespace() -> None:
@@ -268,65 +333,102 @@ def test_a_bundle_in_a_node_of_a_former_namespace() -> None:
     assert (parsed["device"], parsed["prekeys"], parsed["has_signature"]) == (7, 0, False)
 
 
+@pytest.mark.parametrize("space", ["urn:xmpp:omemo:0", "eu.siacs.conversations.axolotl"])
+def test_bundles_of_old_versions(space: str) -> None:
+    inner = (
+        f"<signedPreKeyPublic signedPreKeyId='3'>{K32}</signedPreKeyPublic><signedPreKeySignature>{K32}"
+        f"</signedPreKeySignature><identityKey>{K32}</identityKey><prekeys><preKeyPublic preKeyId='5'>{K32}"
+        "</preKeyPublic></prekeys>"
+    )
+    parsed = parse("omemo", f"<bundle xmlns='{space}'>{inner}</bundle>", f"{space}:bundles:7", "current")
+    assert (parsed["device"], parsed["signed_prekey_id"], parsed["has_signature"]) == (7, 3, True)
+    assert (parsed["prekeys"], parsed["prekey_ids"], parsed["rest"]) == (1, [5], [])
+
+
+def test_an_unusual_bundle() -> None:
+    inner = (
+        f"<spk id='x'>{K32}</spk><spk id='2'>again</spk><ik>no base-64</ik><prekeys n='1'><pk id='1'>{K32}</pk>"
+        f"<pk>{K32}</pk><pk id='-1'>{K32}</pk><pk id='1'>{K32}</pk></prekeys>"
+    )
+    parsed = parse("omemo", f"<bundle xmlns='urn:xmpp:omemo:2'>{inner}</bundle>", "urn:xmpp:omemo:2:bundles", "7")
+    assert (parsed["signed_prekey_id"], parsed["identity_key"], parsed["prekeys"]) == (None, None, 4)
+    assert parsed["prekey_ids"] == [1, 1]
+    assert rest_of(parsed) == [
+        ("bundle", "spk", {"id": "x"}, None),
+        ("bundle", "spk", {"id": "2"}, None),
+        ("bundle", "prekeys", {"n": "1"}, None),
+        ("bundle/prekeys", "pk", {"id": "-1"}, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        ("devices", "urn:xmpp:omemo:2"),
+        ("devices", "urn:xmpp:omemo:1"),
+        ("list", "urn:xmpp:omemo:0"),
+        ("list", "eu.siacs.conversations.axolotl"),
+    ],
+)
+def test_devices(name: str, space: str) -> None:
+    inner = (
+        "<device id='1' label='A' labelsig='c2ln'/><device id='1' label='B'/><device label='no id'/>"
+        "<device id='2' rank='3'/>"
+    )
+    parsed = parse("omemo", f"<{name} xmlns='{space}'>{inner}</{name}>")
+    assert parsed["devices"] == [
+        {"id": 1, "label": "A", "labelsig": "c2ln"},
+        {"id": 2, "label": None, "labelsig": None},
+    ]
+    assert parsed["repeated"] == [{"id": 1, "label": "B", "labelsig": None}]
+    assert rest_of(parsed) == [(name, "device", {"label": "no id"}, None), (name, "device", {"rank": "3"}, None)]
+
+
+def test_devices_in_two_namespaces() -> None:
+    old = "<list xmlns='eu.siacs.conversations.axolotl'><device id='2'/></list>"
+    parsed = parse("omemo", f"<devices xmlns='urn:xmpp:omemo:2'><device id='1'/></devices>{old}")
+    assert [device["id"] for device in parsed["devices"]] == [1]
+    assert parsed["rest"][0]["children"][0]["attributes"] == {"id": "2"}
+
+
 # Public subscriptions and events
 
 
 def test_subscription_without_a_node() -> None:
     parsed = parse("public-subscriptions", "<subscription xmlns='urn:xmpp:pps:0' jid='a b'/>")
-    assert parsed == {"subscriber": OWNER, "service": None, "node": None, "uri": None, "title": None}
+    assert (parsed["subscriber"], *(parsed[key] for key in ("service", "node", "uri", "title"))) == (OWNER, *[None] * 4)
+    assert rest_of(parsed) == [("", "subscription", {"jid": "a b"}, None)]
+    parsed = parse("public-subscriptions", "<subscription xmlns='urn:xmpp:pps:0' jid='A.example'/>")
+    assert (parsed["service"], parsed["node"], parsed["uri"]) == ("a.example", None, None)
+    parsed = parse("public-subscriptions", "<subscription xmlns='urn:xmpp:pps:0' node=' n '/>")
+    assert (parsed["service"], parsed["node"], parsed["uri"]) == (None, " n ", None)
 
 
-def event(inner: str) -> Any:
-    return parse("calendar-events", f"<event xmlns='urn:xmpp:calendar-events:0'>{inner}</event>")
+@pytest.mark.parametrize(
+    ("space", "service", "other"),
+    [("urn:xmpp:pps:0", "j.example", "server"), ("urn:xmpp:pubsub:subscription:0", "s.example", "jid")],
+)
+def test_a_subscription_with_two_services(space: str, service: str, other: str) -> None:
+    attributes = {"jid": "j.example", "server": "s.example"}
+    parsed = parse("subscriptions", f"<subscription xmlns='{space}' jid='j.example' server='s.example' node='n'/>")
+    assert (parsed["service"], parsed["uri"]) == (service, f"xmpp:{service}?;node=n")
+    assert rest_of(parsed) == [("", "subscription", {other: attributes[other]}, None)]
+    # Some clients use the other attribute alone.
+    parsed = parse("subscriptions", f"<subscription xmlns='{space}' {other}='o.example' node='n'/>")
+    assert parsed["service"] == "o.example"
 
 
-def test_an_event_with_broken_links() -> None:
-    parsed = event(
-        "<blog jid='a b' node='n'/><schedule jid='a@b.example'/><comments/><invitees node='n'/>"
-        "<location><online><url-data xmlns='http://jabber.org/protocol/url-data' target='javascript:x()'/>"
-        "<software url='data:x' need_install='1'/></online></location><start>soon</start>"
-    )
-    assert [parsed[key] for key in ("blog", "schedule", "comments", "invitees", "start")] == [
-        None,
-        None,
-        [],
-        None,
-        None,
+def test_a_subscriber_with_more_than_a_jid() -> None:
+    space, node = "urn:xmpp:pps:0", "urn:xmpp:pps:subscribers:0/a/b"
+    inner = f"<subscriber xmlns='{space}' jid='otto@hedge.example/x' since='1'/><subscriber xmlns='{space}' jid='a@b'/>"
+    parsed = parse("public-subscriptions", inner, node)
+    assert (parsed["subscriber"], parsed["service"], parsed["node"]) == ("otto@hedge.example", OWNER, "a/b")
+    assert rest_of(parsed) == [
+        ("", "subscriber", {"jid": "otto@hedge.example/x", "since": "1"}, None),
+        ("", "subscriber", {"jid": "a@b"}, None),
     ]
-    (online,) = parsed["locations"][0]["online"]
-    assert (online["url"], online["software"]["url"], online["software"]["need_install"]) == (None, None, True)
-
-
-def test_descriptions_of_events_are_safe() -> None:
-    attack = "<div xmlns='http://www.w3.org/1999/xhtml'><a href='javascript:x()' onclick='y()'>z</a></div>"
-    assert event(f"<description type='xhtml'>{attack}</description>")["description_xhtml"] == (
-        '<div><a rel="nofollow noopener noreferrer">z</a></div>'
-    )
-
-
-@pytest.mark.parametrize(
-    ("metadata", "expected"),
-    [
-        ("<dimensions>3x4</dimensions>", (3, 4)),
-        ("<width>3</width><height>4</height><dimensions>9x9</dimensions>", (3, 4)),
-        ("<dimension>3 x 4</dimension>", (None, None)),
-        ("<width>-3</width>", (None, None)),
-        (f"<dimensions>{'9' * 20}x1</dimensions>", (None, None)),
-    ],
-)
-def test_dimensions_of_files(metadata: str, expected: tuple[int | None, int | None]) -> None:
-    parsed = files.shared_file(fromstring(f"<f><file xmlns='{files.METADATA}'>{metadata}</file></f>"))
-    assert (parsed["width"], parsed["height"]) == expected
-
-
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [("cid:a@bob.xmpp.org", "cid:a@bob.xmpp.org"), ("data:image/png;base64,AA", None), ("https://x/y", "https://x/y")],
-)
-def test_addresses_of_thumbnails(uri: str, expected: str | None) -> None:
-    thumbnail = f"<thumbnail xmlns='{files.THUMBNAILS}' uri='{uri}'/>"
-    parsed = files.shared_file(fromstring(f"<f><file xmlns='{files.METADATA}'>{thumbnail}</file></f>"))
-    assert parsed["thumbnails"][0]["uri"] == expected
+    with pytest.raises(ParseError):
+        parse("public-subscriptions", inner, "urn:xmpp:pps:subscriptions:0")
 
 
 # Encrypted items
@@ -340,6 +442,64 @@ def test_an_encrypted_item_is_recognised_whatever_the_node_is_for(analyser: str,
     assert parsed["encrypted"] is True
     assert (parsed["scheme"], parsed["size"]) == (encrypted.SCHEMES[namespace, name], len("secretwords"))
     assert "secret" not in parsed.values()
+
+
+def encrypted_item(inner: str, space: str = "urn:xmpp:omemo:2") -> Any:
+    return parse("encrypted-pte", f"<encrypted xmlns='{space}'>{inner}</encrypted>")
+
+
+def test_recipients_of_encrypted_items() -> None:
+    parsed = encrypted_item(
+        "<header sid='7'><keys jid='a@b.example'><key rid='1' kex='1'>SECRET</key><key rid='x'>SECRET</key></keys>"
+        "<keys jid='c@d.example/e'/><keys/><key rid='2' prekey='true' kex='maybe'>SECRET</key><iv>SECRET</iv></header>"
+        "<header sid='8'/><payload>SECRET</payload>"
+    )
+    assert parsed["sender_device"] == 7
+    assert parsed["recipients"] == [
+        {"jid": "a@b.example", "devices": [{"id": 1, "key_exchange": True}]},
+        {"jid": "c@d.example", "devices": []},
+        {"jid": None, "devices": []},
+        {"jid": None, "devices": [{"id": 2, "key_exchange": True}]},
+    ]
+    assert "SECRET" not in str(parsed)
+    assert rest_of(parsed) == [
+        ("encrypted/header/keys", "key", {"rid": "x"}, None),
+        ("encrypted/header", "keys", {"jid": "c@d.example/e"}, None),
+        ("encrypted/header", "key", {"kex": "maybe"}, None),
+        ("encrypted", "header", {"sid": "8"}, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("space", "local"),
+    [("urn:xmpp:omemo:2", "encrypted"), ("urn:future", "encrypted"), ("urn:xmpp:openpgp:0", "openpgp")],
+)
+def test_what_targeted_encryption_wraps(space: str, local: str) -> None:
+    """XEP-0477. The encryption inside may be one that did not exist yet."""
+    content = "SECRET" if local == "openpgp" else "<header sid='7'/><payload>SECRET</payload>"
+    parsed = encrypted_item(f"<{local} xmlns='{space}'>{content}</{local}>words<encrypted/>", "urn:xmpp:pte:0")
+    assert parsed["sender_device"] == (None if local == "openpgp" else 7)
+    assert "SECRET" not in str(parsed)
+    assert ("", "encrypted", {}, "words") in rest_of(parsed)
+
+
+def test_encryption_in_an_odd_namespace() -> None:
+    """Services that do not check namespaces forward it."""
+    root = item("<encrypted xmlns='urn:xmpp:pte:0'/>")
+    inside = SubElement(root[0], "{urn:x}y[1]}encrypted")
+    SubElement(inside, "{urn:x}y[1]}header", sid="7")
+    assert encrypted.parse_encrypted(root, ParseContext(OWNER, "n"))["sender_device"] == 7
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [("key='a'", "a"), ("secret='b'", "b"), ("key='a' secret='b'", "a"), ("", None)],
+)
+def test_ids_of_shared_secrets(attributes: str, expected: str | None) -> None:
+    """XEP-0473; the attribute had another name in a draft."""
+    parsed = parse("encrypted-oxps", f"<encrypted xmlns='{encrypted.OXPS}' {attributes}>SECRET</encrypted>")
+    assert parsed["key"] == expected
+    assert [one[2] for one in rest_of(parsed)] == ([{"secret": "b"}] if "secret" in attributes else [])
 
 
 def test_unencrypted_items_are_rejected() -> None:
@@ -376,10 +536,10 @@ def test_any_xml() -> None:
     "payload",
     [
         "<a>" * 5000 + "</a>" * 5000,
-        "<a>" + "<b/>" * (generic.MAX_NODES + 1) + "</a>",
-        "<a {}/>".format(" ".join(f"x{number}='1'" for number in range(generic.MAX_ATTRIBUTES + 1))),
-        f"<a>{'x' * (generic.MAX_TEXT + 1)}</a>",
-        f"<a x='{'x' * (generic.MAX_TEXT + 1)}'/>",
+        "<a>" + "<b/>" * (conversion.MAX_NODES + 1) + "</a>",
+        "<a {}/>".format(" ".join(f"x{number}='1'" for number in range(conversion.MAX_ATTRIBUTES + 1))),
+        f"<a>{'x' * (conversion.MAX_TEXT + 1)}</a>",
+        f"<a x='{'x' * (conversion.MAX_TEXT + 1)}'/>",
     ],
     ids=["depth", "elements", "attributes", "text", "value"],
 )
@@ -390,11 +550,11 @@ def test_any_xml_is_bounded(payload: str) -> None:
 
 
 def test_json_at_the_limits_is_not_truncated() -> None:
-    deep = "<a>" * generic.MAX_DEPTH + "</a>" * generic.MAX_DEPTH
-    wide = "<a/>" * generic.MAX_NODES
+    deep = "<a>" * conversion.MAX_DEPTH + "</a>" * conversion.MAX_DEPTH
+    wide = "<a/>" * conversion.MAX_NODES
     assert not any_json(deep)["truncated"]
     assert not any_json(wide)["truncated"]
-    assert len(any_json(wide)["payloads"]) == generic.MAX_NODES
+    assert len(any_json(wide)["payloads"]) == conversion.MAX_NODES
 
 
 # Common helpers
@@ -460,7 +620,7 @@ def test_comments_are_not_elements() -> None:
     before = tostring(root)
     parser = PARSERS["attachments"]
     assert parser is not None
-    parsed: Any = parser(root, ParseContext(OWNER, AT_POND))
+    parsed: Any = parser(root, ParseContext(OWNER, "n"))
     assert parsed["others"] == [{"namespace": "urn:x", "name": "x"}]
-    assert len(parse_any(root, ParseContext(OWNER, AT_POND))["payloads"]) == 1
+    assert len(parse_any(root, ParseContext(OWNER, "n"))["payloads"]) == 1
     assert tostring(root) == before
