@@ -302,8 +302,6 @@ class _Call:
         """Whether a node is new, analysers have changed, or `page` shows other items than were looked at before."""
         if node is None or node.registry_fingerprint != registry.fingerprint():
             return True
-        if node.sync_state != PubsubNode.SyncState.NO_SYNC:  # its synchronisations look at the items
-            return False
         return is_due(node, namespaces_of(page.items), newest=self._has_newest(page))
 
     async def _analyse(self, node: PubsubNode | None, page: ItemsPage, service: PubsubService) -> Finding:

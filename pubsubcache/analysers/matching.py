@@ -26,7 +26,6 @@ T = TypeVar("T")
 Sample = Callable[[], Awaitable[Element | None]]
 LARGE = 32 * 1024  # characters of an item: hostile markup of that size takes about 0.1 seconds
 SAMPLES = 20  # newest items of a node that are looked at
-UNDECLARED = frozenset({"", xmlform.PUBSUB, xmlform.PUBSUB_EVENT})
 CLEARLY = 4  # times as many items as before change what a node is about
 
 
@@ -164,11 +163,8 @@ def reader(own: Analyser | None, item: Element) -> Analyser | None:
 
 
 def _may_read(analyser: Analyser, item: Element, payload: Element) -> bool:
-    """Whether the parser of an analyser reads an item, as far as its schemas say.
-
-    Every parser reads encrypted items, and payloads whose publisher forgot to declare the namespace.
-    """
-    if not schemas_of(analyser.parser) or is_encrypted(payload) or namespace_of(payload) in UNDECLARED:
+    """Whether the parser of an analyser reads an item, as far as its schemas say; every parser reads encrypted ones."""
+    if not schemas_of(analyser.parser) or is_encrypted(payload):
         return True
     return any(_fits(analyser, element) for element in elements_of(item))
 

@@ -153,7 +153,7 @@ def update_analysis(
         return None
     before = wants_sync(node)
     _set_analysis(node, analysis, error, choice, namespace)
-    if before != wants_sync(node) or node.sync_state == SyncState.NO_SYNC:
+    if (before and not wants_sync(node)) or node.sync_state == SyncState.NO_SYNC:
         _update_state(node)
         node.save()
     else:

@@ -18,7 +18,7 @@ from pubsubcache.utils.xmlform import payload_namespace
 
 logger = get_logger(__name__)
 
-TIMEOUT = 10.0  # seconds for an analysis that nobody but a reader or a notification waits for
+TIMEOUT = 10.0  # seconds for an analysis, except during a synchronisation
 
 
 class Finding(NamedTuple):

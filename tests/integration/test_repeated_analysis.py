@@ -76,6 +76,11 @@ def _site() -> Iterator[None]:
         yield
 
 
+def titled(item: Element, context: ParseContext) -> dict[str, Any]:
+    """Parse any item, without a schema."""
+    return {"as": "event", "id": item.get("id")}
+
+
 class Here:
     """A node at a service, with the applier of its notifications for an account."""
 
@@ -198,6 +203,14 @@ async def test_items_of_a_node_without_a_row_are_parsed() -> None:
     page = await here.read(use_cache=False)
     assert not await in_thread(PubsubNode.objects.exists)()
     assert [next(iter(item.parsed or {"": 0})) for item in page.items] == ["avatar", "", "post", "post", "event"]
+    by_name = Analyser(name="named", type="named", node=HERE.name, parser=titled)
+    with registry.temporarily(by_name, *kinds(), replace=True):
+        page = await here.read(use_cache=False)
+    assert [item.parsed["as"] for item in page.items] == ["event"] * 5
+    here.publish("event 2", "event 3", "event 4")
+    with registered(event={"parser": titled}):
+        page = await here.read(use_cache=False)
+    assert [item.parsed["as"] for item in page.items] == ["event"] * 8
 
 
 @in_loop
@@ -217,6 +230,10 @@ async def test_items_of_a_node_without_an_analyser_are_parsed() -> None:
         (["post 1", "avatar 1"], {"max_items": 1}, 1, "post"),
         (["post 1", "avatar 1"], {"item_ids": ["avatar 1"]}, 1, "post"),
         (["unknown 1", "post 1"], {"rsm": {"max": 1}}, 1, "post"),
+        (["unknown 1", "post 1"], {"rsm": {"max": 5, "before": "post 1"}}, 1, "post"),
+        (["post 1", "unknown 1"], {"rsm": {"max": 5, "after": "post 1"}}, 1, "post"),
+        (["post 1", "unknown 1"], {"rsm": {"index": 1}}, 1, "post"),
+        (["post 1", "unknown 1"], {"rsm": {"max": 5}}, 0, "post"),
         (["post 1", "avatar 1"], {"max_items": 2}, 0, "post"),
         (["post 1", "avatar 1"], {}, 0, "post"),
         (["post 1", "event 1"], {"max_items": 1}, 0, "event"),
@@ -420,13 +437,13 @@ async def test_slow_match_cb_does_not_delay_notifications() -> None:
         task = asyncio.create_task(here.applier.run())
         for item in here.publish("post 1", "post 2"):
             here.applier.feed(publish_event(item, address=HERE))
-        await here.applier.join(HERE)
-        assert here.applier.dropped == {"node not synchronised": 1}
+            await here.applier.join(HERE)
+        assert here.applier.dropped == {"node not synchronised": 2}
         assert await here.kind() == NOTHING
         goes_on.set()
         await here.applier.finish()  # the worker stops
         assert await here.kind() == ("post", WAITS, POST)
-        assert samples == ["post 2"]
+        assert samples == ["post 1"]
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -444,6 +461,18 @@ async def test_endless_match_cb_is_cancelled(monkeypatch: pytest.MonkeyPatch) ->
         await here.read()
         await here.notify("post 1")
         assert await here.kind() == NOTHING
+    await here.notify("post 2")
+    assert await here.kind() == ("post", WAITS, POST)
+
+
+@in_loop
+async def test_number_of_simultaneous_analyses_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Here()
+    await here.read()
+    with monkeypatch.context() as patched:
+        patched.setattr("pubsubcache.syncing.notifications.MAX_ANALYSES", 0)
+        await here.notify("post 1")
+    assert await here.kind() == NOTHING
     await here.notify("post 2")
     assert await here.kind() == ("post", WAITS, POST)
 
@@ -510,11 +539,6 @@ async def test_newest_items_change_the_analyser_of_a_node_in_sync() -> None:
         assert (await here.kind(), node.parse_anew, node.sync_requested, samples) == (EVENTS, False, None, [])
     await here.notify(*several("post", 20, start=7))
     assert await here.kind() == POSTS
-
-
-def titled(item: Element, context: ParseContext) -> dict[str, Any]:
-    """Parse any item, without a schema."""
-    return {"as": "event", "id": item.get("id")}
 
 
 @in_loop
@@ -600,6 +624,17 @@ async def test_node_whose_new_analyser_does_not_keep_it_is_dropped_unless_staff_
         assert (node.subscribed, node.parse_anew, node.sync_requested) == (False, False, None)
         assert await in_thread(PendingUnsubscription.objects.count)() == 1
         assert not await in_thread(scheduling.due)(node.account_id, 9, token=0)
+
+
+@in_loop
+async def test_sample_that_is_retracted_meanwhile_changes_nothing() -> None:
+    here = Here("post 1")
+    await here.synced()
+    with patch.object(analysis.syncing, "stored_data", return_value={}):
+        await here.notify(*several("event", 4))
+    assert await here.kind() == POSTS
+    await here.notify("event 5")
+    assert await here.kind() == EVENTS
 
 
 @in_loop
