@@ -23,8 +23,8 @@ def dotted(function: Callable[..., Any] | None) -> str:
 class Analyser:
     """Recognises nodes of one kind and decides how to handle them.
 
-    A node matches if its name starts with `node`, or if the first payload element of one of its items is in
-    `namespace`. `parser` and `match_cb` may be plain functions or coroutine functions.
+    A node matches if its name starts with `node`, or if `namespace` prevails among the first payload elements of its
+    newest items. `parser` and `match_cb` may be plain functions or coroutine functions.
 
     Args:
         name: Unique name, stripped and lower-cased; stored with each matching node.
@@ -36,6 +36,8 @@ class Analyser:
             or raises an error if the item cannot be parsed.
         match_cb: Called with the `Analysis` of a matching node. May change its `subtype` and `to_sync`.
         why: Why matching nodes are cached or not, as a sentence for people.
+        template: Name of a Django template that shows an item in the admin. It gets `item` and `node`, which are rows
+            of the database, and `parsed`. If it fails, the admin shows the keys and values of `parsed` instead.
 
     Raises:
         ValueError: The name or the type is missing, both node and namespace are missing, or a value is invalid.
@@ -49,6 +51,7 @@ class Analyser:
     parser: Parser | None = None
     match_cb: MatchCallback | None = None
     why: str = ""
+    template: str | None = None
 
     def __post_init__(self) -> None:
         for attribute in ("name", "type"):
@@ -59,7 +62,7 @@ class Analyser:
                 raise ValueError(f"The {attribute} of an analyser must have at most 100 characters.")
         self.name = self.name.strip().lower()
         self.type = self.type.strip()
-        for attribute in ("node", "namespace"):
+        for attribute in ("node", "namespace", "template"):
             value = getattr(self, attribute)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"The {attribute} of the analyser {self.name!r} must be a string.")

@@ -17,6 +17,7 @@ from pubsubcache.parsers import (
     encrypted,
     file_sharing,
     geoloc,
+    links,
     microblog,
     mix,
     mood,
@@ -37,6 +38,7 @@ from pubsubcache.parsers import (
 from pubsubcache.parsers.html import ATOM
 
 #: Reasons that several analysers share.
+TEMPLATES = "admin/pubsubcache/items"
 CONTENT = "Content that people read and search."
 PERSON = "One small item, read wherever a person is shown."
 PROFILE = "Public profiles are read often and seldom change."
@@ -123,6 +125,7 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=tickets.parse_ticket,
             why=CONTENT,
+            template=f"{TEMPLATES}/ticket.html",
         ),
         Analyser(
             name="bookmarks",
@@ -130,6 +133,7 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:bookmarks:",
             parser=bookmarks.parse_bookmark,
             why=PRIVATE,
+            template=f"{TEMPLATES}/bookmark.html",
         ),
         Analyser(
             name="private-bookmarks",
@@ -153,6 +157,7 @@ def _by_name() -> list[Analyser]:
             parser=avatar.parse_metadata,
             match_cb=mark_avatars,
             why=PERSON,
+            template=f"{TEMPLATES}/avatar.html",
         ),
         Analyser(
             name="avatar-data",
@@ -161,6 +166,7 @@ def _by_name() -> list[Analyser]:
             parser=avatar.parse_data,
             match_cb=mark_avatars,
             why="Large. A picture never changes under its id, so a file is a better place for it than a database.",
+            template=f"{TEMPLATES}/avatar.html",
         ),
         Analyser(
             name="movim-banner",
@@ -169,6 +175,7 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=avatar.parse_metadata,
             why=PERSON,
+            template=f"{TEMPLATES}/avatar.html",
         ),
         Analyser(
             name="nickname",
@@ -185,6 +192,7 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=vcard4.parse_vcard,
             why=PROFILE,
+            template=f"{TEMPLATES}/profile.html",
         ),
         Analyser(
             name="vcard4-namespace",
@@ -193,6 +201,7 @@ def _by_name() -> list[Analyser]:
             to_sync=True,
             parser=vcard4.parse_vcard,
             why=PROFILE,
+            template=f"{TEMPLATES}/profile.html",
         ),
         Analyser(
             name="contacts",
@@ -200,6 +209,7 @@ def _by_name() -> list[Analyser]:
             node="urn:xmpp:contacts",
             parser=vcard4.parse_vcard,
             why="A private address book, which only clients of the owner read.",
+            template=f"{TEMPLATES}/profile.html",
         ),
         Analyser(
             name="moved",
@@ -214,6 +224,7 @@ def _by_name() -> list[Analyser]:
             node=mood.MOOD,
             parser=mood.parse_mood,
             why=MOMENT,
+            template=f"{TEMPLATES}/mood.html",
         ),
         Analyser(
             name="activity",
@@ -221,6 +232,7 @@ def _by_name() -> list[Analyser]:
             node=activity.ACTIVITY,
             parser=activity.parse_activity,
             why=MOMENT,
+            template=f"{TEMPLATES}/mood.html",
         ),
         Analyser(
             name="tune",
@@ -228,6 +240,7 @@ def _by_name() -> list[Analyser]:
             node=tune.TUNE,
             parser=tune.parse_tune,
             why="Personal, and it changes with every song.",
+            template=f"{TEMPLATES}/tune.html",
         ),
         Analyser(
             name="geoloc",
@@ -235,6 +248,7 @@ def _by_name() -> list[Analyser]:
             node=geoloc.GEOLOC,
             parser=geoloc.parse_geoloc,
             why="Locations of people are sensitive, and change all the time.",
+            template=f"{TEMPLATES}/place.html",
         ),
         Analyser(
             name="popular-reactions",
@@ -250,6 +264,7 @@ def _by_name() -> list[Analyser]:
             parser=omemo.parse,
             match_cb=mark_omemo,
             why=KEYS,
+            template=f"{TEMPLATES}/devices.html",
         ),
         Analyser(
             name="omemo-legacy",
@@ -258,6 +273,7 @@ def _by_name() -> list[Analyser]:
             parser=omemo.parse,
             match_cb=mark_omemo,
             why=KEYS,
+            template=f"{TEMPLATES}/devices.html",
         ),
         Analyser(
             name="openpgp",
@@ -345,6 +361,7 @@ def _by_payload() -> list[Analyser]:
             parser=microblog.parse,
             match_cb=mark_comments,
             why=CONTENT,
+            template=f"{TEMPLATES}/post.html",
         ),
         Analyser(
             name="calendar-events",
@@ -355,6 +372,7 @@ def _by_payload() -> list[Analyser]:
             parser=calendar_events.parse,
             match_cb=mark_invitees,
             why=CONTENT,
+            template=f"{TEMPLATES}/event.html",
         ),
         Analyser(
             name="events",
@@ -365,6 +383,7 @@ def _by_payload() -> list[Analyser]:
             parser=calendar_events.parse,
             match_cb=mark_invitees,
             why=CONTENT,
+            template=f"{TEMPLATES}/event.html",
         ),
         Analyser(
             name="forms",
@@ -375,6 +394,7 @@ def _by_payload() -> list[Analyser]:
             parser=dataform.parse_form,
             match_cb=mark_forms,
             why=CONTENT,
+            template=f"{TEMPLATES}/form.html",
         ),
         Analyser(
             name="stickers",
@@ -399,7 +419,16 @@ def _by_payload() -> list[Analyser]:
             namespace=vcard4.VCARD,
             to_sync=True,
             parser=vcard4.parse_vcard,
+            template=f"{TEMPLATES}/profile.html",
             why=PROFILE,
+        ),
+        Analyser(
+            name="links",
+            type="link",
+            namespace=links.OOB,
+            to_sync=True,
+            parser=links.parse_link,
+            why=CONTENT,
         ),
         Analyser(
             name="serverinfo",

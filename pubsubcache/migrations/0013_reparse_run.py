@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("pubsubcache", "0011_learned_data")]
+    dependencies = [("pubsubcache", "0012_sample_namespace")]
 
     operations = [
         migrations.CreateModel(

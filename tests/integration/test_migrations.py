@@ -186,6 +186,24 @@ def test_learned_traits_move_to_columns_and_back(fresh: str) -> None:
     assert dict(model.objects.using(fresh).values_list("name", "extra")) == before
 
 
+def test_nodes_analysed_before_are_analysed_again(fresh: str) -> None:
+    """What they looked at is unknown, and the analysis survives the way back."""
+    migrate(fresh, "0011_learned_data")
+    old = MigrationExecutor(connections[fresh]).loader.project_state((APP, "0011_learned_data")).apps
+    account = old.get_model(APP, "Account").objects.using(fresh).create(jid="alice@example.org")
+    model = old.get_model(APP, "PubsubNode")
+    found = {"analyser": "", "registry_fingerprint": "f", "analysis_reason": "No analyser matches."}
+    model.objects.using(fresh).create(account=account, service="s", name="n", **found)
+    migrate(fresh)
+    nodes = PubsubNode.objects.using(fresh)
+    assert nodes.values_list("sample_namespace", "parse_anew", *found).get() == (None, False, *found.values())
+    nodes.update(sample_namespace="urn:example:note", parse_anew=True)
+    migrate(fresh, "0011_learned_data")
+    assert model.objects.using(fresh).values(*found).get() == found
+    migrate(fresh)
+    assert nodes.values_list("sample_namespace", "parse_anew").get() == (None, False)
+
+
 def test_sql_of_migrations_can_be_shown(fresh: str) -> None:
     """Showing the SQL must change nothing."""
     for name in ("0001_initial", "0002_hot_keys", "0003_full_text"):
