@@ -220,6 +220,14 @@ def test_bases_are_nested_on_any_element() -> None:
     assert [one["name"] for one in result["rest"]] == ["item"], "the shape of an item has no base"
 
 
+def test_what_is_not_read_keeps_its_base() -> None:
+    second = "<source xml:base='https://hedge.example/'><link rel='self' href='b'/></source>"
+    result = parsed(f"<source><id>1</id></source>{second}")
+    [found] = result["rest"]
+    assert found["attributes"] == {"{http://www.w3.org/XML/1998/namespace}base": "https://hedge.example/"}
+    assert found["children"][0]["attributes"] == {"rel": "self", "href": "b"}
+
+
 def test_the_base_of_the_item_counts() -> None:
     around = "id='1' xml:base='https://garden.example/'"
     assert parsed("<icon>i.png</icon>", attributes=around)["icon"] == "https://garden.example/i.png"

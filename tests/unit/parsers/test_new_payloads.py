@@ -187,12 +187,13 @@ def test_a_node_of_a_space_has_no_subscriber() -> None:
     assert parse("movim-spaces", payload)["subscriber"] == "mira@garden.example"
 
 
-def test_links_of_a_space() -> None:
+@pytest.mark.parametrize("name", ["spaces", "links"])
+def test_links(name: str) -> None:
     url, desc = "<url>https://garden.example/plots</url>", "<desc>Plots</desc>"
-    parsed = parse("spaces", f"<x xmlns='jabber:x:oob'>{url}{desc}<url>javascript:x()</url><when/></x>")
+    parsed = parse(name, f"<x xmlns='jabber:x:oob'>{url}{desc}<url>javascript:x()</url><when/></x>")
     assert (parsed["url"], parsed["desc"]) == ("https://garden.example/plots", "Plots")
     assert rest(parsed) == [("x", "url", "javascript:x()", {}), ("x", "when", None, {})]
-    parsed = parse("spaces", "<x xmlns='jabber:x:oob'><url>javascript:x()</url></x>")
+    parsed = parse(name, "<x xmlns='jabber:x:oob'><url>javascript:x()</url></x>")
     assert (parsed["url"], rest(parsed)) == (None, [("x", "url", "javascript:x()", {})])
 
 
@@ -258,6 +259,7 @@ async def test_nodes_are_recognised_by_name_without_a_request(node: str, expecte
     [
         ("people", "<vcard xmlns='urn:ietf:params:xml:ns:vcard-4.0'/>", ("vcards", True)),
         ("plots", "<conference xmlns='urn:xmpp:bookmarks:1'/>", ("spaces", True)),
+        ("plots", "<x xmlns='jabber:x:oob'/>", ("links", True)),
         ("info", "<serverinfo xmlns='urn:xmpp:serverinfo:0'/>", ("serverinfo", True)),
         ("serverinfo", None, ("serverinfo", True)),
         ("serverinfo-news", "<entry xmlns='http://www.w3.org/2005/Atom'/>", ("microblog", True)),
