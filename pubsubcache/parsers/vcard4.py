@@ -60,7 +60,7 @@ PROFILES = Schema(
             "names",
             "object",
             "The parts of the name, each a list of text: `surname`, `given`, `additional`, `prefix`, `suffix`, and "
-            "others if there are any.",
+            "others such as `generation` if there are any.",
         ),
         Key("nicknames", "list of text", "Names that friends use."),
         Key("pronouns", "list of text", "How to refer to the person."),

@@ -53,11 +53,11 @@ class Value:
 
     def is_in(self, content: "Content") -> bool:
         """Whether JSON contains the value."""
-        return any(form in content.text for form in self.forms) or self.number in content.numbers
+        return any(form.lower() in content.text for form in self.forms) or self.number in content.numbers
 
 
 class Content:
-    """All strings of JSON, names of keys among them, and all of its numbers."""
+    """All strings of JSON in lower case, names of keys among them, and all of its numbers."""
 
     def __init__(self, parsed: Any) -> None:
         pieces: list[str] = []
@@ -67,7 +67,7 @@ class Content:
                 pieces.append(leaf)
             elif isinstance(leaf, int | float) and not isinstance(leaf, bool):
                 self.numbers.add(float(leaf))
-        self.text = "\n".join(["", *pieces, ""])
+        self.text = "\n".join(pieces).lower()
 
 
 def _leaves(data: Any) -> Iterator[Any]:
@@ -250,7 +250,7 @@ class Maker:
         for number in range(1 if self.random.random() < 0.9 else 2):
             self._add(item, self.random.choice(self.schema.payloads), "", "")
             if number:
-                self._unknown(item, "")
+                self._unknown(item, Shape("item"), "", "")
         return Payload(item, self.values, self.choices)
 
     def _add(self, parent: Element, shape: Shape, path: str, left_out: str, others: Sequence[Shape] = ()) -> None:
@@ -269,12 +269,7 @@ class Maker:
         if shape.former and self.random.random() < 0.2:
             namespace = self.random.choice(shape.former)
         path, left_out = f"{path}/{shape.name}", left_out or shape.left_out
-        if shape.name != ANY:
-            name = shape.name
-        elif shape.whole:
-            name = "div"
-        else:
-            name = self._noted(self._source.token(), f"{path} (name)", left_out)
+        name = shape.name if shape.name != ANY else "div" if shape.whole else self._source.token()
         element = Element(f"{{{namespace}}}{name}")
         if left_out and shape.text is None:
             element.text = self._noted(self._source.token(), path, left_out)
@@ -295,26 +290,30 @@ class Maker:
             if self._room > 0:
                 self._add(element, child, path, left_out, shape.children)
         if self.random.random() < 0.15:
-            self._unknown(element, path, left_out)
+            self._unknown(element, shape, path, left_out)
+        if shape.name == ANY and (element.attrib or "".join(element.itertext())):
+            self._noted(name, f"{path} (name)", left_out)
         return element
 
-    def _unknown(self, element: Element, path: str, left_out: str = "") -> None:
+    def _unknown(self, element: Element, shape: Shape, path: str, left_out: str) -> None:
         """Add an attribute, an element or a text that no shape mentions."""
+        is_markup = any(child.whole for child in shape.children)
         match self.random.randrange(4):
             case 0:
                 name = self.random.choice(["odd", f"{{{UNKNOWN}}}odd", f"{{{XML}}}lang", f"{{{XML}}}base"])
-                if name not in element.attrib:
+                if name.replace(f"{{{XML}}}", "xml:") not in shape.attributes:
                     element.set(name, self._noted(self._source.token(), f"{path}@{name}", left_out))
             case 1 if len(element):
                 child = self.random.choice(list(element))
                 child.tail = f"{child.tail or ''} {self._noted(self._source.token(), f'{path} (tail)', left_out)}"
             case _:
                 namespace = self.random.choice([UNKNOWN, _namespace(element)])
-                child = SubElement(
-                    element, f"{{{namespace}}}{self._noted(self._source.token(), f'{path}/?', left_out)}"
-                )
-                child.text = self._noted(self._source.token(), f"{path}/? (text)", left_out)
-                child.set("odd", self._noted(self._source.token(), f"{path}/?@odd", left_out))
+                name, odd = self._source.token(), self._source.token()
+                child = SubElement(element, f"{{{namespace}}}{name}", {"odd": odd})
+                if not is_markup:  # which is sanitised
+                    self._noted(name, f"{path}/? (name)", left_out)
+                    self._noted(odd, f"{path}/?@odd", left_out)
+                child.text = self._noted(self._source.token(), f"{path}/?", left_out)
                 inner = SubElement(child, f"{{{namespace}}}inner")
                 inner.text = self._noted(self._source.token(), f"{path}/?/inner", left_out)
 
@@ -328,7 +327,8 @@ class Maker:
         self, element: Element, attribute: str | None, kind: Kind, path: str, left_out: str, *, is_odd: bool
     ) -> None:
         value = self._source.of(kind, path, left_out, is_odd=is_odd)
-        self.values.append(value)
+        if attribute != f"{{{XML}}}base":  # which is left out if it is not needed
+            self.values.append(value)
         if not (value.is_unique or value.left_out):
             self.choices.append(Choice(path, element, attribute, kind))
         if attribute is None:

@@ -625,7 +625,7 @@ def test_vcard_values_of_any_type_and_in_groups() -> None:
 def test_parameters_of_vcards() -> None:
     parameters = (
         "<parameters><type><text>Work</text><text>voice</text></type><type><text>WORK</text></type><pref>1</pref>"
-        f"<type>{'t' * 101}</type><x-p>odd<text>even</text></x-p></parameters>"
+        f"<type>{'t' * 101}<text xmlns='urn:x'>foreign</text></type><x-p>odd<text>even</text></x-p></parameters>"
         "<parameters><type><text>text</text></type></parameters>"
     )
     parsed = card(f"<tel>{parameters}<uri>tel:1</uri></tel>")
@@ -635,7 +635,7 @@ def test_parameters_of_vcards() -> None:
         "pref": ["1"],
         "x-p": ["odd", "even"],
     }
-    assert parsed["rest"] == []
+    assert rest_of(parsed) == [("vcard/tel/parameters/type", "text", {}, "foreign")]
 
 
 def test_values_without_the_element_of_their_type() -> None:
@@ -705,6 +705,9 @@ def test_names_of_groups() -> None:
     assert [(one["name"], one["group"]) for one in parsed["properties"]] == [("note", None), ("group", None)]
     assert rest_of(parsed) == [("vcard", "group", {"name": long}, None)]
     assert '"y"' in json.dumps(parsed)
+    named = parse("vcard4", f"<vcard xmlns='{vcard4.VCARD}' name='mine'><note>x</note></vcard>")
+    assert (named["groups"], named["properties"][0]["group"]) == ([], None)
+    assert rest_of(named) == [("", "vcard", {"name": "mine"}, None)]
 
 
 def test_many_properties_and_values() -> None:
