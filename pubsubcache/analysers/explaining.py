@@ -19,7 +19,8 @@ class Explanation:
         analyser: The first analyser that matches, or None.
         matched_by: What it matches: the name of the node, or the namespace of the payload. None without an analyser.
         analysis: The result of its `match_cb`; None without an analyser, or if that failed.
-        schema: The schema by which its parser reads the item; None if the parser declares none that fits.
+        reader: The analyser whose parser reads the item, see `matching.reader`; None if there is none.
+        schema: The schema by which that parser reads the item; None if it declares none that fits.
         parsed: The JSON; None without an item or a parser, or if the parser failed.
         error: Why an analyser or the parser failed, as a sentence, or "".
         left_out: The path and the reason of everything in the item that the JSON leaves out.
@@ -28,6 +29,7 @@ class Explanation:
     analyser: Analyser | None = None
     matched_by: Literal["node", "namespace"] | None = None
     analysis: Analysis | None = None
+    reader: Analyser | None = None
     schema: Schema | None = None
     parsed: Any = None
     error: str = ""
@@ -50,18 +52,18 @@ async def explain(address: NodeAddress, item: Item | None) -> Explanation:
         found.analysis = await matching.analyse(address, sample)
     except Exception as error:  # a match_cb may raise anything
         found.error = f"The analysis failed: {matching.reason(error)}"
-    if found.analysis is None:
         return found
-    found.analyser = analyser = registry.get(found.analysis.name)
-    if analyser is None:
-        return found
-    by_name = bool(analyser.node) and address.name.startswith(analyser.node or "")
-    found.matched_by = "node" if by_name else "namespace"
+    if found.analysis is not None and (analyser := registry.get(found.analysis.name)) is not None:
+        found.analyser = analyser
+        by_name = bool(analyser.node) and address.name.startswith(analyser.node or "")
+        found.matched_by = "node" if by_name else "namespace"
     if item is None:
         return found
+    found.reader = matching.reader(found.analyser, item.element)
     try:
-        found.parsed = await matching.parse(analyser, item, address)
-        found.schema, found.left_out = described(analyser.parser, item.element)
+        found.parsed = await matching.parse(found.analyser, item, address)
+        if found.reader is not None:
+            found.schema, found.left_out = described(found.reader.parser, item.element)
     except ParseError as error:
         found.error = str(error)
     return found

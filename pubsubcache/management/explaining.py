@@ -111,7 +111,7 @@ def _storable(item: Item) -> Item:
 
 def as_data(subject: Subject, found: Explanation) -> dict[str, Any]:
     """Return an explanation as JSON data."""
-    analyser = found.analyser
+    analyser, reader = found.analyser, found.reader or found.analyser
     return {
         "service": subject.address.service,
         "node": subject.address.name,
@@ -125,7 +125,7 @@ def as_data(subject: Subject, found: Explanation) -> dict[str, Any]:
         "subtype": found.analysis.subtype if found.analysis else None,
         "to_sync": found.analysis.to_sync if found.analysis else None,
         "why": analyser.why if analyser else None,
-        "parser": dotted(analyser.parser) or None if analyser else None,
+        "parser": dotted(reader.parser) or None if reader else None,
         "schema": found.schema.title if found.schema else None,
         "parsed": found.parsed,
         "error": found.error or None,
