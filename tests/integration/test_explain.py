@@ -38,7 +38,7 @@ RECIPE = f"<item id='toast'><recipe xmlns='{SPACE}'>%s</recipe></item>"
 TOAST = RECIPE % "<title>Toast</title><trick>butter</trick><wine year='2020'>red</wine>"
 KEYS = [
     *("service", "node", "item", "origin", "stored", "analyser", "matched_by", "matched", "type", "subtype"),
-    *("to_sync", "why", "parser", "schema", "parsed", "error", "left_out"),
+    *("to_sync", "why", "parsed_by", "parser", "schema", "parsed", "error", "left_out"),
 ]
 
 
@@ -98,6 +98,7 @@ def test_an_item_on_stdin_is_explained_by_its_namespace(given: Any) -> None:
         "subtype": "",
         "to_sync": True,
         "why": "People cook by them.",
+        "parsed_by": "recipes",
         "parser": f"{__name__}.parse_recipe",
         "schema": "Recipes",
         "parsed": {
@@ -247,6 +248,17 @@ def test_the_newest_item_of_a_cached_node_is_explained() -> None:
     }
     found = call_json("pubsub_analysers", "explain", "-a", ALICE, "-s", ALICE, "-n", "recipes", "-i", "recipe-0")
     assert (found["item"], found["parsed"]["title"]) == ("recipe-0", "Old")
+
+
+def test_an_item_of_another_kind_than_its_node_is_explained() -> None:
+    recipes_in_cache(TOAST, TOAST, item_xml("recipe-2", "Lights"), TOAST)
+    PubsubNode.objects.update(name="elsewhere")
+    found = call_json("pubsub_analysers", "explain", "-n", "elsewhere", "-i", "recipe-2")
+    assert (found["analyser"], found["matched_by"], found["matched"]) == ("recipes", "namespace", SPACE)
+    assert (found["parsed_by"], found["parser"]) == ("microblog", "pubsubcache.parsers.microblog.parse")
+    assert (found["schema"], found["parsed"]["title"]) == ("Blog posts and comments", "Lights")
+    out, _ = call("pubsub_analysers", "explain", "-n", "elsewhere", "-i", "recipe-2")
+    assert "parser:    pubsubcache.parsers.microblog.parse, that of the analyser microblog" in out.splitlines()
 
 
 def test_the_stored_decision_on_a_node_is_told_beside_that_of_now() -> None:

@@ -20,15 +20,15 @@ from django.dispatch import Signal
 
 from pubsubcache import analysers, checks, conf, exceptions, signals
 from pubsubcache.analysers import Analyser, Analysis, registry
-from pubsubcache.analysers.explaining import Explanation
 from pubsubcache.cache import get_items
 from pubsubcache.exchange import records
 from pubsubcache.management import explaining
 from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes, pubsub_search
-from pubsubcache.management.explaining import Subject
+from pubsubcache.management.explaining import Explanation, Subject
 from pubsubcache.models import Account, AnalyserChoice, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext
 from pubsubcache.search import Found, search
+from pubsubcache.syncing.analysis import Finding
 from pubsubcache.types import Item, ItemsPage, NodeAddress, Rsm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,7 +203,7 @@ def test_json_is_shown_in_the_shape_that_commands_print(command: str) -> None:
 
 
 def an_explanation() -> dict[str, Any]:
-    found = Explanation(left_out=[("path", "reason")])
+    found = Explanation(finding=Finding(None), left_out=[("path", "reason")])
     row = PubsubNode(service="s", name="n")
     return explaining.as_data(Subject(address=row.address, item=None, row=row, origin="cache"), found)
 

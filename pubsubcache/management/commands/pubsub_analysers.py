@@ -9,11 +9,10 @@ from django.db.models import Count
 from pubsubcache import store
 from pubsubcache.analysers import registry
 from pubsubcache.analysers.base import dotted
-from pubsubcache.analysers.explaining import Explanation, explain
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.management import explaining
 from pubsubcache.management.base import PubsubCommand, text
-from pubsubcache.management.explaining import Subject
+from pubsubcache.management.explaining import Explanation, Subject, explain
 from pubsubcache.management.network import run
 from pubsubcache.management.output import as_table, counted
 from pubsubcache.models import AnalyserChoice, PubsubNode
@@ -85,7 +84,7 @@ class Command(PubsubCommand):
 
         async def work() -> tuple[Subject, Explanation]:
             subject = await find()
-            return subject, await explain(subject.address, subject.item)
+            return subject, await explain(subject)
 
         data = explaining.as_data(*run(work))
         self.print_result(options, data, explaining.as_text(data))
