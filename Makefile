@@ -17,7 +17,7 @@ PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-long unit lint lock oracle bench clean python-packages run-packages test-packages
+.PHONY: help run test test-long unit lint docs lock oracle bench clean python-packages run-packages test-packages
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ lint: $(VENV)/test.stamp  ## check style, types, migrations and deployment setti
 	$(PRODUCTION) $(BIN)/mypy
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+docs: $(VENV)/test.stamp  ## write the generated parts of docs/analysers.md
+	$(PRODUCTION) $(BIN)/python -m docs.generate
 
 lock: $(VENV)/test.stamp  ## pin the requirements of pyproject.toml with hashes (UPGRADE=1: newest versions)
 	$(LOCK) pyproject.toml --output-file requirements.txt

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from pubsubcache.analysers import Analysis, matching, registry
+from pubsubcache.analysers import matching, registry
+from pubsubcache.analysers.matching import SAMPLES
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import (
     Forbidden,
@@ -30,15 +32,14 @@ from pubsubcache.services.sessions import sessions
 from pubsubcache.store import ageing, evicting, in_thread, nodes
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
-from pubsubcache.syncing.analysis import analyse
+from pubsubcache.syncing.analysis import TIMEOUT, Finding, analyse, is_due, namespaces_of, newest_items
 from pubsubcache.types import Item, ItemsPage, ItemsRequest, NodeAddress, Order, Rsm
-from pubsubcache.utils import clock, jid, slices, xmlform
+from pubsubcache.utils import clock, jid, slices
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.utils.slices import Work
 
 logger = get_logger(__name__)
 
-ANALYSIS_TIMEOUT = 10.0
 LOOKUPS = 3  # of a node that changes while it is read
 
 
@@ -287,20 +288,39 @@ class _Call:
         with self._unnoticed():
             if node is None:
                 node = await in_thread(nodes.find_node)(self.account, self.address)
-            if node is None or node.registry_fingerprint != registry.fingerprint():
-                async with asyncio.timeout(ANALYSIS_TIMEOUT):
-                    node = await self._save(*await analyse(service, self.address, page.items))
-            elif _needs_revalidation(node):
+            if self._must_be_analysed(node, page):
+                async with asyncio.timeout(TIMEOUT):
+                    node = await self._save(await self._analyse(node, page, service))
+            elif node is not None and _needs_revalidation(node):
                 await in_thread(nodes.request_revalidation)(node.pk)
             else:
                 return node
             await remote.awake()
         return node
 
+    def _must_be_analysed(self, node: PubsubNode | None, page: ItemsPage) -> bool:
+        """Whether a node is new, analysers have changed, or `page` shows other items than were looked at before."""
+        if node is None or node.registry_fingerprint != registry.fingerprint():
+            return True
+        return is_due(node, namespaces_of(page.items), newest=self._has_newest(page))
+
+    async def _analyse(self, node: PubsubNode | None, page: ItemsPage, service: PubsubService) -> Finding:
+        has_newest = self._has_newest(page)
+        items = page.items if has_newest or node is None or not node.analyser else []
+        more = None if has_newest else partial(newest_items, service, self.address)
+        return await analyse(self.address, items, more)
+
+    def _has_newest(self, page: ItemsPage) -> bool:
+        """Whether a page has all items of its node, or the newest ones, as many as an analysis looks at."""
+        rsm = self.request.rsm or Rsm(before="")
+        if self.request.item_ids is not None or rsm.after or rsm.before or rsm.index:
+            return False
+        return page.complete or (rsm.before is not None and len(page.items) >= SAMPLES)
+
     async def _note_refusal(self, error: Forbidden) -> None:
         """Store why the service refuses a node that the cache does not know."""
         with self._unnoticed():
-            await self._save(None, str(error))
+            await self._save(Finding(None, str(error)))
 
     @contextmanager
     def _unnoticed(self) -> Iterator[None]:
@@ -310,18 +330,17 @@ class _Call:
         except Exception:
             logger.exception("The node %s could not be added to the cache.", self.address.uri)
 
-    async def _save(self, analysis: Analysis | None, error: str) -> PubsubNode | None:
+    async def _save(self, finding: Finding) -> PubsubNode | None:
         with suppress(Account.DoesNotExist):
-            return await in_thread(nodes.save_analysis)(self.account, self.address, analysis, error)
+            return await in_thread(nodes.save_analysis)(self.account, self.address, *finding)
         return None
 
     async def _parse(self, node: PubsubNode | None, items: list[Item]) -> None:
-        """Parse items from the service with the analyser of their node."""
+        """Parse items from the service, as those of their node."""
         if node is not None:
             analyser = registry.get(node.analyser)
         else:
-            namespace = xmlform.payload_namespace(items[-1].element) if items else None
-            analyser = matching.by_namespace(self.address.name, namespace)
+            analyser = matching.by_namespace(self.address.name, matching.prevailing(namespaces_of(items)))
         work = Work(self.address.service)
         for item in items:
             await work.pause()

@@ -32,12 +32,12 @@ SERVICE = "pubsub.example.org"
 ADDRESS = NodeAddress(SERVICE, "urn:example:notes")
 
 
-def make_item(name: str, title: str = "", publisher: str | None = None) -> Item:
+def make_item(name: str, title: str = "", publisher: str | None = None, namespace: str = NOTE) -> Item:
     """Return an item with a small payload."""
     attributes = {"id": name} | ({"publisher": publisher} if publisher else {})
     element = Element(f"{{{PUBSUB}}}item", attributes)
-    note = SubElement(element, f"{{{NOTE}}}note")
-    SubElement(note, f"{{{NOTE}}}title").text = title or f"Title of {name}"
+    note = SubElement(element, f"{{{namespace}}}note")
+    SubElement(note, f"{{{namespace}}}title").text = title or f"Title of {name}"
     return Item.from_element(element)
 
 
@@ -125,10 +125,17 @@ class FakeService:
             self.publish(name, address=address)
         return names
 
-    def publish(self, name: str, title: str = "", address: NodeAddress = ADDRESS, publisher: str | None = None) -> Item:
+    def publish(
+        self,
+        name: str,
+        title: str = "",
+        address: NodeAddress = ADDRESS,
+        publisher: str | None = None,
+        namespace: str = NOTE,
+    ) -> Item:
         """Publish an item, or replace it."""
         items = self.nodes.setdefault(address, FakeNode()).items
-        item = make_item(name, title, publisher)
+        item = make_item(name, title, publisher, namespace)
         if item.id != name:
             self._long_ids[item.id] = name
         name = item.id

@@ -15,6 +15,8 @@ BLOG = "urn:xmpp:microblog:0"
 JOURNAL = "garden-journal"
 CALENDAR = "urn:xmpp:calendar-events:0/garden"
 REPAIRS = "fdp/submitted/org.salut-a-toi.tickets:0"
+SPACE = "garden-space"
+ROOMS = {"garden@rooms.example.org": "The garden", "hedges@rooms.example.org": "Friends of the hedge"}
 READER = "alice"
 GARDENER = "bob"
 OPEN_NODE: dict[str, str | bool] = {
@@ -78,7 +80,7 @@ def nodes(prosody: Prosody) -> list[SampleNode]:
 
 
 def _shared(prosody: Prosody) -> list[SampleNode]:
-    """Return the calendar of the garden and the list of repairs."""
+    """Return the calendar of the garden, the list of repairs and the space with the chat rooms."""
     calendar, repairs = NodeAddress(prosody.pubsub, CALENDAR), NodeAddress(prosody.pubsub, REPAIRS)
     return [
         SampleNode(GARDENER, calendar, {event.id: payloads.event(event) for event in EVENTS}),
@@ -86,6 +88,11 @@ def _shared(prosody: Prosody) -> list[SampleNode]:
             GARDENER,
             repairs,
             {ticket.id: payloads.ticket(ticket, prosody.jid(ticket.author)) for ticket in TICKETS},
+        ),
+        SampleNode(
+            GARDENER,
+            NodeAddress(prosody.pubsub, SPACE),
+            {room: payloads.bookmark(name) for room, name in ROOMS.items()},
         ),
     ]
 
@@ -122,8 +129,7 @@ def _personal(prosody: Prosody) -> list[SampleNode]:
         "http://jabber.org/protocol/tune": payloads.tune(),
         "http://jabber.org/protocol/geoloc": payloads.geoloc(),
     }
-    rooms = {"garden@rooms.example.org": "The garden", "hedges@rooms.example.org": "Friends of the hedge"}
-    bookmarks = {room: payloads.bookmark(name, "alice") for room, name in rooms.items()}
+    bookmarks = {room: payloads.bookmark(name, "alice") for room, name in ROOMS.items()}
     return [
         *(
             SampleNode(READER, NodeAddress(jid, name), {"current": item}, analysed=name in lasting)

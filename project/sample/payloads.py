@@ -128,9 +128,10 @@ def geoloc() -> Element:
     return root
 
 
-def bookmark(name: str, nickname: str) -> Element:
-    """Build the bookmark of a room (XEP-0402)."""
+def bookmark(name: str, nickname: str = "") -> Element:
+    """Build the bookmark of a room (XEP-0402), which is also how a space lists its rooms (XEP-0503)."""
     namespace = "urn:xmpp:bookmarks:1"
     root = Element(f"{{{namespace}}}conference", {"name": name, "autojoin": "true"})
-    SubElement(root, f"{{{namespace}}}nick").text = nickname
+    if nickname:
+        SubElement(root, f"{{{namespace}}}nick").text = nickname
     return root

@@ -21,6 +21,7 @@ from pubsubcache import store
 from pubsubcache.admin import display
 from pubsubcache.admin.base import log_changes, wake_workers
 from pubsubcache.analysers import Analyser, registry
+from pubsubcache.analysers.base import dotted
 from pubsubcache.models import AnalyserChoice, PubsubItem, PubsubNode
 
 CHOICES: dict[str, tuple[bool | None, Any]] = {
@@ -52,14 +53,6 @@ def tallies() -> dict[str, Tally]:
     for name, number in failed.annotate(number=Count("pk")).values_list("node__analyser", "number"):
         found[name].parse_errors = number
     return found
-
-
-def dotted(function: Any) -> str:
-    """Return the dotted path of a function, or "" for None."""
-    if function is None:
-        return ""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def app_of(analyser: Analyser) -> str:

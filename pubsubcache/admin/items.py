@@ -7,23 +7,24 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import ShowFacets
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.fields.json import KT
 from django.db.models.functions import Left
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pubsubcache.admin import display, paginator
+from pubsubcache.admin import display, paginator, readable
 from pubsubcache.admin.base import CacheAdmin
 from pubsubcache.admin.filters import ParseErrorFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.exceptions import InvalidRequest, ParseError, TooLarge
 from pubsubcache.models import PubsubItem, PubsubItemQuerySet, PubsubNode
 from pubsubcache.utils import xmlform
+from pubsubcache.utils.cleaning import one_line
 
 MAX_SHOWN = 200_000  # characters of a payload that are shown on a page
 OF_NODE = "node__id__exact"
@@ -63,7 +64,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     fieldsets = [
         (None, {
             "fields": (
-                "account_link", "service", "node_link", "name", "uri", "publisher", "created", "updated",
+                "account_link", "service", "node_link", "whole_id", "uri", "whole_publisher", "created", "updated",
                 "problem_whole",
             ),
             "description": gettext_lazy(
@@ -71,13 +72,13 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
                 "those of the service. To free space, purge the node."
             ),
         }),
-        (gettext_lazy("Parsed"), {"fields": ("json",)}),
+        (gettext_lazy("Parsed JSON"), {"fields": ("json",)}),
         (gettext_lazy("XML"), {"fields": ("xml",)}),
-        (gettext_lazy("Text for searches"), {"fields": ("words",)}),
+        (gettext_lazy("Words"), {"fields": ("words",), "classes": ("collapse",)}),
     ]  # fmt: skip
     readonly_fields = (
-        "account_link", "service", "node_link", "name", "uri", "publisher", "created", "updated", "problem_whole",
-        "json", "xml", "words",
+        "account_link", "service", "node_link", "whole_id", "uri", "whole_publisher", "created", "updated",
+        "problem_whole", "json", "xml", "words",
     )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -130,7 +131,30 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     def get_urls(self) -> list[URLPattern]:
         raw = path("<int:pk>/raw/", self.admin_site.admin_view(self.raw_xml), name="pubsubcache_pubsubitem_raw")
-        return [raw, *super().get_urls()]
+        json = path("<int:pk>/json/", self.admin_site.admin_view(self.raw_json), name="pubsubcache_pubsubitem_json")
+        return [raw, json, *super().get_urls()]
+
+    def get_fieldsets(self, request: HttpRequest, obj: PubsubItem | None = None) -> Any:
+        """Close the JSON and the XML if a template shows the item."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or readable.template_of(obj) is None:
+            return fieldsets
+        return [(name, {**options, "classes": ("collapse",)} if name else options) for name, options in fieldsets]
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: PubsubItem | None = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            previous, following = neighbours(obj)
+            shown = {"subtitle": one_line(obj.name, 200), "readable": readable.readable(obj)}
+            context = {**context, **shown, "previous": previous, "next": following}
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         context = dict(extra_context or {})
@@ -150,15 +174,21 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     def raw_xml(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Return the stored XML of an item as a download, so that browsers do not render it."""
+        item = self._viewable(request, pk)
+        return as_download(item.data, "application/xml", f"item-{pk}.xml")
+
+    def raw_json(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Return the parsed data of an item as a download."""
+        item = self._viewable(request, pk)
+        if item.parsed is None:
+            raise Http404("The item is not parsed.")
+        return as_download(display.pretty_json(item.parsed), "application/json", f"item-{pk}.json")
+
+    def _viewable(self, request: HttpRequest, pk: int) -> PubsubItem:
         item = get_object_or_404(PubsubItem, pk=pk)
         if not self.has_view_permission(request, item):
             raise PermissionDenied
-        headers = {
-            "Content-Disposition": f'attachment; filename="item-{pk}.xml"',
-            "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "sandbox",
-        }
-        return HttpResponse(item.data, content_type="application/xml; charset=utf-8", headers=headers)
+        return item
 
     # Columns and fields
 
@@ -185,7 +215,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
 
     def _link_to_node(self, item: PubsubItem, length: int) -> str:
         url = reverse("admin:pubsubcache_pubsubnode_change", args=[item.node_id])
-        return format_html('<a href="{}">{}</a>', url, display.short(item.node.name, length))
+        return format_html('<a href="{}">{}</a>', url, display.short(one_line(item.node.name, 3000), length))
 
     @admin.display(description=gettext_lazy("node"))
     def place(self, item: PubsubItem) -> str:
@@ -202,6 +232,16 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     def service(self, item: PubsubItem) -> str:
         """JID of the service."""
         return item.node.service
+
+    @admin.display(description=gettext_lazy("item id"))
+    def whole_id(self, item: PubsubItem) -> str:
+        """The whole item id, with visible control characters."""
+        return one_line(item.name, 3000)
+
+    @admin.display(description=gettext_lazy("publisher"))
+    def whole_publisher(self, item: PubsubItem) -> str:
+        """The whole JID of the publisher, with visible control characters."""
+        return one_line(item.publisher, 3100) or display.EMPTY
 
     @admin.display(description=gettext_lazy("publisher"))
     def short_publisher(self, item: PubsubItem) -> str:
@@ -235,7 +275,11 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     @admin.display(description=gettext_lazy("JSON"))
     def json(self, item: PubsubItem) -> str:
         """Parsed data as indented JSON."""
-        return display.EMPTY if item.parsed is None else self._cut(display.pretty_json(item.parsed))
+        if item.parsed is None:
+            return display.EMPTY
+        url = reverse("admin:pubsubcache_pubsubitem_json", args=[item.pk])
+        download = format_html('<p><a href="{}">{}</a></p>', url, _("Download the JSON"))
+        return self._cut(display.pretty_json(item.parsed)) + download
 
     @admin.display(description=gettext_lazy("item"))
     def xml(self, item: PubsubItem) -> str:
@@ -256,6 +300,28 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         values = {"shown": display.number(MAX_SHOWN), "all": display.number(len(text))}
         notice = _("Only the first %(shown)s of %(all)s characters are shown.") % values
         return format_html('<p class="psc-notice">{}</p>', notice) + shown
+
+
+def neighbours(item: PubsubItem) -> tuple[int | None, int | None]:
+    """Return the primary keys of the previous and the next item of the node, in the order of the service."""
+    others = PubsubItem.objects.filter(node=item.node_id)
+    # The first condition is a range of the index on node and position; the second only separates equal positions.
+    before = others.filter(position__lte=item.position).exclude(Q(position=item.position, pk__gte=item.pk))
+    after = others.filter(position__gte=item.position).exclude(Q(position=item.position, pk__lte=item.pk))
+    return (
+        before.order_by("-position", "-pk").values_list("pk", flat=True).first(),
+        after.order_by("position", "pk").values_list("pk", flat=True).first(),
+    )
+
+
+def as_download(text: str, media_type: str, filename: str) -> HttpResponse:
+    """Return a response that browsers save instead of showing it."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{filename}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox",
+    }
+    return HttpResponse(text, content_type=f"{media_type}; charset=utf-8", headers=headers)
 
 
 def readable_xml(text: str) -> str:

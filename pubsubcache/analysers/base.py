@@ -11,12 +11,20 @@ Parser = Callable[[Element, ParseContext], dict[str, Any] | Awaitable[dict[str, 
 MatchCallback = Callable[["Analysis"], Awaitable[None] | None]
 
 
+def dotted(function: Callable[..., Any] | None) -> str:
+    """Return the dotted path of a function of an analyser, or "" for None."""
+    if function is None:
+        return ""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', type(function).__module__)}.{name}"
+
+
 @dataclass(kw_only=True)
 class Analyser:
     """Recognises nodes of one kind and decides how to handle them.
 
-    A node matches if its name starts with `node`, or if the first payload element of one of its items is in
-    `namespace`. `parser` and `match_cb` may be plain functions or coroutine functions.
+    A node matches if its name starts with `node`, or if `namespace` prevails among the first payload elements of its
+    newest items. `parser` and `match_cb` may be plain functions or coroutine functions.
 
     Args:
         name: Unique name, stripped and lower-cased; stored with each matching node.
@@ -27,6 +35,9 @@ class Analyser:
         parser: Called as `parser(item, context)` with the whole `<item/>`. Returns a dict that can be stored as JSON,
             or raises an error if the item cannot be parsed.
         match_cb: Called with the `Analysis` of a matching node. May change its `subtype` and `to_sync`.
+        why: Why matching nodes are cached or not, as a sentence for people.
+        template: Name of a Django template that shows an item in the admin. It gets `item` and `node`, which are rows
+            of the database, and `parsed`. If it fails, the admin shows the keys and values of `parsed` instead.
 
     Raises:
         ValueError: The name or the type is missing, both node and namespace are missing, or a value is invalid.
@@ -39,6 +50,8 @@ class Analyser:
     to_sync: bool = False
     parser: Parser | None = None
     match_cb: MatchCallback | None = None
+    why: str = ""
+    template: str | None = None
 
     def __post_init__(self) -> None:
         for attribute in ("name", "type"):
@@ -49,7 +62,7 @@ class Analyser:
                 raise ValueError(f"The {attribute} of an analyser must have at most 100 characters.")
         self.name = self.name.strip().lower()
         self.type = self.type.strip()
-        for attribute in ("node", "namespace"):
+        for attribute in ("node", "namespace", "template"):
             value = getattr(self, attribute)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"The {attribute} of the analyser {self.name!r} must be a string.")
@@ -57,6 +70,8 @@ class Analyser:
             raise ValueError(f"The analyser {self.name!r} needs a node prefix or a namespace to match.")
         if not isinstance(self.to_sync, bool):
             raise ValueError(f"to_sync of the analyser {self.name!r} must be True or False.")
+        if not isinstance(self.why, str):
+            raise ValueError(f"why of the analyser {self.name!r} must be a string.")
         for attribute in ("parser", "match_cb"):
             value = getattr(self, attribute)
             if value is not None and not callable(value):

@@ -9,6 +9,8 @@ from typing import Any, overload
 
 from pubsubcache.analysers.base import Analyser, Parser
 
+RULE = 2  # version of the rule by which `matching` chooses an analyser
+
 
 class AnalyserRegistry:
     """Analysers by name, in the order of registration. The first one that matches a node is used."""
@@ -38,7 +40,7 @@ class AnalyserRegistry:
     def fingerprint(self) -> str:
         """Return a hash that changes whenever a node may match a different analyser."""
         known = [[a.name, a.type, a.node, a.namespace, a.to_sync] for a in self._by_name.values()]
-        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([RULE, *known]).encode()).hexdigest()
 
     @contextmanager
     def temporarily(self, *analysers: Analyser, replace: bool = False) -> Iterator[None]:

@@ -106,6 +106,8 @@ EXTRA: dict[str, Rule] = {
     "by_hand": BOOLEAN,
     "registry": TEXT,
     "reason": TEXT,
+    "namespace": TEXT,
+    "parse_anew": BOOLEAN,
     "rsm": BOOLEAN,
     "cursors": _one_of("ids", "opaque"),
     "publishers": BOOLEAN,

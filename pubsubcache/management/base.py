@@ -106,6 +106,17 @@ class PubsubCommand(ExitCodeCommand):
             **{"default": "table", "help": "the output format (default: table)", **changes},
         )
 
+    def add_action(self, actions: Any, name: str, meaning: str) -> CommandParser:
+        """Add an action, with the options that all commands have, to the result of `add_subparsers`."""
+        texts = {"help": meaning, "description": f"{meaning[0].upper()}{meaning[1:]}."}
+        parser: CommandParser = actions.add_parser(name, allow_abbrev=False, **texts)
+        self.add_output(parser, default=argparse.SUPPRESS)
+        parser.add_argument(
+            "-v", "--verbosity", type=int, choices=range(4), default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+        parser.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        return parser
+
     def add_target(self, parser: CommandParser, *, node_required: bool = True) -> None:
         """Add the options that identify one node."""
         parser.add_argument(

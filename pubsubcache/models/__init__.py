@@ -3,6 +3,7 @@
 from pubsubcache.models.account import Account, AccountQuerySet, PendingUnsubscription, validate_account_jid
 from pubsubcache.models.item import PubsubEvicted, PubsubItem, PubsubItemQuerySet, PubsubTombstone
 from pubsubcache.models.node import AnalyserChoice, PubsubNode, PubsubNodeQuerySet
+from pubsubcache.models.reparsing import ReparseRun
 from pubsubcache.models.traits import NodeTraits
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "PubsubNode",
     "PubsubNodeQuerySet",
     "PubsubTombstone",
+    "ReparseRun",
     "validate_account_jid",
 ]

@@ -107,6 +107,11 @@ class PubsubNode(models.Model):
     by_hand = models.BooleanField(default=False, editable=False)
     registry_fingerprint = models.TextField(null=True, default=None, editable=False)
     analysis_reason = models.TextField(null=True, default=None, editable=False)
+    # The namespace that prevailed among the items when the node was analysed, "" if none did; null means that no item
+    # was looked at.
+    sample_namespace = models.TextField(null=True, default=None, editable=False)
+    # Whether stored items were parsed when the node had another analyser.
+    parse_anew = models.BooleanField(default=False, editable=False)
     # Whether the service moves edited items to the end; null means unknown.
     moves = models.BooleanField(null=True, default=None, editable=False)
     # Not null means the order is unknown. Two ids are those of an edited item and its successor: the order in which the

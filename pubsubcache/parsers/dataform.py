@@ -1,15 +1,13 @@
 """Parser for data forms (XEP-0004), including those published to nodes (XEP-0346)."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import (
-    MAX_ELEMENTS,
     MAX_NAME,
     attribute,
     child,
@@ -25,7 +23,7 @@ from pubsubcache.parsers.elements import (
 )
 from pubsubcache.parsers.files import MEDIA_URI, media_uri
 from pubsubcache.parsers.schema import Key, Schema, reads
-from pubsubcache.parsers.shapes import FLAG, INTEGER, LANG, WORDS, Kind, Shape, words
+from pubsubcache.parsers.shapes import FLAG, INTEGER, LANG, WORDS, Kind, Shape, matches, words
 from pubsubcache.parsers.text import clean
 
 DATA = "jabber:x:data"
@@ -36,6 +34,7 @@ TEMPLATES = "fdp/template/"
 SUBMITTED = "fdp/submitted/"
 MAX_SECTIONS = 5  # sections within each other
 
+_ENTRIES = {"fieldref": "field", "reportedref": "reported"}  # names of elements -> types in the JSON
 _METHODS = {f"{{{VALIDATE}}}{name}": name for name in ("basic", "open", "range", "regex")}
 _PASSWORDS_STAY = "Passwords (fields of type text-private) stay in the item's XML."
 
@@ -86,8 +85,6 @@ FIELD = Shape(
     ),
 )
 _CELL = Shape("field", attributes={"var": _NAME}, children=words("value"), when=lambda field: _var(field) is not None)
-
-
 _FORM_TYPE = replace(
     FIELD,
     attributes={"var": _NAME, "type": WORDS.omitted("A FORM_TYPE is hidden by definition (XEP-0068).")},
@@ -108,6 +105,9 @@ def _section(depth: int) -> Shape:
     return Shape("section", attributes={"label": WORDS}, children=entries)
 
 
+_ROW = Shape("item", children=(_secret(_CELL), _CELL))
+_PAGE = replace(_section(MAX_SECTIONS), name="page", namespace=LAYOUT)
+
 #: A data form, as a payload or within another one.
 FORM = Shape(
     "x",
@@ -120,8 +120,8 @@ FORM = Shape(
         _secret(FIELD),
         FIELD,
         Shape("reported", children=(_secret(FIELD), FIELD), once=True),
-        Shape("item", children=(_secret(_CELL), _CELL)),
-        replace(_section(MAX_SECTIONS), name="page", namespace=LAYOUT),
+        _ROW,
+        _PAGE,
     ),
     once=True,
 )
@@ -198,7 +198,7 @@ def form(element: Element) -> dict[str, Any]:
         "values": found,
         "fields": [field for field in described if not _is_plain_form_type(field, form_type)],
         "items": [_row(row) for row in children(element, "item", DATA)],
-        "pages": [_laid_out(page, "page", MAX_SECTIONS) for page in children(element, "page", LAYOUT)],
+        "pages": [_laid_out(page, _PAGE) for page in children(element, "page", LAYOUT)],
     }
 
 
@@ -228,13 +228,11 @@ def _values(fields: Iterable[Element]) -> dict[str, list[str]]:
 
 def _row(row: Element) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    fields = (field for field in row.iterfind(f"{{{DATA}}}field") if is_private(field) or _var(field) is not None)
-    for field in islice(fields, MAX_ELEMENTS):
-        name = _var(field)
-        if name is not None and not is_private(field):
+    for field, shape in matches(row, _ROW):
+        if shape is _CELL:
             is_boolean = attribute(field, "type") == "boolean"
             given = [_boolean(text) if is_boolean and FLAG.read(text) else text for text in _given(field)]
-            found.setdefault(name, []).extend(given)
+            found.setdefault(_var(field) or "", []).extend(given)
     return found
 
 
@@ -310,21 +308,11 @@ def _validation(element: Element) -> dict[str, Any]:
     }
 
 
-def _laid_out(element: Element, kind: str, depth: int) -> dict[str, Any]:
-    """Convert a page or section. Sections within more than `MAX_SECTIONS` others are left to the rest."""
-    content: list[dict[str, Any]] = []
-    seen: Counter[str] = Counter()
-    for one in element:
-        name = one.tag.removeprefix(f"{{{LAYOUT}}}") if isinstance(one.tag, str) else ""
-        seen[name] += 1
-        if seen[name] > MAX_ELEMENTS:
-            continue
-        if name == "text":
-            content.append({"type": "text", "value": text_of(one), "content": []})
-        elif name == "fieldref":
-            content.append({"type": "field", "value": attribute(one, "var"), "content": []})
-        elif name == "reportedref":
-            content.append({"type": "reported", "value": None, "content": []})
-        elif name == "section" and depth:
-            content.append(_laid_out(one, "section", depth - 1))
-    return {"type": kind, "value": attribute(element, "label"), "content": content}
+def _laid_out(element: Element, shape: Shape) -> dict[str, Any]:
+    """Convert a page or an entry of one. The depth of the recursion is that of the shape."""
+    value = next((attribute(element, name) for name in shape.attributes), None)
+    return {
+        "type": _ENTRIES.get(shape.name, shape.name),
+        "value": value if shape.text is None else text_of(element),
+        "content": [_laid_out(one, found) for one, found in matches(element, shape) if found is not None],
+    }

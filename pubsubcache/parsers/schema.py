@@ -15,7 +15,7 @@ from pubsubcache.parsers.encrypted import is_encrypted, parse_encrypted
 from pubsubcache.parsers.shapes import Key, Schema
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT, first_payload, normal_item, with_namespace
 
-__all__ = ["Key", "Parse", "Schema", "one_of", "reads", "schemas_of"]
+__all__ = ["Key", "Parse", "Schema", "described", "one_of", "reads", "schemas_of"]
 
 Parse = Callable[[Element, ParseContext], dict[str, Any]]
 
@@ -61,6 +61,27 @@ def one_of(*parsers: Parse) -> Callable[[Parse], Parse]:
 def schemas_of(parser: object) -> tuple[Schema, ...]:
     """Return the schemas of a parser; an empty tuple if it declares none."""
     return getattr(parser, "schemas", ())
+
+
+def described(parser: object, item: Element) -> tuple[Schema | None, list[tuple[str, str]]]:
+    """Return the schema by which a parser reads an item, and what it leaves out of the JSON.
+
+    Args:
+        parser: The parser. One without a schema has none for any item.
+        item: The `<item/>` element.
+
+    Returns:
+        The schema or None, and the path and the reason of everything in the item that is left out.
+    """
+    element = first_payload(item)
+    schemas = schemas_of(parser)
+    if schemas and element is not None and is_encrypted(element):
+        schemas = schemas_of(parse_encrypted)
+    item = _declared(item, schemas)
+    for schema in schemas:
+        if any(schema.fits(payload) for payload in item):
+            return schema, schema.left_out(item)
+    return None, []
 
 
 def _with_one(item: Element, schema: Schema) -> Element:

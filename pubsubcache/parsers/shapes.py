@@ -150,6 +150,10 @@ class Schema:
         """Return what a parser with this schema does not read of an item, see `rest_of`."""
         return rest_of(item, self.payloads, self.several)
 
+    def left_out(self, item: Element) -> list[tuple[str, str]]:
+        """Return what a parser with this schema leaves out of the JSON of an item, see `left_out_of`."""
+        return left_out_of(item, self.payloads)
+
     def omissions(self) -> list[tuple[str, str]]:
         """Return the path and the reason of everything that is left out of the JSON, each once."""
         return list(dict.fromkeys(found for shape in self.payloads for found in shape.omissions()))
@@ -173,9 +177,38 @@ def rest_of(item: Element, payloads: Sequence[Shape], several: bool = False) -> 
         read in part is listed without what is read. `rest_truncated` says whether a bound cut something off.
     """
     walk = _Walk()
-    id_and_publisher = {"id": WORDS, "publisher": WORDS}
-    walk.element(item, Shape("item", attributes=id_and_publisher, children=tuple(payloads)), None, not several)
+    walk.element(item, _item(payloads), None, not several)
     return {"rest": walk.found, "rest_truncated": walk.converter.truncated}
+
+
+def left_out_of(item: Element, payloads: Sequence[Shape]) -> list[tuple[str, str]]:
+    """Return the path and the reason of everything in an item that is left out of the JSON, each once.
+
+    Args:
+        item: The `<item/>` element.
+        payloads: The shapes of the payloads that the parser reads.
+    """
+    return list(dict.fromkeys(_omissions_in(item, _item(payloads), "")))
+
+
+def _omissions_in(element: Element, shape: Shape, path: str) -> Iterator[tuple[str, str]]:
+    if shape.left_out:
+        yield path, shape.left_out
+    if shape.left_out or shape.whole:
+        return
+    for name, value in element.attrib.items():
+        kind = shape.attributes.get(_short(name))
+        if kind is not None and kind.left_out and value.strip():
+            yield f"{path}@{_short(name)}", kind.left_out
+    if shape.text is not None and shape.text.left_out and "".join(element.itertext()).strip():
+        yield path, shape.text.left_out
+    for child, found, _ in _matches(element, shape):
+        if found is not None:
+            yield from _omissions_in(child, found, f"{path}/{name_of(child)}".lstrip("/"))
+
+
+def _item(payloads: Sequence[Shape]) -> Shape:
+    return Shape("item", attributes={"id": WORDS, "publisher": WORDS}, children=tuple(payloads))
 
 
 class _Walk:

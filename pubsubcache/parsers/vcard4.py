@@ -2,25 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element
 
 from pubsubcache.parsers import dates, uris
 from pubsubcache.parsers.context import ParseContext
-from pubsubcache.parsers.elements import (
-    MAX_ELEMENTS,
-    children,
-    integer,
-    name_of,
-    namespace_of,
-    payload,
-    text_of,
-)
+from pubsubcache.parsers.elements import integer, name_of, payload, text_of
 from pubsubcache.parsers.schema import reads
-from pubsubcache.parsers.shapes import ANY, WORDS, Key, Kind, Schema, Shape
+from pubsubcache.parsers.shapes import ANY, WORDS, Key, Kind, Schema, Shape, matches
 from pubsubcache.parsers.text import clean, from_base64
 
 VCARD = "urn:ietf:params:xml:ns:vcard-4.0"
@@ -47,42 +38,29 @@ def _data(text: str | None) -> re.Match[str] | None:
     return _DATA.match(text or "")
 
 
-_TEXTS = (Shape(ANY, text=WORDS),)
-_PROPERTY = Shape(
+_TEXT = Shape(ANY, text=WORDS)
+_VALUE = replace(_TEXT, children=(_TEXT,))
+_EMBEDDED = Shape(
     ANY,
-    text=WORDS,
-    children=(
-        Shape("parameters", children=(Shape(ANY, text=WORDS, children=_TEXTS),)),
-        Shape(
-            ANY,
-            when=lambda element: _data(text_of(element)) is not None,
-            left_out="Pictures, keys and sounds inside the card (`data:` URIs) stay in the item's XML.",
-        ),
-        Shape(ANY, text=WORDS, children=_TEXTS),
-    ),
+    when=lambda element: _data(text_of(element)) is not None,
+    left_out="Pictures, keys and sounds inside the card (`data:` URIs) stay in the item's XML.",
 )
+_PARAMETERS = Shape("parameters", children=(_VALUE,))
+_PROPERTY = Shape(ANY, text=WORDS, children=(_PARAMETERS, _EMBEDDED, _VALUE))
+_GROUP = Shape("group", attributes={"name": Kind("name of a group", _group_name)}, children=(_PROPERTY,))
+_VCARD = Shape("vcard", VCARD, children=(_GROUP, _PROPERTY), once=True)
 
 PROFILES = Schema(
     title="Profiles",
     about="Profiles (XEP-0292): vCard 4 (RFC 6350, RFC 9554) in XML (RFC 6351).",
-    payloads=(
-        Shape(
-            "vcard",
-            VCARD,
-            children=(
-                Shape("group", attributes={"name": Kind("name of a group", _group_name)}, children=(_PROPERTY,)),
-                _PROPERTY,
-            ),
-            once=True,
-        ),
-    ),
+    payloads=(_VCARD,),
     keys=(
         Key("name", "text or null", "The full name."),
         Key(
             "names",
             "object",
             "The parts of the name, each a list of text: `surname`, `given`, `additional`, `prefix`, `suffix`, and "
-            "others if there are any.",
+            "others such as `generation` if there are any.",
         ),
         Key("nicknames", "list of text", "Names that friends use."),
         Key("pronouns", "list of text", "How to refer to the person."),
@@ -153,10 +131,10 @@ PROFILES = Schema(
         Key(
             "properties",
             "list of objects",
-            "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, values}`. `parameters` "
-            "has a list of text for each parameter. `values` are `{type, value, data}`: `type` is the name of the "
-            "value's element, such as `text` or, in an address, `street`. `data` is `{media_type, size}` if the value "
-            "is inside the card, and null otherwise.",
+            "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, "
+            "values}`. `parameters` has a list of text for each parameter. `values` are `{type, value, data}`: `type` "
+            "is the name of the value's element, such as `text` or, in an address, `street`. `data` is `{media_type, "
+            "size}` if the value is inside the card, and null otherwise.",
         ),
     ),
     notes="A `value` is text as given: check it before you use it as a link. The other keys are taken from "
@@ -173,8 +151,8 @@ def parse_vcard(item: Element, context: ParseContext) -> dict[str, Any]:
         ParseError: The item does not contain a vCard.
     """
     element = payload(item, "vcard", VCARD)
-    groups = list(children(element, "group", VCARD))
-    card = _Card([*_properties(element, "group"), *(one for group in groups for one in _properties(group))])
+    groups = [one for one, shape in matches(element, _VCARD) if shape is _GROUP]
+    card = _Card([*_properties(element, _VCARD), *(one for group in groups for one in _properties(group, _GROUP))])
     messaging = card.typed("impp")
     return {
         "name": card.value("fn"),
@@ -327,46 +305,53 @@ class _Card:
         return {"gender": sex, "gender_text": identity or text}
 
 
-def _inside(parent: Element, *others: str) -> Iterator[Element]:
-    """Yield the child elements that are not called as one of `others`, at most `MAX_ELEMENTS`."""
-    found = (one for one in parent if namespace_of(one) == VCARD and name_of(one) not in others)
-    return islice(found, MAX_ELEMENTS)
-
-
 def _own_text(element: Element) -> str | None:
     """Return the text between the child elements. Some publishers omit the element for the type of the value."""
     pieces = (element.text, *(child.tail for child in element))
     return clean(" ".join(piece.strip() for piece in pieces if piece))
 
 
-def _properties(holder: Element, *others: str) -> Iterator[_Property]:
-    """Yield the properties in a card or a group, without the elements called as one of `others`."""
-    group = _group_name(holder.get("name"))
-    for element in _inside(holder, *others):
-        values = [_value(None, _own_text(element))]
-        values += [_value(name_of(one), text_of(one)) for one in _inside(element, "parameters")]
-        found = [value for value in values if value.text is not None or value.data is not None]
-        parameters = _parameters(element)
-        if found or parameters:
-            yield _Property(name_of(element), group, parameters, found)
+def _properties(holder: Element, shape: Shape) -> Iterator[_Property]:
+    """Yield the properties in a card or a group that are not empty."""
+    group = _group_name(holder.get("name")) if shape is _GROUP else None
+    for element, found in matches(holder, shape):
+        if found is _PROPERTY:
+            one = _property(element, group)
+            if one.values or one.parameters:
+                yield one
 
 
-def _parameters(element: Element) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for parameters in children(element, "parameters", VCARD):
-        for one in _inside(parameters):
-            texts = (_own_text(one), *map(text_of, _inside(one)))
-            found.setdefault(name_of(one), []).extend(text for text in texts if text is not None)
-    return found
+def _property(element: Element, group: str | None) -> _Property:
+    own = _own_text(element)
+    parameters: dict[str, list[str]] = {}
+    values = [] if own is None else [_Value(None, own, None)]
+    for one, shape in matches(element, _PROPERTY):
+        text = text_of(one)
+        if shape is _PARAMETERS:
+            for name, texts in _parameters(one):
+                parameters.setdefault(name, []).extend(texts)
+        elif shape is _EMBEDDED:
+            values.append(_Value(name_of(one), None, _described(text)))
+        elif shape is _VALUE and text is not None:
+            values.append(_Value(name_of(one), text, None))
+    return _Property(name_of(element), group, parameters, values)
 
 
-def _value(kind: str | None, text: str | None) -> _Value:
-    found = _data(text)
-    if found is None or text is None:
-        return _Value(kind, text, None)
-    content = text[found.end() :]
+def _parameters(element: Element) -> Iterator[tuple[str, list[str]]]:
+    for one, shape in matches(element, _PARAMETERS):
+        if shape is not None:
+            texts = (_own_text(one), *(text_of(value) for value, read in matches(one, shape) if read is not None))
+            yield name_of(one), [text for text in texts if text is not None]
+
+
+def _described(uri: str | None) -> dict[str, Any] | None:
+    """Describe the content of a `data:` URI."""
+    found = _data(uri)
+    if found is None or uri is None:
+        return None
+    content = uri[found.end() :]
     data = from_base64(content) if found["base64"] else unquote_to_bytes(content)
-    return _Value(kind, None, {"media_type": found["type"], "size": None if data is None else len(data)})
+    return {"media_type": found["type"], "size": None if data is None else len(data)}
 
 
 def _address(one: _Property) -> dict[str, Any]:

@@ -16,6 +16,8 @@ COLUMNS: dict[str, tuple[str, object]] = {
     "by_hand": ("by_hand", False),
     "registry": ("registry_fingerprint", None),
     "reason": ("analysis_reason", None),
+    "namespace": ("sample_namespace", None),
+    "parse_anew": ("parse_anew", False),
     "moves": ("moves", None),
     "probe": ("probe", None),
     "confirmed": ("confirmed_position", 0),

@@ -6,18 +6,18 @@ from functools import cache
 
 from django.db import models, transaction
 from django.db.models import QuerySet
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Substr
 
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubNode
+from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.evicting import drop_items
 from pubsubcache.store.fairness import outside_domains, with_domain
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.statements import Statement
 from pubsubcache.types import MAX_NUMBER, NodeAddress, check_text
-from pubsubcache.utils import clock
+from pubsubcache.utils import clock, xmlform
 from pubsubcache.utils.cleaning import one_line
 
 # Service and name share a unique index, and an index row of PostgreSQL is limited to 2704 bytes.
@@ -34,7 +34,9 @@ ACCOUNT_COLUMNS = [field.attname for field in Account._meta.concrete_fields if f
 # Columns that an analysis sets.
 ANALYSIS_COLUMNS = (
     "analyser", "type", "subtype", "to_sync", "by_analyser", "registry_fingerprint", "analysis_reason",
+    "sample_namespace", "parse_anew", "sync_requested",
 )  # fmt: skip
+ITEM_START = 8_000  # characters of an item that contain its first payload's start tag
 NO_ANALYSER = "No analyser matches."
 
 
@@ -68,6 +70,13 @@ def load_account(account_jid: str) -> Account | None:
     return Account.objects.filter(jid=account_jid, leaving=False).with_time().first()
 
 
+def newest_namespaces(pk: int, count: int) -> dict[str, str | None]:
+    """Return the namespaces of the payloads of a node's newest stored items by item id, oldest first."""
+    newest = PubsubItem.objects.filter(node_id=pk).order_by("-position")
+    starts = newest.values_list("name", Substr("data", 1, ITEM_START))[:count]
+    return {item_id: xmlform.namespace_in(start) for item_id, start in reversed(starts)}
+
+
 def domains_of(pks: Collection[int]) -> dict[int, str]:
     """Return the domains of nodes' services, by primary key of the node. Nodes that no longer exist are omitted."""
     return dict(with_domain(PubsubNode.objects.filter(pk__in=list(pks))).values_list("pk", "domain"))
@@ -94,7 +103,13 @@ def wants_sync(node: PubsubNode) -> bool:
 
 
 @fenced
-def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | None, error: str = "") -> PubsubNode:
+def save_analysis(
+    account_jid: str,
+    address: NodeAddress,
+    analysis: Analysis | None,
+    error: str = "",
+    namespace: str | None = None,
+) -> PubsubNode:
     """Save the analysis of a node, creating the node if necessary, and set its sync state accordingly.
 
     Args:
@@ -102,28 +117,32 @@ def save_analysis(account_jid: str, address: NodeAddress, analysis: Analysis | N
         address: The service and name of the node.
         analysis: The result of the analysers, or None if none matches.
         error: Why the analysis failed, "" if it did not.
+        namespace: The namespace that prevailed among the items, "" if none did, None if no item was looked at.
 
     Raises:
         Account.DoesNotExist: There is no such account, or it is being removed.
     """
     choice = _choice_for(analysis)
     node = get_or_create_node(account_jid, address)
-    _set_analysis(node, analysis, error, choice)
+    _set_analysis(node, analysis, error, choice, namespace)
     _update_state(node)
     node.save()
     return node
 
 
 @fenced
-def update_analysis(pk: int, analysis: Analysis | None, error: str = "") -> PubsubNode | None:
-    """Save a new analysis of a node that is being synchronised.
+def update_analysis(
+    pk: int, analysis: Analysis | None, error: str = "", namespace: str | None = None
+) -> PubsubNode | None:
+    """Save a new analysis of a node.
 
-    The sync state changes only if the node is no longer to be synchronised. Its items are then removed.
+    The sync state changes only if it must. The items of a node that is no longer to be synchronised are removed.
 
     Args:
         pk: The primary key of the node.
         analysis: The result of the analysers, or None if none matches.
         error: Why the analysis failed, "" if it did not.
+        namespace: The namespace that prevailed among the items, "" if none did, None if no item was looked at.
 
     Returns:
         The node, or None if it was removed.
@@ -133,8 +152,8 @@ def update_analysis(pk: int, analysis: Analysis | None, error: str = "") -> Pubs
     if node is None:
         return None
     before = wants_sync(node)
-    _set_analysis(node, analysis, error, choice)
-    if before and not wants_sync(node):
+    _set_analysis(node, analysis, error, choice, namespace)
+    if (before and not wants_sync(node)) or node.sync_state == SyncState.NO_SYNC:
         _update_state(node)
         node.save()
     else:
@@ -146,15 +165,23 @@ def _choice_for(analysis: Analysis | None) -> bool | None:
     return None if analysis is None else locked_choice(analysis.name).to_sync
 
 
-def _set_analysis(node: PubsubNode, analysis: Analysis | None, error: str, choice: bool | None) -> None:
+def _set_analysis(
+    node: PubsubNode, analysis: Analysis | None, error: str, choice: bool | None, namespace: str | None
+) -> None:
+    before = node.analyser
     node.analyser, node.type, node.subtype = "", "", ""
     if analysis is not None:
         node.analyser, node.type, node.subtype = analysis.name, analysis.type, analysis.subtype
     node.by_analyser = bool(analysis and analysis.to_sync)
     node.registry_fingerprint = "" if error else registry.fingerprint()  # "" repeats the analysis at the next read
+    node.sample_namespace = namespace
     _set_to_sync(node, choice)
     if error:
         node.analysis_reason = error
+    if node.analyser != before and node.item_count and wants_sync(node):
+        node.parse_anew = True
+        if not node.sync_owner:  # else the running synchronisation decides when it ends
+            node.sync_requested = clock.now()
 
 
 def conflicts_with_choice(node: PubsubNode, choice: bool | None) -> bool:
@@ -302,7 +329,7 @@ def set_policy(nodes: QuerySet[PubsubNode], policy: str) -> int:
 def _drop_contents(node: PubsubNode) -> None:
     """Remove the items of a node and schedule the end of its subscription. The caller saves the node."""
     drop_items(node)
-    node.partial = False
+    node.partial = node.parse_anew = False
     node.sync_owner = ""
     if node.subscribed:
         PendingUnsubscription.objects.get_or_create(account_id=node.account_id, service=node.service, name=node.name)

@@ -347,6 +347,7 @@ def finish(
     access_model: str | None = None,
     reverse: bool,
     order_unknown: bool = False,
+    analyser: str | None = None,
 ) -> int:
     """Complete a full sync: remove items that were not listed, and release the claim.
 
@@ -359,6 +360,7 @@ def finish(
         access_model: The access model of the node; None if the service does not state it.
         reverse: Whether to reverse the order, because the service turned out to list the newest items first.
         order_unknown: Whether the order of edited items is still unknown.
+        analyser: The analyser of the node when its items were parsed; if it has another one now, a sync is requested.
 
     Returns:
         The number of removed items.
@@ -395,6 +397,9 @@ def finish(
     # notification could not be written, the node stays stale.
     node.checked_at = claim.started if node.sync_requested is None else None
     node.checked_token = claim.token
+    node.parse_anew = analyser is not None and node.analyser != analyser
+    if node.parse_anew:
+        node.sync_requested = clock.now()
     node.failures, node.next_attempt = 0, None
     node.unavailable_count, node.unavailable_since = 0, None
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import InterfaceError, OperationalError
 
@@ -31,7 +32,7 @@ from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
 from pubsubcache.store import in_thread, nodes, syncing, uninterrupted
 from pubsubcache.store.syncing import ClaimLost
-from pubsubcache.syncing.analysis import analyse
+from pubsubcache.syncing.analysis import analyse, look_again, newest_items
 from pubsubcache.syncing.order import Drain, Order, nothing_to_drain, order_of, resolve_order, sync_deadline
 from pubsubcache.syncing.preparing import prepare
 from pubsubcache.utils.cleaning import get_logger
@@ -94,12 +95,20 @@ async def sync_node(
     async with _claimed(node, fetch_evicted=fetch_evicted) as claim, sync_deadline():
         removed, count = await _Run(service, node, claim, progress, drain).run()
     await resolve_order(service, node_pk, drain)
+    await _look_again(node_pk)
     result = SyncResult(
         items=count, added=claim.added, updated=claim.updated, removed=removed, seconds=time.monotonic() - began
     )
     logger.info("Synchronised %s: %d items, %d added, %d updated, %d removed.", node, count, *result.counts)
     await announce(node_synced, node_pk=node_pk, result=result)
     return result
+
+
+async def _look_again(node_pk: int) -> None:
+    """Analyse a node again if its items require it, now that they are stored."""
+    node = await in_thread(nodes.load_node)(node_pk)
+    if node is not None and (finding := await look_again(node)) is not None:
+        await in_thread(nodes.update_analysis)(node_pk, *finding)
 
 
 @asynccontextmanager
@@ -168,7 +177,7 @@ class _Run:
         self.drain = drain
         self.revision = claim.revision
         self.publishers: bool | None = None
-        self.parse_anew = False  # stored items were parsed by another analyser, or by none
+        self.parse_anew = node.parse_anew
 
     async def run(self) -> tuple[int, int]:
         """Synchronise; return the number of removed items, and of all items now."""
@@ -208,6 +217,7 @@ class _Run:
             access_model=None if metadata is None else metadata.get("pubsub#access_model", "")[:20],
             reverse=reverse,
             order_unknown=order_unknown,
+            analyser=self.node.analyser,
         )
         return removed, len(listing.ids)
 
@@ -227,8 +237,9 @@ class _Run:
             return
         self.parse_anew = True
         # If the service cannot be asked for a sample, the synchronisation fails; the analysis is left as it is.
-        analysis, error = await analyse(self.service, self.address, passing=(PubsubCacheError,))
-        self.node = await in_thread(nodes.update_analysis)(self.node.pk, analysis, error) or self.node
+        more = partial(newest_items, self.service, self.address)
+        finding = await analyse(self.address, more=more, passing=(PubsubCacheError,))
+        self.node = await in_thread(nodes.update_analysis)(self.node.pk, *finding) or self.node
         if self.node.sync_state == PubsubNode.SyncState.NO_SYNC:
             raise NoLongerKept(self.node.sync_error)
 

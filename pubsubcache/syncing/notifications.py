@@ -7,8 +7,9 @@ and then revalidated, so no change is lost silently.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from django.db import InterfaceError, OperationalError
@@ -21,6 +22,7 @@ from pubsubcache.store import in_thread, nodes
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Retraction, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
+from pubsubcache.syncing.analysis import TIMEOUT, Finding, analyse, is_due, look_again, namespaces_of
 from pubsubcache.syncing.floods import Floods
 from pubsubcache.syncing.notification_queue import MAX_BYTES, MAX_EVENTS, Batch, EventQueue, Place, Scope
 from pubsubcache.syncing.payloads import Fetcher
@@ -35,10 +37,13 @@ BATCH_SIZE = 200  # maximum number of changes written in one transaction
 ATTEMPTS = 5  # to write a batch that the database refuses although it answers other queries
 GRACE = 0.25  # seconds that a node stays valid while missing payloads are fetched
 DELAY, MAX_DELAY = 0.1, 5.0  # seconds between attempts to write; the delay doubles each time
+MAX_ANALYSES = 100  # of nodes at once
 
+SyncState = PubsubNode.SyncState
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 NodeCallback = Callable[[int], None]
+Analysis = Callable[[], Awaitable[Finding | None]]
 
 
 class _Void(Exception):
@@ -80,7 +85,7 @@ class EventApplier:
         account: The bare JID of the account.
         service: Provides the items that notifications do not carry.
         on_id_check: Called with the key of a node that needs an id check.
-        on_invalidated: Called with the key of a node that was invalidated and must be revalidated.
+        on_invalidated: Called with the key of a node that must be revalidated, or synchronised for the first time.
         on_overflow: Called when all nodes of the account were invalidated because too much was dropped.
         dropped: The number of notifications that were not applied, by reason.
     """
@@ -97,6 +102,7 @@ class EventApplier:
         self._floods = Floods(self._queue)
         self._fetcher = Fetcher(self.service)
         self._fetches: set[asyncio.Task[None]] = set()
+        self._analyses: dict[int, asyncio.Task[None]] = {}  # by the key of the node
         self._may_ask = True
         self._tasks: asyncio.TaskGroup
         self._failures = 0  # of the database, since its last successful write
@@ -149,9 +155,13 @@ class EventApplier:
         """Wait until the notifications fed so far are applied or dropped.
 
         Args:
-            address: Wait only for the notifications of this node.
+            address: Wait only for the notifications of this node, not for analyses.
         """
-        await (self._queue.join() if address is None else self._queue.settled(address))
+        if address is not None:
+            await self._queue.settled(address)
+            return
+        await self._queue.join()
+        await asyncio.gather(*self._analyses.values(), return_exceptions=True)
 
     async def finish(self) -> None:
         """Apply all queued notifications without waiting for services; nodes that need one are invalidated."""
@@ -160,7 +170,7 @@ class EventApplier:
             fetch.cancel()
         for flood in self._floods.pks:
             self._queue.invalidate(flood)
-        await self._queue.join()
+        await self.join()
 
     # Sessions and leases
 
@@ -354,7 +364,12 @@ class EventApplier:
     async def _apply_to(self, node: PubsubNode, batch: Batch, work: _Work) -> None:
         if work.subscribed is not None:
             await self._write(nodes.set_subscribed, node.pk, work.subscribed, batch=batch)
-        if work.changes:
+        if work.changes and node.sync_state == SyncState.NO_SYNC:
+            self.dropped["node not synchronised"] += 1
+            arrived = [change.item for change in work.changes if isinstance(change, _Arrived)]
+            if is_due(node, namespaces_of(arrived), newest=False):
+                self._analyse_later(node, partial(analyse, node.address, arrived))
+        elif work.changes:
             await self._apply_changes(node, batch, work)
         if work.must_revalidate:
             self._queue.invalidate(node.address)
@@ -370,8 +385,10 @@ class EventApplier:
         outcome = await self._write(apply_changes, node.pk, ready, batch=batch)
         if outcome is None:
             self.dropped["node not synchronised"] += 1
-        else:
-            await self._tell(outcome)
+            return
+        await self._tell(outcome)
+        if node.sync_state == SyncState.COMPLETED and is_due(node, namespaces_of(list(last.values())), newest=True):
+            self._analyse_later(node, partial(look_again, node))
 
     async def _tell(self, outcome: Outcome) -> None:
         if outcome.grown or outcome.order_unknown:
@@ -381,6 +398,27 @@ class EventApplier:
         await announce_items(items_published, outcome.node_pk, outcome.published)
         await announce_items(items_retracted, outcome.node_pk, outcome.retracted)
 
+    # Analyses
+
+    def _analyse_later(self, node: PubsubNode, analysis: Analysis) -> None:
+        """Analyse a node in a task, because a `match_cb` may take long. If too many do, the next notification tries."""
+        if node.pk in self._analyses or len(self._analyses) >= MAX_ANALYSES:
+            return
+        self._analyses[node.pk] = task = self._tasks.create_task(self._analyse(node, analysis))
+        task.add_done_callback(lambda _: self._analyses.pop(node.pk, None))
+
+    async def _analyse(self, node: PubsubNode, analysis: Analysis) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                finding = await analysis()
+            if finding is not None:
+                await self._write(nodes.update_analysis, node.pk, *finding)
+                self.on_invalidated(node.pk)
+        except LeaseLost:
+            return
+        except Exception as error:  # the next notification or read tries again
+            logger.warning("%s could not be analysed again.", node.address.uri, exc_info=error)
+
     # Requests to the service
 
     async def _wanted(self, node: PubsubNode, work: _Work) -> set[str]:
@@ -389,6 +427,8 @@ class EventApplier:
         These are items without a payload (XEP-0060, 4.3), delayed items that differ from the cached ones, and, until it
         is known whether the service names publishers in answers too, one item whose notification names its publisher.
         """
+        if node.sync_state == SyncState.NO_SYNC:
+            return set()
         arrivals = [change for change in work.changes if isinstance(change, _Arrived)]
         late = [
             arrived for arrived in arrivals if arrived.delayed and arrived.has_payload and not is_short(arrived.item.id)

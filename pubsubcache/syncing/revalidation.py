@@ -81,6 +81,7 @@ def _id_check_suffices(node: PubsubNode) -> bool:
         and node.is_followed(now)
         and not node.is_order_unknown
         and node.registry_fingerprint == registry.fingerprint()
+        and not node.parse_anew
         and clock.is_recent(node.compared_at, now, settings.COMPARE_INTERVAL)
     )
 

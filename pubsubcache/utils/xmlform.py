@@ -6,6 +6,7 @@ attributes and the pubsub namespace for the item. Nothing here recurses, so dept
 than by Python's stack.
 """
 
+import html
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ _FOR_PROGRAMS = re.compile(
     ) \s*\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
+_PAYLOAD = re.compile(r'<item xmlns="[^"]*"[^>]*>[^<]*<[^\s/>]+(?: xmlns="([^"]*)")?[\s/>]')
 
 _TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ATTRIBUTE = str.maketrans(
@@ -201,6 +203,14 @@ def payload_namespace(item: Element) -> str | None:
     """Return the namespace of the first payload element of an item, or None."""
     payload = first_payload(item)
     return None if payload is None else split_tag(payload.tag)[0]
+
+
+def namespace_in(text: str) -> str | None:
+    """Return the namespace of the first payload element, given the beginning of an item in normal form, or None."""
+    found = _PAYLOAD.match(text)
+    if found is None:
+        return None
+    return PUBSUB if found[1] is None else html.unescape(found[1])
 
 
 def words(item: Element) -> str:

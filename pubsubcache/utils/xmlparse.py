@@ -183,6 +183,8 @@ def parse(text: str, limit: int) -> Element:
         nonlocal depth
         builder.start(*names.start(name, attributes, depth))
         depth += 1
+        if names.size > limit:
+            raise Refused("names that take too much memory")
 
     def end(name: str) -> None:
         nonlocal depth
@@ -197,11 +199,7 @@ def parse(text: str, limit: int) -> Element:
     parser = _parser(start, end)
     parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = refuse
-    for begin in range(0, len(text), CHUNK):
-        parser.Parse(text[begin : begin + CHUNK], False)
-        if names.size > limit:
-            raise Refused("names that take too much memory")
-    parser.Parse("", True)
+    parser.Parse(text, True)  # at once: expat parses an incomplete tag from its start for each piece
     root: Element = builder.close()
     return root
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from slixmpp import JID, ClientXMPP, InvalidJID
+from slixmpp import JID, InvalidJID
 from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher.base import MatcherBase
@@ -15,6 +15,7 @@ from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, ServiceError, ServiceUnreachable, TooLarge, service_error
 from pubsubcache.utils.xmlform import split_tag
 from pubsubcache.utils.xmlparse import XML, XMLNS
+from pubsubcache.xmpp.stream import GuardedStream
 from pubsubcache.xmpp.turns import Turns
 
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
@@ -46,7 +47,7 @@ class Requests:
     The state of silent services is lost with the client, because they may have seemed silent due to its connection.
     """
 
-    def __init__(self, client: ClientXMPP) -> None:
+    def __init__(self, client: GuardedStream) -> None:
         self._client = client
         self._pending: dict[str, _Pending] = {}
         self._turns = Turns()
@@ -150,12 +151,13 @@ class Requests:
         """Fail the request that a skipped stanza answers, if any, with `TooLarge`."""
         if self.awaits(stanza):
             request = self._pending.pop(stanza.get("id", ""))
+            self._turns.heard_from(request.service, self._client.stanza_size)
             if not request.answer.done():
                 request.answer.set_exception(TooLarge(reason))
 
     def _answered(self, stanza: StanzaBase) -> None:
         request = self._pending.pop(stanza["id"])
-        self._turns.heard_from(request.service, sum(1 for _ in stanza.xml.iter()))
+        self._turns.heard_from(request.service, self._client.stanza_size)
         if not request.answer.done():
             request.answer.set_result(stanza.xml)
 

@@ -1,6 +1,7 @@
 """Schedules requests fairly between services, so that a slow, silent or flooded service does not delay the others."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ from pubsubcache.utils import backoff
 
 MAX_PENDING = 64  # pending requests of one session
 MAX_PENDING_OF_SERVICE = 8
-MAX_HEAVY = 2  # of a service with large answers: answers of others wait behind them on the same stream
-HEAVY = 500  # elements in a large answer
+MAX_HEAVY = 2  # of a heavy service: answers of others wait behind its own on the same stream
+HEAVY = 64 * 1024  # bytes of recent answers that make a service heavy
+HALF_LIFE = 1.0  # seconds in which received bytes lose half of their weight
+RECENTLY = 0.5  # seconds after a request in which its service counts as asked
 MAX_WAITING = 1000  # requests to one service that wait for a turn
 MAX_SERVICES = 500  # remembered services, in addition to those in use
 SILENT_AFTER = 3  # time-outs of successive requests
@@ -32,11 +35,22 @@ class _Lane:
     counted_at: float = 0.0  # time of the last time-out
     unanswered_since: float = 0.0  # when the first request that timed out was sent
     retry_at: float = 0.0
-    is_heavy: bool = False  # the last answer was large
+    asked_at: float = -math.inf
+    load: float = 0.0  # bytes of recent answers, at `loaded_at`
+    loaded_at: float = 0.0
+    rests_until: float = -math.inf  # if others are to be served meanwhile
 
     @property
     def is_silent(self) -> bool:
         return self.timeouts >= SILENT_AFTER
+
+    def load_at(self, now: float) -> float:
+        """Return the bytes of recent answers. Older ones count less."""
+        return float(self.load * 0.5 ** ((now - self.loaded_at) / HALF_LIFE))
+
+    def add_load(self, size: int, now: float) -> None:
+        """Count an answer of `size` bytes."""
+        self.load, self.loaded_at = self.load_at(now) + size, now
 
 
 class Turns:
@@ -44,7 +58,11 @@ class Turns:
 
     A service is the domain of the JID that a request goes to. Services with waiting requests take turns. Each service
     may have `MAX_PENDING_OF_SERVICE` pending requests, but at most a quarter of the free slots, so that some are always
-    free; at most `MAX_HEAVY` while its answers are large. After a time-out it may have only one, until it answers.
+    free. After a time-out it may have only one, until it answers.
+
+    Answers wait behind those of other services on the stream, so a heavy service, which sent much lately, may have only
+    `MAX_HEAVY` pending requests. While a service that sent less than half as much is being asked too, it may have only
+    one, and after each answer none for as long as the answer took: at least half of the time the stream is free.
 
     After `SILENT_AFTER` consecutive time-outs a service is silent, and requests to it fail at once. After the back-off,
     one request is sent again. Any answer ends the silence.
@@ -58,6 +76,7 @@ class Turns:
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._queue: OrderedDict[str, None] = OrderedDict()  # services with waiting requests, the next one first
         self._pending = 0
+        self._alarm: asyncio.TimerHandle | None = None  # at the end of the next rest
 
     async def take(self, service: str) -> "Turn":
         """Wait for a turn to send a request to `service`. The caller must use it with `Turn.used`.
@@ -68,6 +87,7 @@ class Turns:
         """
         lane = self._lane(service)
         self._check(service, lane)
+        lane.asked_at = self._clock()
         if not lane.waiting and self._has_room(lane):
             self._begin(lane)
         elif len(lane.waiting) >= MAX_WAITING:
@@ -83,11 +103,11 @@ class Turns:
             service for service, lane in self._lanes.items() if lane.is_silent and (lane.pending or now < lane.retry_at)
         )
 
-    def heard_from(self, service: str, elements: int) -> None:
-        """Record an answer from a service, of this many elements, which ends its silence."""
+    def heard_from(self, service: str, size: int) -> None:
+        """Record an answer from a service, of `size` bytes, which ends its silence."""
         if (lane := self._lanes.get(service)) is not None:
             lane.timeouts = 0
-            lane.is_heavy = elements >= HEAVY
+            lane.add_load(size, self._clock())
             self._hand_out()
 
     def _lane(self, service: str) -> _Lane:
@@ -115,9 +135,18 @@ class Turns:
 
     def _has_room(self, lane: _Lane) -> bool:
         free = MAX_PENDING - self._pending
-        most = MAX_HEAVY if lane.is_heavy else MAX_PENDING_OF_SERVICE
-        share = 1 if lane.timeouts else min(most, max(1, free // 4))
+        share = 1 if lane.timeouts else min(self._most_of(lane), max(1, free // 4))
         return free > 0 and lane.pending < share
+
+    def _most_of(self, lane: _Lane) -> int:
+        """Return the number of requests that a service may have on its way at present."""
+        now = self._clock()
+        if (load := lane.load_at(now)) < HEAVY:
+            return MAX_PENDING_OF_SERVICE
+        loads = (other.load_at(now) for other in self._lanes.values() if other.asked_at >= now - RECENTLY)
+        if load <= 2 * min(loads, default=load):
+            return MAX_HEAVY
+        return 1 if now >= lane.rests_until else 0
 
     def _begin(self, lane: _Lane) -> None:
         lane.pending += 1
@@ -160,10 +189,24 @@ class Turns:
                 skipped += 1
             if lane.waiting:
                 self._queue[service] = None
+        self._set_alarm()
 
-    def _end(self, lane: _Lane) -> None:
+    def _set_alarm(self) -> None:
+        """Hand out turns again when a waiting service may have rested, or need not rest any more."""
+        now = self._clock()
+        lanes = [lane for service in self._queue if (lane := self._lanes.get(service)) is not None and not lane.pending]
+        rests = [lane.rests_until - now for lane in lanes if lane.rests_until > now]
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(min(RECENTLY, *rests), self._hand_out) if rests else None
+
+    def _end(self, lane: _Lane, sent_at: float | None = None) -> None:
+        """Take a turn back; `sent_at` if it was used. The service rests as long as its answer took."""
         lane.pending -= 1
         self._pending -= 1
+        if sent_at is not None:
+            now = self._clock()
+            lane.rests_until = now + (now - sent_at)
         self._hand_out()
 
     def _timed_out(self, service: str, lane: _Lane, sent_at: float) -> None:
@@ -198,7 +241,7 @@ class Turn:
         try:
             yield
         finally:
-            self._turns._end(self._lane)
+            self._turns._end(self._lane, self._sent_at)
 
     def timed_out(self) -> None:
         """Record that the request was not answered in time."""

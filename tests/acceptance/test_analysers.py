@@ -1,5 +1,7 @@
 """Test that examples of every built-in analyser, published on real services, are parsed as documented."""
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -9,38 +11,42 @@ import pytest
 
 from pubsubcache.analysers import registry
 from pubsubcache.exceptions import ItemNotFound
-from pubsubcache.models import PubsubNode
+from pubsubcache.models import PubsubItem, PubsubNode
 from pubsubcache.store import in_thread
 from pubsubcache.store.nodes import set_policy
-from pubsubcache.types import ItemsPage, NodeAddress
-from tests.acceptance.site import Site, make_node, new_name
+from pubsubcache.types import Item, NodeAddress
+from tests.acceptance.site import Site, cached_node, entry, make_node, new_name
 from tests.examples import EXAMPLES, Example
 
 OWNERS = ["alice", "bob"]
 OPEN_NODE = {"pubsub#access_model": "open", "pubsub#persist_items": "1", "pubsub#max_items": "10"}
-# Keys that depend on the publisher, which the service adds.
-AUTHORSHIP = {"jid", "jid_verified", "author", "author_jid", "author_jid_verified", "by"}
+# Keys that depend on the publisher, which the service adds, by analyser.
+AUTHORSHIP = {
+    "attachments": {"jid", "jid_verified"},
+    "microblog": {"author", "author_jid", "author_jid_verified", "by"},
+}
+Place = tuple[str, NodeAddress]
 
 
-def places(site: Site) -> dict[str, tuple[str, NodeAddress]]:
-    """Return the owner and the node of each example by its name: a PEP node if its analyser matches by name alone.
+def places(site: Site) -> list[tuple[Place, list[Example]]]:
+    """Return the owners and addresses of nodes, each with examples that have different item ids.
 
-    Examples with the same node and item id are published by different users. Nodes of the service are bob's.
+    An analyser that matches by name alone is for PEP nodes, alternately alice's and bob's. Nodes of the service are
+    bob's.
     """
-    found = {}
+    found: dict[tuple[Place, int], list[Example]] = {}
     taken: Counter[tuple[str, str | None]] = Counter()
     for example in EXAMPLES:
         key = (example.node, example.item.get("id"))
-        owner = OWNERS[taken[key]]
-        taken[key] += 1
+        number, taken[key] = taken[key], taken[key] + 1
         analyser = registry.get(example.analyser)
         assert analyser is not None
         is_personal = analyser.namespace is None and analyser.name != "tickets"
-        if is_personal:
-            found[example.name] = (owner, NodeAddress(site.server.jid(owner), example.node))
-        else:
-            found[example.name] = ("bob", NodeAddress(site.server.pubsub, example.node))
-    return found
+        owner = OWNERS[number % 2] if is_personal else "bob"
+        service = site.server.jid(owner) if is_personal else site.server.pubsub
+        found.setdefault(((owner, NodeAddress(service, example.node)), number), []).append(example)
+    assert sum(map(len, found.values())) == len(EXAMPLES)
+    return [(place, examples) for (place, _), examples in found.items()]
 
 
 @asynccontextmanager
@@ -64,45 +70,59 @@ def keep(site: Site, address: NodeAddress) -> None:
     assert set_policy(nodes, PubsubNode.Policy.ALWAYS) == 1
 
 
-def comparable(parsed: Any) -> Any:
+def comparable(analyser: str, parsed: Any) -> Any:
+    left_out = AUTHORSHIP.get(analyser, set())
     if isinstance(parsed, dict):
-        return {key: comparable(value) for key, value in parsed.items() if key not in AUTHORSHIP}
-    return [comparable(value) for value in parsed] if isinstance(parsed, list) else parsed
+        return {key: comparable(analyser, value) for key, value in parsed.items() if key not in left_out}
+    return [comparable(analyser, value) for value in parsed] if isinstance(parsed, list) else parsed
 
 
-def differences(page: ItemsPage, examples: list[Example], service: str) -> list[str]:
-    parsed = {item.id: item.parsed for item in page.items}
+def differences(items: list[Item], examples: list[Example], service: str) -> list[str]:
+    parsed = {item.id: item.parsed for item in items}
     return [
-        f"{example.name}: {parsed.get(example.item.get('id', ''))}"
+        f"{example.name}: {found}"
         for example in examples
-        if comparable(parsed.get(example.item.get("id", ""))) != comparable(example.parsed(service))
+        if comparable(example.analyser, found := parsed.get(example.item.get("id", "")))
+        != comparable(example.analyser, example.parsed(service))
     ]
 
 
 async def wrong_answers(site: Site, address: NodeAddress, examples: list[Example]) -> list[str]:
-    """Return what differs from the documentation when read from the service and then from the cache."""
-    wrong = differences(await site.read(address), examples, address.service)
+    """Return what differs from the documentation when read from the service and then from the synchronised cache."""
+    wrong = differences((await site.read(address)).items, examples, address.service)
     node, analyser = await site.node(address), registry.get(examples[0].analyser)
     assert node is not None
     assert analyser is not None
     assert (node.analyser, node.type) == (analyser.name, analyser.type)
-    if not analyser.to_sync:
-        assert node.sync_state == PubsubNode.SyncState.NO_SYNC
+    if node.sync_state == PubsubNode.SyncState.NO_SYNC:
         await keep(site, address)
-    return wrong + differences(await site.cached(address), examples, address.service)
+    return wrong + differences((await site.cached(address)).items, examples, address.service)
+
+
+async def wrong_notifications(site: Site, session: Any, address: NodeAddress, examples: list[Example]) -> list[str]:
+    """Return what differs from the documentation when the items come in as notifications."""
+    for example in examples:
+        await session.retract(address, example.item.get("id"))
+
+    async def has(number: int) -> bool:
+        return len(await site.items(address)) == number
+
+    await site.until(lambda: has(0))
+    for example in examples:
+        await session.publish(address, example.item[0], example.item.get("id"))
+    await site.until(lambda: has(len(examples)))
+    return differences([item.as_item() for item in await site.items(address)], examples, address.service)
 
 
 async def test_examples_become_the_documented_json(site: Site, client) -> None:
     sessions = {owner: await client(site.server, owner) for owner in OWNERS}
-    by_node: dict[tuple[str, NodeAddress], list[Example]] = {}
-    where = places(site)
-    for example in EXAMPLES:
-        by_node.setdefault(where[example.name], []).append(example)
     wrong = []
-    for (owner, address), examples in by_node.items():
+    nodes = places(site)
+    for (owner, address), examples in nodes:
         async with published(sessions[owner], address, examples):
             wrong += await wrong_answers(site, address, examples)
-    assert len(by_node) > 30
+            wrong += await wrong_notifications(site, sessions[owner], address, examples)
+    assert len(nodes) > 30
     assert wrong == []
 
 
@@ -149,3 +169,34 @@ async def test_personal_data_is_not_cached(site: Site, client, name: str) -> Non
             page = await site.read(address)
             assert (page.origin, page.items[0].parsed) == ("service", example.parsed())
         assert await site.items(address) == []
+
+
+@in_thread
+def spoil(address: NodeAddress) -> None:
+    """Have the items of a node look as if an older parser had parsed them."""
+    PubsubItem.objects.filter(node__service=address.service, node__name=address.name).update(parsed={"title": "old"})
+
+
+@pytest.mark.both_databases
+async def test_items_are_parsed_again_while_a_worker_stores_them(site: Site, client, manage: Any) -> None:
+    bob = await client(site.server)
+    address = await cached_node(site, bob, 250)
+    await spoil(address)
+    command = asyncio.ensure_future(asyncio.to_thread(manage, "pubsub_reparse", "-O", "json"))
+    number = 0
+    while not command.done():
+        number += 1
+        await bob.publish(address, entry(f"Edit {number}"), f"item-{number * 7 % 250}")
+        await bob.publish(address, entry(f"New {number}"), f"new-{number}")
+        if number > 5:
+            await bob.retract(address, f"new-{number - 5}")
+    ended = await command
+    assert ended.returncode == 0, ended.stderr
+    outcome = json.loads(ended.stdout)
+    assert outcome["errors"] == 0
+    assert 0 < outcome["changed"] <= outcome["items"]
+    await site.converged(address)
+    items = await site.items(address)
+    assert f"New {number}" in {item.parsed["title"] for item in items}
+    for item in items:
+        assert f"<title>{item.parsed['title']}</title>" in item.data, item.name

@@ -381,6 +381,36 @@ async def test_items_without_a_parser(commands: Commands, client: Client) -> Non
     assert await commands.data("pubsub_reparse") == {"items": 1, "changed": 0, "errors": 0}
 
 
+async def test_items_of_services_are_explained(commands: Commands, client: Client) -> None:
+    address = await prepared(commands, client, 2)
+    target = commands.target(address)
+    explain = ("pubsub_analysers", "explain")
+    code, sentence = await commands.failure(*explain, *target, "--cache-only")
+    assert (code, address.name in sentence) == (3, True)
+    found = await commands.data(*explain, *target)
+    assert (found["origin"], found["item"], found["stored"]) == ("service", "item-1", None)
+    assert (found["analyser"], found["matched_by"], found["parsed"]["title"]) == ("microblog", "node", "Title 1")
+    assert (await commands.data(*explain, *target, "-i", "item-0"))["parsed"]["title"] == "Title 0"
+    assert not await in_thread(PubsubNode.objects.exists)()
+    for missing in ((*target, "-i", "nothing"), commands.target(NodeAddress(address.service, new_name()))):
+        code, sentence = await commands.failure(*explain, *missing)
+        assert (code, "item-not-found" in sentence) == (4, True), sentence
+
+    await commands.data("pubsub_sync", *target)
+    bob = await client(commands.server)
+    await bob.publish(address, entry("Title 2"), "item-2")
+    found = await commands.data(*explain, *target)
+    assert (found["origin"], found["item"], found["stored"]["state"]) == ("cache", "item-1", "COMPLETED")
+    assert (await commands.data(*explain, *target, "--no-cache"))["item"] == "item-2"
+
+    plain = await make_node(bob, commands.server, new_name("plain-"))
+    assert (await commands.data(*explain, *commands.target(plain)))["item"] is None
+    await bob.publish(plain, entry("Title"), "item")
+    found = await commands.data(*explain, *commands.target(plain))
+    assert (found["analyser"], found["matched_by"]) == ("microblog", "namespace")
+    assert found["matched"] == "http://www.w3.org/2005/Atom"
+
+
 @pytest.mark.both_databases
 async def test_synchronised_items_are_found(commands: Commands, client: Client) -> None:
     await commands.add_account()

@@ -12,6 +12,7 @@ from selenium.webdriver.support.ui import Select
 
 from pubsubcache.models import PubsubItem, PubsubNode
 from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
+from tests.examples import EXAMPLES
 from tests.servers.chromium import describe_page, loading, open_page
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,6 +58,11 @@ class Visitor:
         """Return the number of pixels by which the content of an element is wider than the element."""
         width = "return arguments[0].scrollWidth - arguments[0].clientWidth"
         return int(self.browser.execute_script(width, self.find(selector)))
+
+    def hosts(self) -> set[str]:
+        """Return the addresses of the servers that the page has made requests to."""
+        names = "return performance.getEntries().map(entry => entry.name).filter(name => name.includes('://'))"
+        return {"/".join(name.split("/")[:3]) for name in self.browser.execute_script(names)}
 
     def _find(self, by: str, value: str) -> WebElement:
         try:
@@ -162,6 +168,42 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     for model in ("account", "pubsubnode", "pubsubitem"):
         visitor.open(f"/admin/pubsubcache/{model}/")
         assert visitor.overflow(RESULTS) <= 1
+
+
+def test_staff_read_a_post_and_an_event_without_requests_to_other_hosts(visitor: Visitor) -> None:
+    examples = {one.name: one.parsed() for one in EXAMPLES}
+    picture = '<img src="https://pics.invalid/pond.png" alt="The pond"/>'
+    post = {**examples["microblog"], "content_xhtml": f"<div><p>Frogs {picture}</p><script>x</script></div>"}
+    of = node(account(), analyser="microblog", type="blog")
+    first = item(of, "first", parsed=post, position=1)
+    item(of, "second", parsed={**post, "title": "Newts"}, position=2)
+    calendar = node(of.account, "urn:xmpp:calendar-events:0", analyser="calendar-events", type="event")
+    event = item(calendar, "fair", parsed=examples["calendar-events"])
+    visitor.log_in("admin")
+    visitor.open(f"/admin/pubsubcache/pubsubitem/{event.pk}/change/")
+    assert visitor.text(".psc-item h2") == "Plant fair"
+    assert "confirmed" in visitor.text(".psc-by")
+    assert "The old nursery" in visitor.text(".psc-facts")
+    assert visitor.hosts() == {visitor.address}
+    visitor.open(f"/admin/pubsubcache/pubsubitem/{first.pk}/change/")
+    assert visitor.text(".psc-item h2") == "A new pond"
+    assert visitor.text(".psc-picture") == "The pond"
+    assert visitor.text(".field-json pre") == ""  # closed
+    assert visitor.browser.find_elements(By.CSS_SELECTOR, ".psc-item img") == []
+    assert visitor.hosts() == {visitor.address}
+    for width in (1400, 390):
+        visitor.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+        )
+        assert visitor.overflow("html") <= 0
+    visitor.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [entry for entry in errors if "favicon" not in entry["message"]] == []
+    visitor.find(".psc-picture").click()
+    assert visitor.find(".psc-item img").get_attribute("src") == "https://pics.invalid/pond.png"
+    visitor.follow("NEXT")
+    assert visitor.text(".psc-item h2") == "Newts"
 
 
 def test_changing_the_host_requires_the_password(visitor: Visitor) -> None:

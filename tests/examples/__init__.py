@@ -1,6 +1,7 @@
-"""Items as clients publish them, one `<items/>` a file, and beside each the JSON that it is to become.
+"""Items as clients publish them, each in a file with an `<items/>` element, and the expected JSON in another.
 
-A file is named after the analyser that is to recognise it, and after a dot what is special about it.
+A file is named after the analyser of the node, and after a dot what is special about the item. If the file has several
+items, the example is the last one. The first one shows what the node is about.
 """
 
 import json
@@ -13,41 +14,50 @@ from pubsubcache.parsers import ParseContext
 from pubsubcache.types import Item, NodeAddress
 from pubsubcache.utils.xmlform import to_text
 
-SERVICE = "owner@service.example"  # stands for the service in the JSON
+SERVICE = "owner@service.example"  # the service in the JSON
 
 FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Example:
-    """An item: the node it is in, the `analyser` that is to recognise that, and the JSON it is to become."""
+    """An item.
+
+    Args:
+        name: Name of its files.
+        analyser: Name of the analyser of its node.
+        node: Name of its node.
+        text: The `<item/>`.
+        sample: An item by which analysers recognise the node.
+    """
 
     name: str
     analyser: str
     node: str
     text: str
+    sample: str
 
     @property
     def item(self) -> Element:
-        """The `<item/>`."""
+        """The `<item/>` as a new element."""
         return fromstring(self.text)
 
     @property
     def address(self) -> NodeAddress:
-        """Where it is."""
+        """The address of the node."""
         return NodeAddress(SERVICE, self.node)
 
     @property
     def context(self) -> ParseContext:
-        """What a parser is told of it."""
+        """The context of the parser."""
         return ParseContext(service=SERVICE, node=self.node, publisher=self.item.get("publisher"), sender=SERVICE)
 
     def as_item(self) -> Item:
-        """It as items come from a service."""
+        """Return the item as it comes from a service."""
         return Item.from_element(self.item)
 
     def parsed(self, service: str = SERVICE) -> dict[str, Any]:
-        """What it is to become when it is on `service`."""
+        """Return the expected JSON of the item when it is on `service`."""
         text = (FOLDER / f"{self.name}.json").read_text()
         return dict(json.loads(text.replace(SERVICE, service)))
 
@@ -55,7 +65,7 @@ class Example:
 def _example(path: Path) -> Example:
     items = fromstring(path.read_text())
     name = path.name.removesuffix(".xml")
-    return Example(name, name.partition(".")[0], items.get("node", ""), to_text(items[0]))
+    return Example(name, name.partition(".")[0], items.get("node", ""), to_text(items[-1]), to_text(items[0]))
 
 
 EXAMPLES = [_example(path) for path in sorted(FOLDER.glob("*.xml"))]

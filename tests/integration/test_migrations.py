@@ -26,6 +26,7 @@ from pubsubcache.models import (
     PubsubItem,
     PubsubNode,
     PubsubTombstone,
+    ReparseRun,
 )
 from pubsubcache.models.traits import TRAITS
 from tests.integration.databases import fresh_database
@@ -72,6 +73,7 @@ def fill(alias: str) -> None:
     PubsubTombstone.objects.using(alias).create(node=node, name="i", revision=1)
     AnalyserChoice.objects.using(alias).create(analyser="microblog", to_sync=False)
     PendingUnsubscription.objects.using(alias).create(account=account, service="s", name="n")
+    ReparseRun.objects.using(alias).create(token="x", filters={"node": ["n"]})
 
 
 @pytest.mark.django_db
@@ -182,6 +184,24 @@ def test_learned_traits_move_to_columns_and_back(fresh: str) -> None:
     assert moved.count() == 600
     migrate(fresh, "0009_pinned")
     assert dict(model.objects.using(fresh).values_list("name", "extra")) == before
+
+
+def test_nodes_analysed_before_are_analysed_again(fresh: str) -> None:
+    """What they looked at is unknown, and the analysis survives the way back."""
+    migrate(fresh, "0011_learned_data")
+    old = MigrationExecutor(connections[fresh]).loader.project_state((APP, "0011_learned_data")).apps
+    account = old.get_model(APP, "Account").objects.using(fresh).create(jid="alice@example.org")
+    model = old.get_model(APP, "PubsubNode")
+    found = {"analyser": "", "registry_fingerprint": "f", "analysis_reason": "No analyser matches."}
+    model.objects.using(fresh).create(account=account, service="s", name="n", **found)
+    migrate(fresh)
+    nodes = PubsubNode.objects.using(fresh)
+    assert nodes.values_list("sample_namespace", "parse_anew", *found).get() == (None, False, *found.values())
+    nodes.update(sample_namespace="urn:example:note", parse_anew=True)
+    migrate(fresh, "0011_learned_data")
+    assert model.objects.using(fresh).values(*found).get() == found
+    migrate(fresh)
+    assert nodes.values_list("sample_namespace", "parse_anew").get() == (None, False)
 
 
 def test_sql_of_migrations_can_be_shown(fresh: str) -> None:

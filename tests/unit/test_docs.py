@@ -20,9 +20,12 @@ from django.dispatch import Signal
 
 from pubsubcache import analysers, checks, conf, exceptions, signals
 from pubsubcache.analysers import Analyser, Analysis, registry
+from pubsubcache.analysers.explaining import Explanation
 from pubsubcache.cache import get_items
 from pubsubcache.exchange import records
+from pubsubcache.management import explaining
 from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes, pubsub_search
+from pubsubcache.management.explaining import Subject
 from pubsubcache.models import Account, AnalyserChoice, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext
 from pubsubcache.search import Found, search
@@ -192,8 +195,17 @@ def test_json_is_shown_in_the_shape_that_commands_print(command: str) -> None:
         ),
         "pubsub_search": lambda: {"total": 1, "items": [pubsub_search.as_data(a_found_item())]},
     }
+    if command == "pubsub_analysers":
+        printed[command] = lambda: shown[0]
+        assert keys(shown[1]) == keys(an_explanation())
     if command in printed:
         assert keys(shown[0]) == keys(printed[command]())
+
+
+def an_explanation() -> dict[str, Any]:
+    found = Explanation(left_out=[("path", "reason")])
+    row = PubsubNode(service="s", name="n")
+    return explaining.as_data(Subject(address=row.address, item=None, row=row, origin="cache"), found)
 
 
 def a_found_item() -> Found:
@@ -207,6 +219,12 @@ def keys(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: None if key == "parsed" else keys(value) for key, value in data.items()}
     return [keys(value) for value in data] if isinstance(data, list) else None
+
+
+def test_the_keys_of_explanations_are_documented() -> None:
+    table = section("docs/commands.md", "pubsub_analysers").partition("| key | meaning |")[2]
+    documented = [key for row in rows(table) for key in re.findall(r"`(\w+)`", row[0])]
+    assert documented == list(an_explanation())
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.admin import display
+from pubsubcache.analysers import matching, registry
 from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import PubsubCacheError
 from pubsubcache.exchange import jsonlines, serverdata
@@ -120,6 +121,7 @@ TEXT_FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "cell of a list": display.short,
     "snippet as HTML": display.snippet,
     "indented": lambda text: xmlform.indented(xmlform.to_text(content(text))),
+    "namespace of an item": lambda text: xmlform.namespace_in(f'<item xmlns="{text}" id="{text}">{text}<{text}'),
     "export line": lambda text: list(jsonlines.read(BytesIO(text.encode(errors="replace")))),
     "export as XML": lambda text: list(serverdata.read(BytesIO(text.encode(errors="replace")))),
 }
@@ -198,6 +200,7 @@ ITEM_FUNCTIONS: dict[str, Callable[[Element], Any]] = {
     "normal form": Item.from_element,
     "notification": lambda item: parse_message(notification(item), "a@b.example"),
     "generic": lambda item: json.dumps(parse_any(item, ParseContext("a@b.example", "n"))),
+    "reader": lambda item: matching.reader(registry.get("mood"), item),
 }
 LONGEST = {example.analyser: example for example in sorted(EXAMPLES, key=lambda example: len(example.text))}
 #: The examples with which all functions are measured, not only their parsers.

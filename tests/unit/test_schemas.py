@@ -8,66 +8,29 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from docs.generate import PAGE, examples, generated, schemas
 from pubsubcache.analysers import builtin
 from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.parsers import ParseContext, conversion
 from pubsubcache.parsers.generic import parse_any
+from pubsubcache.parsers.schema import Schema, schemas_of
 from tests.examples import EXAMPLES
 from tests.unit.test_docs import page, rows, section, tokens
 
-# The section of each schema, and the examples that it describes.
-SCHEMAS = {
-    "Attachments": ["attachments", "attachments.rsvp", "attachments.encrypted"],
-    "Summaries of attachments": ["attachments-summary"],
-    "Calendar events": ["calendar-events", "calendar-events.minimal", "calendar-events.external", "events"],
-    "Invitees": ["calendar-events.invitee"],
-    "Forms": ["forms", "forms.submitted", "forms.table"],
-    "Tickets": ["tickets"],
-    "Bookmarks": ["bookmarks", "bookmarks.minimal", "bookmarks.pinned", "bookmarks.notify", "bookmarks.former"],
-    "Displayed messages": ["displayed", "displayed.room"],
-    "Avatars": [
-        *("avatar-metadata", "avatar-metadata.disabled", "avatar-metadata.pointer", "avatar-metadata.stopped"),
-    ],
-    "Avatar data": ["avatar-data"],
-    "Nicknames": ["nickname", "nickname.language"],
-    "Profiles": ["vcard4"],
-    "Moods": ["mood", "mood.ended", "mood.languages"],
-    "Activities": ["activity", "activity.general", "activity.ended", "activity.languages"],
-    "Tunes": ["tune", "tune.stopped", "tune.languages"],
-    "Places": ["geoloc"],
-    "OMEMO devices": [
-        *("omemo.devices", "omemo.former-devices", "omemo.oldest-devices", "omemo-legacy.devices"),
-    ],
-    "OMEMO bundles": ["omemo.bundle", "omemo.former-bundle", "omemo.oldest-bundle", "omemo-legacy.bundle"],
-    "OpenPGP key lists": ["openpgp.keys"],
-    "OpenPGP keys": ["openpgp.key", "openpgp.former-key", "openpgp.secret"],
-    "Public subscriptions": [
-        *("public-subscriptions", "public-subscriptions.subscribers", "subscriptions", "subscriptions.extensions"),
-    ],
-    "Stickers": ["stickers"],
-    "Encrypted items": [
-        *("encrypted-oxps", "encrypted-oxps.draft", "encrypted-pte", "encrypted-pte.legacy", "encrypted-pte.openpgp"),
-        *("activity.encrypted", "microblog.encrypted", "nickname.encrypted"),
-    ],
-    "The built-in microblog": [
-        *("microblog", "microblog.repeat", "microblog.reply", "microblog.gallery", "microblog.plain"),
-        *("microblog.rich-title", "microblog.alternates", "microblog.categories", "microblog.comment"),
-        *("microblog.place", "microblog.languages", "microblog.embeds", "microblog.everything"),
-    ],
-    "Blogs": ["microblog.feed", "microblog.feed-of-comments"],
-}
 JSON_TYPES = {
     "text": str, "date": str, "link": str, "JID": str, "markup": str, "number": int | float, "true or false": bool,
     "true": bool, "object": dict, "file": dict, "null": type(None), "list": list,
 }  # fmt: skip
+REST = {"rest", "rest_truncated"}
+by_schema = pytest.mark.parametrize("schema", schemas(), ids=lambda schema: schema.title)
 
 
-def parsed_examples(title: str) -> list[dict[str, Any]]:
-    return [example.parsed() for example in EXAMPLES if example.name in SCHEMAS[title]]
+def parsed_examples(schema: Schema) -> list[dict[str, Any]]:
+    return [example.parsed() for example in examples(schema)]
 
 
-def schema(title: str) -> dict[str, str]:
-    """Return the keys of a schema's table, with their types."""
+def documented(title: str) -> dict[str, str]:
+    """Return the keys of the table in a section, with their types."""
     found = [row for row in rows(section("docs/analysers.md", title)) if row[0].strip("| ").startswith("`")]
     return {key: row[1] for row in found for key in re.findall(r"`([\w.]+)`", row[0])}
 
@@ -80,49 +43,71 @@ def all_keys(data: Any, *free: str) -> set[str]:
     return {key for value in data for key in all_keys(value, *free)} if isinstance(data, list) else set()
 
 
-def test_every_schema_has_its_section() -> None:
-    assert sorted(name for names in SCHEMAS.values() for name in names) == sorted(example.name for example in EXAMPLES)
-    text = section("docs/analysers.md", "Schemas of the other built-in analysers")
-    assert set(re.findall(r"^### (.+)$", text, re.M)) == set(SCHEMAS) - {"The built-in microblog"} | {"Files"}
+def test_the_page_is_up_to_date() -> None:
+    text = PAGE.read_text()
+    assert generated(text) == text, "run make docs"
 
 
-@pytest.mark.parametrize("title", SCHEMAS)
-def test_every_key_of_a_schema_is_documented(title: str) -> None:
-    examples = parsed_examples(title)
-    assert examples
-    for parsed in examples:
-        assert {key for key in schema(title) if "." not in key} == set(parsed)
-    assert {key for key in schema(title) if "." in key} == (
-        {f"extra.{key}" for key in examples[0]["extra"]} if title == "The built-in microblog" else set()
-    )
+def test_every_parser_has_schemas_and_every_example_has_one() -> None:
+    for analyser in builtin_analysers():
+        assert schemas_of(analyser.parser), analyser.name
+    shown = [example.name for schema in schemas() for example in examples(schema)]
+    assert sorted(shown) == sorted(example.name for example in EXAMPLES)
 
 
-@pytest.mark.parametrize("title", SCHEMAS)
-def test_every_key_within_a_schema_is_documented(title: str) -> None:
-    named = " ".join(
-        token for name in (title, "Files", "Places", "Forms") for token in tokens(section("docs/analysers.md", name))
-    )
-    for parsed in parsed_examples(title):
-        free = {"values", "items"} | ({"extra"} if "start" in parsed else set())
-        assert all_keys(parsed, *free) <= set(re.findall(r"\w+", named))
+def test_titles_of_schemas_are_unique() -> None:
+    titles = [schema.title for schema in schemas()]
+    assert sorted(set(titles)) == sorted(titles)
 
 
-@pytest.mark.parametrize("title", SCHEMAS)
-def test_the_types_of_a_schema_are_those_of_its_values(title: str) -> None:
-    for key, words in schema(title).items():
-        allowed = [JSON_TYPES[word] for word in kinds(words)]
-        values = [value_at(parsed, key) for parsed in parsed_examples(title)]
+def test_every_analyser_says_why_its_nodes_are_cached_or_not() -> None:
+    for analyser in builtin_analysers():
+        assert re.fullmatch(r"[A-Z].+\.", analyser.why), analyser.name
+
+
+@by_schema
+def test_every_key_of_a_schema_is_documented(schema: Schema) -> None:
+    names = {key.name for key in schema.keys}
+    assert parsed_examples(schema)
+    for parsed in parsed_examples(schema):
+        assert {name for name in names if "." not in name} | REST == set(parsed)
+        for outer in {name.partition(".")[0] for name in names if "." in name}:
+            assert {name.partition(".")[2] for name in names if name.startswith(f"{outer}.")} == set(parsed[outer])
+
+
+@by_schema
+def test_every_key_within_a_schema_is_documented(schema: Schema) -> None:
+    known = set(re.findall(r"\w+", " ".join(tokens(with_linked(schema.title)))))
+    for parsed in parsed_examples(schema):
+        assert all_keys(parsed, *NAMED_BY_USERS, *REST) <= known | REST
+
+
+#: Keys of objects that have keys of their own choice.
+NAMED_BY_USERS = {"values", "items", "attributes", "parameters", "extra"}
+
+
+def with_linked(title: str) -> str:
+    """Return the section of a schema and those that it links to."""
+    titles = {schema.title.lower().replace(" ", "-"): schema.title for schema in schemas()}
+    found, waiting = "", [title]
+    seen = set()
+    while waiting:
+        if (title := waiting.pop()) not in seen:
+            seen.add(title)
+            text = section("docs/analysers.md", title)
+            found += text
+            waiting += [titles[anchor] for anchor in re.findall(r"\]\(#([\w-]+)\)", text) if anchor in titles]
+    return found
+
+
+@by_schema
+def test_the_types_of_a_schema_are_those_of_its_values(schema: Schema) -> None:
+    for key in schema.keys:
+        allowed = [JSON_TYPES[word] for word in kinds(key.type)]
+        values = [value_at(parsed, key.name) for parsed in parsed_examples(schema)]
         for value in values:
             assert any(isinstance(value, kind) for kind in allowed), (key, value)
-        assert any(value not in (None, [], {}) for value in values) or key in NEVER_SAID, f"{key} is never shown"
-
-
-# No example contains these.
-NEVER_SAID = {
-    *("alt", "altaccuracy", "bearing", "error", "speed", "area", "building", "datum", "description", "floor"),
-    *("postalcode", "region", "room", "street", "text", "severity", "anniversary", "gender_text"),
-    *("language", "title_xhtml", "summary", "summary_xhtml", "author_email", "source"),
-}
+        assert any(value not in (None, [], {}) for value in values), f"{key.name} is never shown"
 
 
 def kinds(words: str) -> list[str]:
@@ -138,34 +123,13 @@ def value_at(parsed: Any, path: str) -> Any:
     return parsed
 
 
-def test_files_are_documented() -> None:
-    events = parsed_examples("Calendar events")
-    files = [event["picture"] for event in events if event["picture"]] + [
-        one for event in events for one in event["attachments"]
-    ]
-    assert files
-    assert all(set(file) == set(schema("Files")) for file in files)
-
-
 def test_any_xml_is_documented() -> None:
     parsed = parse_any(fromstring("<item><a/></item>"), ParseContext("s", "n"))
     text = section("docs/analysers.md", "Any XML")
-    assert set(schema("Any XML")) == set(parsed)
+    assert set(documented("Any XML")) == set(parsed)
     assert all_keys(parsed) <= set(re.findall(r"\w+", " ".join(tokens(text))))
     bounds = {str(value) for name, value in vars(conversion).items() if name.startswith("MAX_") and name != "MAX_NAME"}
     assert bounds <= set(re.findall(r"\d+", text))
-
-
-def test_the_built_in_analysers_are_documented_in_order() -> None:
-    documented = [
-        [cell.strip("| `") for cell in row[:5]]
-        for row in rows(section("docs/analysers.md", "The built-in analysers"))
-        if row[0].startswith("`")
-    ]
-    assert documented == [
-        [known.name, known.node or "any", known.namespace or "any", known.type, "yes" if known.to_sync else "no"]
-        for known in builtin_analysers()
-    ]
 
 
 def test_every_subtype_of_a_built_in_analyser_is_documented() -> None:

@@ -1,6 +1,5 @@
 """`manage.py pubsub_account`: manages the accounts."""
 
-import argparse
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -49,15 +48,9 @@ class Command(PubsubCommand):
         self.add_output(parser)
 
     def _action(self, actions: Any, name: str, meaning: str, *, takes_jid: bool = True) -> CommandParser:
-        texts = {"help": meaning, "description": f"{meaning.capitalize()}."}
-        parser: CommandParser = actions.add_parser(name, allow_abbrev=False, **texts)
+        parser = self.add_action(actions, name, meaning)
         if takes_jid:
             parser.add_argument("jid", type=text, metavar="JID", help="the bare JID, such as alice@example.org")
-        self.add_output(parser, default=argparse.SUPPRESS)
-        parser.add_argument(
-            "-v", "--verbosity", type=int, choices=range(4), default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
-        parser.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         return parser
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""`manage.py pubsub_analysers`: lists the analysers, and chooses which of them are synchronised."""
+"""`manage.py pubsub_analysers`: lists the analysers, chooses which of them are synchronised, and explains items."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -8,11 +8,18 @@ from django.db.models import Count
 
 from pubsubcache import store
 from pubsubcache.analysers import registry
+from pubsubcache.analysers.base import dotted
+from pubsubcache.analysers.explaining import Explanation, explain
 from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.management import explaining
 from pubsubcache.management.base import PubsubCommand, text
+from pubsubcache.management.explaining import Subject
+from pubsubcache.management.network import run
 from pubsubcache.management.output import as_table, counted
 from pubsubcache.models import AnalyserChoice, PubsubNode
 from pubsubcache.services.remote import wake
+from pubsubcache.types import NodeAddress
+from pubsubcache.utils import jid
 
 COLUMNS = ("name", "type", "node", "namespace", "to_sync", "choice", "parser", "match_cb", "nodes")
 SWITCHES: dict[str, tuple[bool | None, str, str]] = {
@@ -27,15 +34,16 @@ SWITCHES: dict[str, tuple[bool | None, str, str]] = {
 
 
 class Command(PubsubCommand):
-    """Stores the given choices, then lists the analysers in the order in which they are tried."""
+    """Stores the given choices, then lists the analysers in the order in which they are tried; or explains an item."""
 
     help = (
         "List the analysers in order. If several match a node, the first one is used. Optionally choose whether the "
-        "nodes of an analyser are synchronised, overriding its own default; a node's own policy takes precedence."
+        "nodes of an analyser are synchronised, overriding its own default; a node's own policy takes precedence. "
+        "The action explain shows what the analysers make of an item."
     )
 
     def is_read_only(self, options: dict[str, Any]) -> bool:
-        """Whether the command only lists."""
+        """Whether the command only lists or explains."""
         return not any(options[switch] for switch in SWITCHES)
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -49,10 +57,57 @@ class Command(PubsubCommand):
                 help=f"{meaning}; may be repeated",
             )
         self.add_output(parser)
+        self._add_explain(parser.add_subparsers(dest="action", metavar="ACTION"))
+
+    def _add_explain(self, actions: Any) -> None:
+        meaning = "show which analyser matches an item and why, its JSON, and what is left out of it"
+        parser = self.add_action(actions, "explain", meaning)
+        parser.add_argument(
+            "file", nargs="?", type=text, metavar="FILE", help='a file with an <item/>, or "-" for stdin'
+        )
+        self.add_target(parser, node_required=False)
+        parser.add_argument("-i", "--item", type=text, metavar="ID", help="the id of the item (default: the newest)")
+        source = parser.add_mutually_exclusive_group()
+        source.add_argument("--no-cache", action="store_true", help="read from the service in any case")
+        source.add_argument("--cache-only", action="store_true", help="never read from the service")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._choose(options)
-        self._list(options)
+        if options["action"] == "explain":
+            self._explain(options)
+        else:
+            self._choose(options)
+            self._list(options)
+
+    def _explain(self, options: dict[str, Any]) -> None:
+        if any(options[switch] for switch in SWITCHES):
+            raise InvalidRequest("explain cannot be combined with a choice.")
+        find = self._in_file(options) if options["file"] is not None else self._in_node(options)
+
+        async def work() -> tuple[Subject, Explanation]:
+            subject = await find()
+            return subject, await explain(subject.address, subject.item)
+
+        data = explaining.as_data(*run(work))
+        self.print_result(options, data, explaining.as_text(data))
+
+    def _in_file(self, options: dict[str, Any]) -> Callable[[], Awaitable[Subject]]:
+        if any(options[name] for name in ("account", "item", "no_cache", "cache_only")):
+            raise InvalidRequest("FILE cannot be combined with --account, --item, --no-cache or --cache-only.")
+        service = jid.normalise(options["service"]) if options["service"] else ""
+        subject = explaining.from_file(options["file"], NodeAddress(service, options["node"] or ""))
+
+        async def find() -> Subject:
+            return subject
+
+        return find
+
+    def _in_node(self, options: dict[str, Any]) -> Callable[[], Awaitable[Subject]]:
+        if options["node"] is None:
+            raise InvalidRequest("No node is given: use --node, or FILE.")
+        account = self.account(options["account"])
+        service = account.jid if options["service"] is None else jid.normalise(options["service"])
+        source = {name: options[name] for name in ("no_cache", "cache_only")}
+        return lambda: explaining.from_node(account, NodeAddress(service, options["node"]), options["item"], **source)
 
     def _choose(self, options: dict[str, Any]) -> None:
         chosen = [(name.strip().lower(), switch) for switch in SWITCHES for name in options[switch]]
@@ -82,8 +137,8 @@ class Command(PubsubCommand):
                 "namespace": analyser.namespace,
                 "to_sync": analyser.to_sync,
                 "choice": choices.get(analyser.name),
-                "parser": _dotted(analyser.parser),
-                "match_cb": _dotted(analyser.match_cb),
+                "parser": dotted(analyser.parser) or None,
+                "match_cb": dotted(analyser.match_cb) or None,
                 "nodes": counts.pop(analyser.name, 0),
             }
             for analyser in registry.all()
@@ -105,10 +160,3 @@ def _is_known(name: str) -> bool:
         or PubsubNode.objects.filter(analyser=name).exists()
         or AnalyserChoice.objects.filter(analyser=name).exists()
     )
-
-
-def _dotted(function: Callable[..., Any] | None) -> str | None:
-    if function is None:
-        return None
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', type(function).__module__)}.{name}"

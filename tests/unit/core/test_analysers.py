@@ -5,14 +5,20 @@ import math
 import threading
 from collections.abc import Iterator
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pubsubcache.analysers import Analyser, AnalyserRegistry, Analysis, matching, register_analyser, registry
 from pubsubcache.exceptions import ParseError
-from pubsubcache.parsers import ParseContext
+from pubsubcache.parsers import ParseContext, encrypted, mood
+from pubsubcache.parsers.schema import Schema, one_of, reads
+from pubsubcache.parsers.shapes import Shape
 from pubsubcache.types import Item, NodeAddress
+from pubsubcache.utils import xmlform
+from pubsubcache.utils.xmlform import PUBSUB
 from tests.fakes import ADDRESS, NOTE, make_item
 
 
@@ -200,6 +206,174 @@ def test_namespace_matches_follow_the_same_order() -> None:
         for node, namespace in [("urn:p", NOTE), ("urn:p", None), ("x", None), ("x", ""), ("x", NOTE)]
     ]
     assert names == ["note", "prefix", "", "", "note"]
+
+
+def newest(written: str) -> list[str | None]:
+    """Return namespaces of items, oldest first: one per letter, None for "-"."""
+    return [None if letter == "-" else f"urn:{letter}" for letter in written]
+
+
+def register_kinds(kinds: str = "ab") -> None:
+    for kind in kinds:
+        register_analyser(name=kind, type=kind, namespace=f"urn:{kind}")
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ("", ""),
+        ("-", ""),
+        ("xyz", ""),
+        ("a", "a"),
+        ("aaaab", "a"),
+        ("baaaa", "a"),
+        ("aaabx", "a"),
+        ("abbba", "b"),
+        ("aaaaxxxxxxxx-", "a"),  # unknown payloads do not count
+        ("abab", "b"),  # the newest item breaks a tie
+        ("abba", "a"),
+        ("b" * 30 + "a" * 11 + "b" * 9, "a"),  # older items do not count
+        ("b" * 30 + "a" * 10 + "b" * 10, "b"),
+    ],
+)
+def test_namespace_of_most_newest_items_prevails(items: str, expected: str) -> None:
+    register_kinds()
+    assert matching.prevailing(newest(items)) == (f"urn:{expected}" if expected else "")
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ("", ""),
+        ("xxxx", ""),
+        ("b", "b"),
+        ("ab", "a"),
+        ("abbb", "a"),
+        ("abbbb", "b"),
+        ("aabbbbbbb", "a"),
+        ("aabbbbbbbb", "b"),
+        ("abxxxxx", "a"),
+    ],
+)
+def test_present_namespace_prevails_unless_others_clearly_do(items: str, expected: str) -> None:
+    register_kinds()
+    assert matching.prevailing(newest(items), "urn:a") == (f"urn:{expected}" if expected else "")
+
+
+@given(st.text("abcx-", max_size=60), st.sampled_from(["", "urn:a", "urn:b", "urn:gone"]))
+def test_prevailing_namespace_is_stable(items: str, present: str) -> None:
+    with registry.temporarily(replace=True):
+        register_kinds("abc")
+        found = matching.prevailing(newest(items), present)
+        assert found in {"", present, *(f"urn:{kind}" for kind in "abc" if kind in items)}
+        if found:
+            assert matching.prevailing(newest(items), found) == found
+
+
+# Parsers of payloads
+
+
+def reading(*payloads: str) -> Any:
+    """Create a parser with one schema for each payload name."""
+
+    @one_of(
+        *(
+            reads(Schema(title=name, about="", payloads=(Shape(name, f"urn:{name}"),), keys=()))(fail)
+            for name in payloads
+        )
+    )
+    def parse(item: Element, context: ParseContext) -> dict[str, Any]:
+        return {"by": [*payloads]}
+
+    return parse
+
+
+def fail(item: Element, context: ParseContext) -> dict[str, Any]:
+    raise ParseError("It cannot be read.")
+
+
+def holding(*payloads: str) -> Item:
+    """Create an item with these payloads; those in capitals are in the namespace of the item."""
+    item = Element(f"{{{PUBSUB}}}item", {"id": "i"})
+    for name in payloads:
+        namespace = PUBSUB if name.isupper() else f"urn:{name}"
+        SubElement(item, f"{{{namespace}}}{name.lower()}")
+    return Item.from_element(item)
+
+
+@pytest.fixture
+def _parsers() -> None:
+    register_analyser(name="none", type="t", namespace="urn:d")
+    register_analyser(name="a by its shape", type="t", node="by name", parser=reading("a", "c"))
+    register_analyser(name="a", type="t", namespace="urn:a", parser=reading("a"))
+    register_analyser(name="a again", type="t", namespace="urn:a", parser=reading("a"))
+    register_analyser(name="b", type="t", namespace="urn:b", parser=reading("b"))
+    register_analyser(name="c by another", type="t", node="another", parser=reading("c", "d"))
+    register_analyser(name="any", type="t", node="any", parser=fail)
+
+
+@pytest.mark.usefixtures("_parsers")
+@pytest.mark.parametrize(
+    ("own", "payloads", "expected"),
+    [
+        ("b", "b", "b"),
+        ("b", "a", "a"),  # the first one registered for the namespace
+        ("a again", "a", "a again"),  # the own one precedes others
+        ("b", "c", "a by its shape"),
+        ("b", "d", "c by another"),  # the first one that has a parser
+        ("b", "x", "b"),  # no parser fits
+        ("b", "", "b"),
+        ("b", "xb", "b"),  # any payload may fit
+        ("b", "ax", "a"),
+        ("b", "B", "b"),  # undeclared namespace
+        ("b", "A", "b"),
+        ("any", "a", "any"),  # a parser without a schema
+        ("none", "a", "none"),  # an analyser without a parser
+        ("", "a", "a"),
+        ("", "d", "c by another"),
+        ("", "x", ""),
+        ("", "A", ""),
+        ("", "", ""),
+    ],
+)
+def test_reader_of_an_item(own: str, payloads: str, expected: str) -> None:
+    found = matching.reader(registry.get(own), holding(*payloads).element)
+    assert (found.name if found else "") == expected
+
+
+@pytest.mark.usefixtures("_parsers")
+async def test_items_are_parsed_by_their_readers() -> None:
+    own = registry.get("b")
+    assert await matching.parse(own, holding("a"), ADDRESS) == {"by": ["a"]}
+    assert await matching.parse(None, holding("b"), ADDRESS) == {"by": ["b"]}
+    assert await matching.parse(None, holding("x"), ADDRESS) is None
+
+
+async def test_mood_is_parsed_in_a_node_of_notes() -> None:
+    register_analyser(name="mood", type="mood", node=mood.MOOD, parser=mood.parse_mood)
+    notes = Analyser(name="notes", type="t", namespace="urn:n", parser=reads(NOTES)(fail))
+    happy = f'<item xmlns="{PUBSUB}" id="now"><mood xmlns="{mood.MOOD}"><happy/></mood></item>'
+    item = Item.from_element(xmlform.from_text(happy))
+    assert (await matching.parse(notes, item, ADDRESS))["mood"] == "happy"
+    with pytest.raises(ParseError, match="cannot be read"):
+        await matching.parse(notes, holding("x"), ADDRESS)
+
+
+NOTES = Schema(title="Notes", about="", payloads=(Shape("note", "urn:n"),), keys=())
+
+
+@pytest.mark.parametrize("scheme", encrypted.SCHEMES)
+async def test_encrypted_item_is_parsed_by_the_analyser_of_its_node(scheme: tuple[str, str]) -> None:
+    register_analyser(name="other", type="t", namespace=scheme[0], parser=reading("a"))
+    notes = Analyser(name="notes", type="t", namespace="urn:n", parser=reads(NOTES)(fail))
+    item = Element(f"{{{PUBSUB}}}item", {"id": "i"})
+    SubElement(item, f"{{{scheme[0]}}}{scheme[1]}")
+    assert (await matching.parse(notes, Item.from_element(item), ADDRESS))["encrypted"] is True
+
+
+async def test_item_with_many_payloads_has_a_reader() -> None:
+    own = Analyser(name="b", type="t", node="n", parser=reading("b"))
+    assert matching.reader(own, holding(*["x"] * 50_000).element) is own
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

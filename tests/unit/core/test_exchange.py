@@ -11,6 +11,8 @@ LEARNED = {
     "by_hand": True,
     "registry": "a fingerprint",
     "reason": "why",
+    "namespace": "urn:example:note",
+    "parse_anew": True,
     "rsm": True,
     "cursors": "ids",
     "publishers": False,

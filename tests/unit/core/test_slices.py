@@ -1,4 +1,4 @@
-"""Test that long work pauses after each time slice, and that services take turns."""
+"""Test that long work pauses after each time slice, and that the service that worked least comes first."""
 
 import asyncio
 import time
@@ -85,13 +85,68 @@ async def test_turn_of_cancelled_work_goes_to_the_next() -> None:
         await first
 
 
-async def test_loop_pauses_after_each_slice_if_a_reader_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_service_that_worked_least_comes_first() -> None:
+    line = Slices()
+    order: list[str] = []
+
+    async def wait(service: str) -> None:
+        await line.turn(service)
+        order.append(service)
+
+    for _ in range(3):
+        await line.turn("many")
+    async with asyncio.TaskGroup() as group:
+        for service in ("many", "many", *["few"] * 5):
+            group.create_task(wait(service))
+    assert order == ["few"] * 3 + ["many", "few", "many", "few"]
+
+
+async def test_accounts_of_one_domain_are_one_service() -> None:
+    done: list[str] = []
+    many = [asyncio.create_task(work(f"user{number}@evil.org", 2, done)) for number in range(4)]
+    await asyncio.sleep(0)
+    await work("good.org", 2, done)
+    assert len(done) <= 4 + 2 + 2  # the first piece of each, and the second ones in turn with the last of the good one
+    await asyncio.gather(*many)
+
+
+async def test_slices_are_counted_for_a_short_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Slices()
+    for _ in range(5):
+        await line.turn("many")
+    monkeypatch.setattr(slices, "COUNTING_INTERVAL", 0.0)
+    for number in range(100):
+        await line.turn(f"service-{number}")
+    assert len(line._taken) <= 2
+
+
+async def test_loop_pauses_before_each_slice_if_a_reader_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "SLICE", 0.02)
     loop = asyncio.get_running_loop()
     line = Slices()
+    for _ in range(slices.FEW):
+        await line.turn("a")
     for reader, rests in ((False, False), (True, True)):
         if reader:
             line.reader_came()
         began = loop.time()
         await line.turn("a")
         assert (loop.time() - began >= 0.015) is rests
+
+
+async def test_service_that_worked_little_does_not_wait_for_the_rest_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Slices()
+    for _ in range(slices.FEW):
+        await line.turn("many")
+    monkeypatch.setattr(slices, "SLICE", 3600.0)
+    monkeypatch.setattr(slices, "COUNTING_INTERVAL", 3600.0)
+    line.reader_came()
+    resting = asyncio.create_task(line.turn("many"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        for _ in range(slices.FEW):
+            await line.turn("few")
+    assert not resting.done()
+    resting.cancel()

@@ -63,6 +63,31 @@ def test_equal_content_has_the_same_normal_form(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "payload",
+    [
+        f'<entry xmlns="{ATOM}" type="a&gt;b"><title xmlns="urn:x"/></entry>',
+        '<q:e xmlns:q="urn:&amp;amp;&quot;&lt;" q:a="1">x</q:e>',
+        '<plain xmlns=""/>',
+        "<inherits/>",
+        "text <b xmlns='urn:b'/>",
+        "<a xmlns='urn:a'/><b xmlns='urn:b'/>",
+        "only text",
+        "",
+    ],
+)
+def test_payload_namespace_is_found_in_the_beginning_of_the_text(payload: str) -> None:
+    whole = f"""<item xmlns="{PUBSUB}" id="'&lt;&quot;&gt;" publisher="bob@example.org">{payload}</item>"""
+    text = to_text(normal_item(from_text(whole)))
+    assert xmlform.namespace_in(text) == xmlform.payload_namespace(from_text(text))
+
+
+def test_payload_namespace_beyond_the_beginning_is_not_found() -> None:
+    text = Item.from_element(from_text(f'<item xmlns="{PUBSUB}" id="1">text<b xmlns="urn:b"/></item>')).xml
+    assert xmlform.namespace_in(text) == "urn:b"
+    assert xmlform.namespace_in(text[: text.index("<b")]) is None
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         ('<e xmlns="urn:1"/>', '<e xmlns="urn:2"/>'),

@@ -143,6 +143,14 @@ def test_sources_of_files() -> None:
     ]
 
 
+def test_hashes_of_files() -> None:
+    space = files.HASHES
+    metadata = f"<hash xmlns='{space}' algo='a'/><hash xmlns='{space}'>b</hash><hash xmlns='{space}' algo='c'>d</hash>"
+    file, _ = shared(f"{metadata}<hash xmlns='{space}'/><hash-used xmlns='{space}' algo='e'/>")
+    assert [(one["algo"], one["value"]) for one in file["hashes"]] == [("a", None), (None, "b"), ("c", "d")]
+    assert file["hashes_used"] == ["e"]
+
+
 def test_second_files_and_sources_are_returned() -> None:
     pack = (
         f"<item><file xmlns='{files.METADATA}'><name>1</name><name>2</name></file>"
@@ -617,16 +625,17 @@ def test_vcard_values_of_any_type_and_in_groups() -> None:
 def test_parameters_of_vcards() -> None:
     parameters = (
         "<parameters><type><text>Work</text><text>voice</text></type><type><text>WORK</text></type><pref>1</pref>"
-        "<x-p>odd<text>even</text></x-p></parameters><parameters><type><text>text</text></type></parameters>"
+        f"<type>{'t' * 101}<text xmlns='urn:x'>foreign</text></type><x-p>odd<text>even</text></x-p></parameters>"
+        "<parameters><type><text>text</text></type></parameters>"
     )
     parsed = card(f"<tel>{parameters}<uri>tel:1</uri></tel>")
     assert parsed["phones"] == [{"value": "tel:1", "types": ["work", "voice", "text"], "pref": 1}]
     assert parsed["properties"][0]["parameters"] == {
-        "type": ["Work", "voice", "WORK", "text"],
+        "type": ["Work", "voice", "WORK", "t" * 101, "text"],
         "pref": ["1"],
         "x-p": ["odd", "even"],
     }
-    assert parsed["rest"] == []
+    assert rest_of(parsed) == [("vcard/tel/parameters/type", "text", {}, "foreign")]
 
 
 def test_values_without_the_element_of_their_type() -> None:
@@ -665,7 +674,7 @@ def test_data_inside_vcards_is_nowhere_but_described(name: str, uri: str, expect
 
 
 @pytest.mark.parametrize(
-    "text", ["Data: a, b", "data:", "data:image/png", "data:a b,c", "database, old", f"data:{'x' * 300},"]
+    "text", ["Data: a, b", "data:", "data:image/png", "data: ,b", "data:a b,c", "database, old", f"data:{'x' * 300},"]
 )
 def test_text_that_is_no_data_is_kept(text: str) -> None:
     assert card(f"<note><text>{text}</text></note>")["notes"] == [text]
@@ -676,6 +685,7 @@ def test_extensions_of_vcards() -> None:
         "<x-a b='1'><x-type>v<c>w</c></x-type></x-a><p xmlns='urn:x'><text>foreign</text></p>"
         "<note><text xmlns='urn:x'>foreign value</text></note>stray"
     )
+    assert [one["name"] for one in parsed["properties"]] == ["x-a"]
     assert properties(parsed, "x-a")[0]["values"] == [{"type": "x-type", "value": "vw", "data": None}]
     assert [(path, name, attributes, text) for path, name, attributes, text in rest_of(parsed)] == [
         ("", "vcard", {}, "stray"),
@@ -695,6 +705,9 @@ def test_names_of_groups() -> None:
     assert [(one["name"], one["group"]) for one in parsed["properties"]] == [("note", None), ("group", None)]
     assert rest_of(parsed) == [("vcard", "group", {"name": long}, None)]
     assert '"y"' in json.dumps(parsed)
+    named = parse("vcard4", f"<vcard xmlns='{vcard4.VCARD}' name='mine'><note>x</note></vcard>")
+    assert (named["groups"], named["properties"][0]["group"]) == ([], None)
+    assert rest_of(named) == [("", "vcard", {"name": "mine"}, None)]
 
 
 def test_many_properties_and_values() -> None:

@@ -51,7 +51,7 @@ def test_every_analyser_has_an_example() -> None:
 @by_example
 async def test_an_example_is_recognised(example: Example) -> None:
     async def sample() -> Element:
-        return example.item
+        return fromstring(example.sample)
 
     analysis = await matching.analyse(example.address, sample)
     assert analysis is not None

@@ -8,7 +8,7 @@ import pytest
 
 from pubsubcache.parsers import ParseContext, conversion
 from pubsubcache.parsers.elements import MAX_ELEMENTS
-from pubsubcache.parsers.schema import Key, Schema, one_of, reads, schemas_of
+from pubsubcache.parsers.schema import Key, Schema, described, one_of, reads, schemas_of
 from pubsubcache.parsers.shapes import (
     ANY,
     DATE,
@@ -20,6 +20,7 @@ from pubsubcache.parsers.shapes import (
     OTHER,
     WORDS,
     Shape,
+    left_out_of,
     matches,
     rest_of,
 )
@@ -208,6 +209,20 @@ def test_omissions_are_listed_with_their_paths() -> None:
     assert SCHEMA.omissions() == [("recipe/password", SECRET), ("recipe/pin", SECRET), ("recipe/pin@by", SECRET)]
 
 
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ("<title>x</title><pin/><pin by=' '> </pin><wine by='me'>1</wine>", []),
+        ("<password/>", [("recipe/password", SECRET)]),
+        ("<pin>1</pin><pin>2</pin>", [("recipe/pin", SECRET)]),
+        ("<pin by='me'/>", [("recipe/pin@by", SECRET)]),
+        ("<pin><b>1</b></pin>", [("recipe/pin", SECRET)]),
+    ],
+)
+def test_omissions_of_an_item_are_those_that_occur_in_it(payload: str, expected: list[tuple[str, str]]) -> None:
+    assert left_out_of(item_with(payload), (RECIPE,)) == expected
+
+
 SCHEMA = Schema(title="Recipes", about="Food.", payloads=(RECIPE,), keys=(Key("title", "text or null", "Its name."),))
 DRINKS = Schema(title="Drinks", about="Tea.", payloads=(Shape("drink", SPACE),), keys=())
 
@@ -310,3 +325,15 @@ def test_a_payload_with_its_namespace_is_preferred() -> None:
 def test_encrypted_items_are_only_described() -> None:
     item = fromstring("<item><encrypted xmlns='urn:xmpp:openpgp:pubsub:0' key='k'>abc</encrypted></item>")
     assert parse_recipe(item, CONTEXT)["encrypted"] is True
+
+
+def test_a_parser_is_described_for_each_item_by_its_schema() -> None:
+    omitted = [("recipe/password", SECRET)]
+    assert described(parse_any_food, item_with("<password/>")) == (SCHEMA, omitted)
+    assert described(parse_any_food, item_with("<password/>", "")) == (SCHEMA, omitted)
+    assert described(parse_any_food, fromstring(f"<item><drink xmlns='{SPACE}'/></item>")) == (DRINKS, [])
+    assert described(parse_any_food, fromstring("<item><other/></item>")) == (None, [])
+    assert described(parse_any_food, fromstring("<item/>")) == (None, [])
+    assert described(len, item_with("")) == (None, [])
+    encrypted = fromstring("<item><encrypted xmlns='urn:xmpp:openpgp:pubsub:0'>abc</encrypted></item>")
+    assert described(parse_any_food, encrypted)[0] not in (SCHEMA, DRINKS)

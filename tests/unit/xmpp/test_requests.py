@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 import pytest
 from slixmpp import JID, Iq
 
-from pubsubcache.exceptions import ServiceUnreachable
+from pubsubcache.exceptions import ServiceUnreachable, TooLarge
 from pubsubcache.xmpp import turns
 from pubsubcache.xmpp.requests import Requests
 
@@ -15,12 +15,16 @@ GOOD, SILENT = "good.example.org", "silent.example.org"
 
 
 class FakeClient:
-    """Fake client; the services in `silent` do not answer."""
+    """Fake client; the services in `silent` do not answer, and those in `skipped` have too large answers."""
 
     def __init__(self) -> None:
         self.boundjid = JID("alice@example.org/x")
         self.default_ns = "jabber:client"
         self.silent: set[str] = set()
+        self.skipped: set[str] = set()
+        self.sizes: dict[str, int] = {}
+        self.stanza_size = 0
+        self.requests: Any = None
         self.sent: list[str] = []
         self._number = 0
         self._handler: Any = None
@@ -43,7 +47,10 @@ class FakeClient:
             asyncio.get_running_loop().call_soon(self._deliver, answer)
 
     def _deliver(self, answer: Iq) -> None:
-        if self._handler.match(answer):
+        self.stanza_size = self.sizes.get(answer["from"].domain, 100)
+        if answer["from"].domain in self.skipped:
+            self.requests.skipped(answer.xml, "It is too large.")
+        elif self._handler.match(answer):
             self._handler.prerun(answer)
             self._handler.run(answer)
 
@@ -55,7 +62,7 @@ async def client() -> FakeClient:
 
 @pytest.fixture
 def requests(client: FakeClient) -> Requests:
-    made = Requests(client)  # type: ignore[arg-type]
+    client.requests = made = Requests(client)  # type: ignore[arg-type]
     made.begin()
     return made
 
@@ -77,6 +84,26 @@ async def test_good_service_answers_behind_readers_of_a_silent_one(client: FakeC
     await asyncio.gather(*readers, return_exceptions=True)
     client.silent.clear()
     await ask(requests, SILENT)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+async def test_service_with_large_answers_has_few_requests_on_their_way(
+    client: FakeClient, requests: Requests, skips: bool
+) -> None:
+    client.sizes[SILENT] = 10 * turns.HEAVY
+    if skips:
+        client.skipped.add(SILENT)
+        with pytest.raises(TooLarge):
+            await ask(requests, SILENT)
+    else:
+        await ask(requests, SILENT)
+    client.sent.clear()
+    client.silent.add(SILENT)
+    readers = [asyncio.create_task(ask(requests, SILENT)) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert len(client.sent) == turns.MAX_HEAVY
+    for reader in readers:
+        reader.cancel()
 
 
 async def test_burst_of_requests_to_a_good_service_is_answered(requests: Requests) -> None:

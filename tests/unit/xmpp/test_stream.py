@@ -1,6 +1,8 @@
 """Test that the stream is read in time slices and in order, and that shed items are not parsed."""
 
 import asyncio
+import socket
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
@@ -14,12 +16,22 @@ ITEMS = f"{{{PUBSUB_EVENT}}}items"
 
 
 class Transport:
-    """Records whether the stream reads from its socket."""
+    """Records whether the stream reads from its socket, and the options of that."""
 
     def __init__(self) -> None:
         self.is_reading = True
         self.pauses = 0
         self.is_aborted = False
+        self.options: list[tuple[int, int, int]] = []
+
+    def get_extra_info(self, name: str) -> "Transport":
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+        if self.is_aborted:
+            raise OSError("There is no such socket.")
 
     def close(self) -> None:
         """Do nothing: the test has no socket."""
@@ -42,6 +54,8 @@ class Stream(GuardedStream):
         super().__init__("alice@example.org", "secret")
         self.messages: list[Element] = []
         self.handled = 0
+        self.sizes: list[int] = []
+        self.skipped: list[str] = []
         self.hollow = ""
         self.init_parser()
         self.socket_ = Transport()
@@ -54,7 +68,8 @@ class Stream(GuardedStream):
         self.handled += 1
 
     def stanza_skipped(self, stanza: Element, reason: str) -> None:
-        raise AssertionError(reason)
+        self.skipped.append(stanza.get("id", ""))
+        self.sizes.append(self.stanza_size)
 
     def stream_refused(self, condition: str, reason: str) -> None:
         raise AssertionError(reason)
@@ -64,6 +79,7 @@ class Stream(GuardedStream):
 
     def message_received(self, message: Element) -> None:
         self.messages.append(message)
+        self.sizes.append(self.stanza_size)
 
     @property
     def ids(self) -> list[str]:
@@ -139,3 +155,34 @@ async def test_shed_notifications_are_counted_and_their_items_not_built(made: St
     assert [None if found is None else (found.get("node"), len(found)) for found in items] == [
         ("n", 0), ("n", 3), ("n", 0),
     ]  # fmt: skip
+
+
+async def test_segments_are_acknowledged_at_once(made: Stream) -> None:
+    """A server that uses Nagle's algorithm waits for the acknowledgement of one answer before it sends the next."""
+    for number in range(3):
+        before = len(made.socket_.options)
+        made.data_received(message(number))
+        assert made.socket_.options[before:] == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+    made.socket_.is_aborted = True
+    made.data_received(message(3))
+    assert made.ids == ["0", "1", "2", "3"]
+
+
+async def test_size_of_each_stanza_is_known_to_a_piece(made: Stream) -> None:
+    sent = [message(1), message(2, "x" * 100_000), message(3), message(4)]
+    made.data_received(b"".join(sent))
+    made.read_rest()
+    assert made.ids == ["1", "2", "3", "4"]
+    for size, octets in zip(made.sizes, sent, strict=True):
+        assert abs(size - len(octets)) <= stream.PIECE
+
+
+async def test_size_of_a_skipped_stanza_is_not_that_of_the_next(made: Stream, settings: Any) -> None:
+    settings.PUBSUBCACHE_MAX_STANZA_SIZE = 20_000
+    made.data_received(message(1, "x" * 15_000) * 4)  # is not skipped
+    made.data_received(b"<message id='2'>" + b"x" * 60_000 + b"</message>" + message(3))
+    made.read_rest()
+    assert made.ids == ["1", "1", "1", "1", "3"]
+    assert made.skipped == ["2"]
+    assert 20_000 <= made.sizes[-2] <= 20_000 + stream.PIECE
+    assert made.sizes[-1] <= stream.PIECE

@@ -56,19 +56,85 @@ async def take_all(turns_: Turns, service: str, number: int) -> list["asyncio.Ta
     return tasks
 
 
-async def test_service_with_large_answers_has_few_requests_in_progress() -> None:
-    line = Turns()
-    end(await line.take("heavy"))
-    line.heard_from("heavy", turns.HEAVY)
-    heavy = await take_all(line, "heavy", 10)
-    light = await take_all(line, "light", 10)
-    assert sum(task.done() for task in heavy) == turns.MAX_HEAVY
-    assert sum(task.done() for task in light) == turns.MAX_PENDING_OF_SERVICE
-    line.heard_from("heavy", turns.HEAVY - 1)
-    await settle()
-    assert sum(task.done() for task in heavy) == turns.MAX_PENDING_OF_SERVICE
-    for task in [*heavy, *light]:
+async def answer(turns_: Turns, clock: Clock, service: str, size: int, seconds: float = 0.0) -> None:
+    """Let a service answer one request, in so many bytes and seconds."""
+    turn = await turns_.take(service)
+    clock.now += seconds
+    turns_.heard_from(service, size)
+    end(turn)
+
+
+def cancel(*tasks: "asyncio.Task[Turn]") -> None:
+    for task in tasks:
         task.cancel()
+
+
+async def test_heavy_service_has_few_requests_on_their_way(clock: Clock) -> None:
+    line = Turns(clock)
+    await answer(line, clock, "heavy", turns.HEAVY)
+    await answer(line, clock, "heavy", 1)  # changes nothing
+    heavy = await take_all(line, "heavy", 10)
+    assert sum(task.done() for task in heavy) == turns.MAX_HEAVY
+    clock.now += turns.HALF_LIFE
+    end(heavy[0].result())
+    await settle()
+    assert sum(task.done() for task in heavy) == 1 + turns.MAX_PENDING_OF_SERVICE
+    cancel(*heavy)
+
+
+async def test_heavy_service_rests_while_a_lighter_one_is_asked(clock: Clock) -> None:
+    line = Turns(clock)
+    await answer(line, clock, "heavy", 100 * turns.HEAVY, seconds=0.25)
+    await answer(line, clock, "light", 1)
+    heavy = await take_all(line, "heavy", 3)
+    for task in heavy:
+        clock.now += 0.24
+        await answer(line, clock, "light", 1)
+        await settle()
+        assert not task.done()
+        clock.now += 0.01
+        turn = await asyncio.wait_for(task, 5)  # nothing else wakes it
+        light = await take_all(line, "light", 10)
+        assert sum(task.done() for task in light) == turns.MAX_PENDING_OF_SERVICE
+        assert sum(task.done() for task in heavy) == 1 + heavy.index(task)
+        clock.now += 0.25
+        line.heard_from("heavy", 100 * turns.HEAVY)
+        end(turn)
+        for waiting in light:
+            end(await waiting)
+
+
+async def test_heavy_service_need_not_rest_for_itself_or_its_like(clock: Clock) -> None:
+    line = Turns(clock)
+    await answer(line, clock, "light", 1)
+    clock.now += turns.RECENTLY + 0.1
+    for service in ("heavy", "similar"):
+        await answer(line, clock, service, 100 * turns.HEAVY, seconds=0.1)
+    tasks = [*await take_all(line, "heavy", 5), *await take_all(line, "similar", 5)]
+    assert sum(task.done() for task in tasks) == 2 * turns.MAX_HEAVY
+    cancel(*tasks)
+
+
+async def test_rest_ends_when_lighter_services_are_not_asked_any_more(clock: Clock) -> None:
+    line = Turns(clock)
+    await answer(line, clock, "heavy", 2**30 * turns.HEAVY, seconds=25)
+    end(await line.take("light"))
+    (resting,) = await take_all(line, "heavy", 1)
+    assert not resting.done()
+    clock.now += turns.RECENTLY + 0.1
+    end(await asyncio.wait_for(resting, 5))
+
+
+async def test_cancelled_request_of_a_resting_service_leaves_its_turn(clock: Clock) -> None:
+    line = Turns(clock)
+    await answer(line, clock, "heavy", 100 * turns.HEAVY, seconds=0.1)
+    end(await line.take("light"))
+    first, second = await take_all(line, "heavy", 2)
+    first.cancel()
+    await settle()
+    clock.now += 0.1
+    end(await asyncio.wait_for(second, 5))
+    assert line._pending == 0
 
 
 async def test_one_service_takes_a_bounded_share() -> None:
