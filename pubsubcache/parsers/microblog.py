@@ -237,8 +237,9 @@ summary or rights. What does not exist in this language is in the first one that
 always are in the same language.
 
 **Links** are resolved against `xml:base` (RFC 3986) if that is an absolute URL with a host and has at most 250
-characters. A link that is still relative is only in `links`. Markup contains no relative links, because browsers would
-resolve them against the address of your site. No link has a scheme that can run a script.
+characters. A link of the post that is still relative is only in `links`; any other relative address, such as that of an
+icon, is in `rest`. Markup contains no relative links, because browsers would resolve them against the address of your
+site. No link has a scheme that can run a script.
 
 **Prefixes** of namespaces in attribute values and in text are kept as text. They cannot be resolved, because the cache
 stores items in a normal form without declarations of prefixes.
@@ -282,6 +283,7 @@ BLOGS = Schema(
         ),
         Key("links", "list of objects", "All links, in order. The URL may be relative. Each is " + _LINK_KEYS),
     ),
+    notes="Markup, languages, links and prefixes are treated as in [blog posts](#blog-posts-and-comments).",
 )
 
 
