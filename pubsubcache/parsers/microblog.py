@@ -171,8 +171,8 @@ POSTS = Schema(
             "reply",
             "object or null",
             "The post that this one replies to: `{ref, href, media_type, source, uri, service, node, item, others}`."
-            " `ref` is its atom:id, `href` its first URL, `media_type` the type of that, `source` the URL of its feed,"
-            " `uri` its `xmpp:` URI with the parts, and `others` lists the atom:ids of further posts.",
+            " `ref` is its atom:id, `href` its first URL, `media_type` and `source` are its type and feed as given"
+            " first, `uri` is its `xmpp:` URI with the parts, `others` lists the atom:ids of further posts.",
         ),
         Key(
             "in_reply_to",
@@ -227,8 +227,9 @@ POSTS = Schema(
         ),
     ),
     notes="""\
-**Markup** is one well-formed XHTML `<div>` that is already sanitised and safe to show in a page. It is null if there is
-no markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside their
+**Markup** is one well-formed XHTML `<div>` that is already sanitised and safe to show in a page: it has no scripts,
+styles, forms, frames or event handlers, only text with its structure, links and pictures. It is null if there is no
+markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside their
 cells. All other text is plain and must be escaped for display.
 
 **Languages.** `title`, `summary`, `content` and `rights` are in the language of the entry (xml:lang, which elements
