@@ -4,23 +4,27 @@ Completeness is then easy to check: each value is somewhere in the JSON, as it w
 shape says that it is left out.
 """
 
-import json
+import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from random import Random
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
-from pubsubcache.parsers import dates
-from pubsubcache.parsers.schema import Schema
-from pubsubcache.parsers.shapes import ANY, OTHER, Kind, Shape
+from pubsubcache.parsers import dates, uris
+from pubsubcache.parsers.elements import name_of
+from pubsubcache.parsers.schema import Schema, _declared
+from pubsubcache.parsers.shapes import ANY, OTHER, WORDS, Kind, Shape, _matches
 from pubsubcache.utils.xmlform import PUBSUB, XHTML, XML
 
 START = datetime(2026, 1, 31, tzinfo=UTC)
 ATTEMPTS = 20
 UNKNOWN = "urn:example:unknown"
+#: Relations of Atom links that have keys of their own.
+RELATIONS = {"alternate", "enclosure", "related", "replies", "self", "start", "via"}
 TRUE = {"true", "1", "yes"}
 #: Values of kinds that allow only some.
 ENUMERATED = [
@@ -67,7 +71,7 @@ class Content:
                 pieces.append(leaf)
             elif isinstance(leaf, int | float) and not isinstance(leaf, bool):
                 self.numbers.add(float(leaf))
-        self.text = "\n".join(pieces).lower()
+        self.text = " ".join("\n".join(pieces).lower().split())
 
 
 def _leaves(data: Any) -> Iterator[Any]:
@@ -354,26 +358,72 @@ def _namespace(element: Element) -> str:
     return element.tag[1:].partition("}")[0]
 
 
-def missing(payload: Payload, parsed: Any) -> list[str]:
+def values_of(item: Element, schema: Schema) -> list[Value]:
+    """Return all texts and attributes of any item, with what the schema says of them."""
+    item = _declared(item, (schema,))
+    found: list[Value] = []
+    shape = Shape(
+        "item", attributes={"id": WORDS.omitted("known"), "publisher": WORDS.omitted("known")}, children=schema.payloads
+    )
+    waiting: list[tuple[Element, Shape | None, str, str, str | None]] = [(item, shape, "", "", None)]
+    while waiting:
+        element, shape, path, left_out, base = waiting.pop()
+        path, left_out = f"{path}/{name_of(element)}", left_out or (shape.left_out if shape else "")
+        if shape and shape.whole:
+            found += _words(" ".join(element.itertext()), path)
+            continue
+        base = uris.base_of(element.get(f"{{{XML}}}base"), base)
+        for name, value in element.attrib.items():
+            kind = shape.attributes.get(name.replace(f"{{{XML}}}", "xml:")) if shape else None
+            found += _read(value, kind, f"{path}@{name}", left_out, base)
+        if shape and shape.text and any(child.whole for child in shape.children):
+            found += _words(" ".join(element.itertext()), path)
+            continue
+        if shape and shape.text and (shape.text.left_out or not len(element)):
+            found += _read(element.text or "", shape.text, path, left_out, base)
+        else:
+            for text in (element.text, *(child.tail for child in element)):
+                found += _read(text or "", None, path, left_out, base)
+        matched = {id(child): read for child, read, _ in _matches(element, shape)} if shape else {}
+        waiting += [(child, matched.get(id(child)), path, left_out, base) for child in element]
+    return found
+
+
+def _reads(text: str, kind: Kind, base: str | None) -> bool:
+    return bool(kind.left_out) or kind.read(uris.link(text, base) or text if kind.has_base else text) is not None
+
+
+def _read(text: str, kind: Kind | None, path: str, left_out: str, base: str | None) -> list[Value]:
+    """Return a value unless it is blank or a flag."""
+    text = " ".join(text.split())
+    if not text or (kind and (kind.read(text) is True or kind.left_out)):
+        return []
+    if kind is None or not _reads(text, kind, base):
+        return [Value(text, path, (text,), left_out=left_out)]
+    value = _value(kind, text, path, left_out)
+    resolved = uris.link(text, base) if "link" in kind.name else None
+    is_unique = not (path.endswith("/link@rel") and text in RELATIONS)
+    return [replace(value, forms=(*value.forms, resolved or text), is_unique=is_unique)]
+
+
+def _words(markup: str, path: str) -> list[Value]:
+    words = re.findall(r"\w+", unescape(re.sub(r"<[^>]*>", " ", markup)))
+    return [Value(word, path, (word,)) for word in words]
+
+
+def missing(values: Iterable[Value], parsed: Any) -> list[str]:
     """Return the paths of values that are neither in the JSON nor left out."""
     content = Content(parsed)
     return [
         f"{value.path}: {value.text}"
-        for value in payload.values
+        for value in values
         if value.is_unique and not (value.left_out or value.is_in(content))
     ]
 
 
-def revealed(payload: Payload, parsed: Any) -> list[str]:
+def revealed(values: Iterable[Value], parsed: Any) -> list[str]:
     """Return the paths of values that are in the JSON although they are left out."""
     content = Content(parsed)
     return [
-        f"{value.path}: {value.text}"
-        for value in payload.values
-        if value.left_out and value.is_unique and value.is_in(content)
+        f"{value.path}: {value.text}" for value in values if value.left_out and value.is_unique and value.is_in(content)
     ]
-
-
-def as_json(parsed: Any) -> Any:
-    """Return data as it comes back from a database."""
-    return json.loads(json.dumps(parsed, allow_nan=False))

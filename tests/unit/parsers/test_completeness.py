@@ -15,12 +15,14 @@ from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext
 from pubsubcache.parsers.html import ATOM
-from pubsubcache.parsers.schema import Schema, schemas_of
-from tests.examples import EXAMPLES, SERVICE
+from pubsubcache.parsers.schema import Schema, described, schemas_of
+from tests.examples import EXAMPLES, SERVICE, Example
 from tests.selection import how_many
-from tests.unit.parsers.corpus import Choice, Maker, Payload, missing, revealed
+from tests.unit.parsers.corpus import Choice, Maker, Payload, missing, revealed, values_of
+from tests.unit.parsers.mutations import mutate
 
 PAYLOADS = how_many(25, 1000)  # per analyser and schema
+MUTATIONS = how_many(20, 1000)  # per example
 SCHEMAS = [
     pytest.param(analyser.name, schema, id=f"{analyser.name}-{schema.title}")
     for analyser in builtin_analysers()
@@ -66,9 +68,9 @@ def parsed(name: str, schema: Schema) -> Iterator[tuple[Payload, ParseContext, d
 @by_schema
 def test_every_value_is_in_the_json_or_left_out(name: str, schema: Schema) -> None:
     for payload, _, found in parsed(name, schema):
-        lost = [place for place in missing(payload, found) if not TYPES_OF_VALUES.match(place)]
+        lost = [place for place in missing(payload.values, found) if not TYPES_OF_VALUES.match(place)]
         assert lost == [], tostring(payload.item, encoding="unicode")
-        assert revealed(payload, found) == [], tostring(payload.item, encoding="unicode")
+        assert revealed(payload.values, found) == [], tostring(payload.item, encoding="unicode")
 
 
 @by_schema
@@ -82,6 +84,28 @@ def test_every_word_and_flag_makes_a_difference_in_the_json(name: str, schema: S
                 assert again != found, f"{choice.path}: {tostring(payload.item, encoding='unicode')}"
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_every_value_of_an_example_is_in_the_json_or_left_out(example: Example) -> None:
+    schema, _ = described(parser_of(example.analyser), example.item)
+    assert schema is not None
+    assert missing(values_of(example.item, schema), example.parsed()) == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_every_value_of_a_damaged_example_is_in_the_json_or_left_out(example: Example) -> None:
+    random, parse = Random(example.name), parser_of(example.analyser)
+    for _ in range(MUTATIONS):
+        item = example.item
+        mutate(random, item)
+        try:
+            found = parse(item, example.context)
+        except ParseError:
+            continue
+        schema, _ = described(parse, item)
+        if schema is not None and not found["rest_truncated"]:
+            assert missing(values_of(item, schema), found) == [], tostring(item, encoding="unicode")
+
+
 def means_nothing(choice: Choice) -> bool:
     """Whether a flag repeats another one, or describes a text that is not there."""
     others = {"kex": "prekey", "prekey": "kex"}  # names in different versions of XEP-0384
@@ -91,3 +115,4 @@ def means_nothing(choice: Choice) -> bool:
 
 def test_there_are_enough_payloads() -> None:
     assert len(SCHEMAS) * PAYLOADS >= 1000
+    assert len(EXAMPLES) * 1000 >= 100_000
