@@ -7,7 +7,9 @@ import pytest
 
 from pubsubcache.exceptions import PubsubCacheError
 from pubsubcache.store import in_thread, nodes
+from pubsubcache.xmpp import turns
 from tests.acceptance.site import Site
+from tests.adversary.component import Request, entry
 from tests.adversary.conftest import MakeHostile
 
 KINDS = ["news", "circle", "empty"]
@@ -74,3 +76,47 @@ async def test_cached_node_that_becomes_endless_gets_a_bounded_number_of_request
     await site.cached(other)
     await site.until(ended, timeout=20)
     assert len(service.requests) - before <= MAX_REQUESTS
+
+
+async def test_large_answers_come_one_at_a_time_while_another_service_is_asked(
+    site: Site, hostile: MakeHostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "RECENTLY", 3600.0)
+    monkeypatch.setattr(turns, "HALF_LIFE", 3600.0)
+    service, good = await hostile(site.server), await hostile(site.server, "good")
+    address, other = service.add_node(items={"large": entry("x" * 2 * turns.HEAVY)}), good.add_node(items=2)
+    released = asyncio.Event()
+    pending = most = answered = 0
+
+    async def answer(request: Request) -> str:
+        nonlocal pending, most, answered
+        pending += 1
+        most = max(most, pending)
+        await released.wait()
+        pending -= 1
+        answered += 1
+        return service.honest_answer(request)
+
+    async def read() -> None:
+        while True:
+            await site.read(address, use_cache=False)
+
+    async def read_good_until_answered(number: int) -> None:
+        async with asyncio.timeout(60):
+            while answered < number:
+                for _ in range(3):  # so that another request could come meanwhile
+                    await site.read(other, use_cache=False)
+                released.set()
+                released.clear()
+
+    service.answers["get_items"] = answer
+    readers = [asyncio.create_task(read()) for _ in range(10)]
+    try:
+        await read_good_until_answered(turns.MAX_PENDING_OF_SERVICE)
+        most = pending
+        await read_good_until_answered(turns.MAX_PENDING_OF_SERVICE + 4)
+        assert most == 1
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
