@@ -6,6 +6,7 @@ and values, so that nothing is hidden.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from html import unescape
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pubsubcache.admin import display
-from pubsubcache.analysers.registry import registry
+from pubsubcache.analysers import matching, registry
+from pubsubcache.exceptions import ParseError
 from pubsubcache.models import PubsubItem, PubsubNode
 from pubsubcache.parsers import html, uris
 from pubsubcache.parsers.microblog import COMMENTS_PREFIX
@@ -64,6 +66,8 @@ def template_of(item: PubsubItem) -> str | None:
     if item.parsed.get("encrypted") is True and "scheme" in item.parsed:
         return f"{FOLDER}/encrypted.html"
     analyser = registry.get(item.node.analyser)
+    with suppress(ParseError):
+        analyser = matching.reader(analyser, item.as_item().element)
     return analyser.template if analyser else None
 
 

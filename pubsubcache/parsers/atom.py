@@ -3,7 +3,7 @@
 Each element has a `Scope`: the language and the base URI that `xml:lang` and `xml:base` set for it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Any, Literal, NamedTuple
@@ -40,6 +40,8 @@ _HTML_TYPES = frozenset({"html", "text/html"})
 _TREE_TYPES = frozenset({"xhtml", "application/xhtml+xml", "xhtml+xml", "application/xhtml", "text/xhtml"})
 
 Texts = dict[str, str | None]
+# By name, the different plain texts and the different markup of text constructs, in order.
+_Found = dict[str, tuple[dict[Rich, None], dict[Rich, None]]]
 
 
 class Scope(NamedTuple):
@@ -101,7 +103,7 @@ def _form(element: Element) -> Literal["blank", "plain", "html", "tree", "other"
     if kind in _HTML_TYPES and not len(element):
         return "html"
     if kind in _TREE_TYPES or kind in _HTML_TYPES or (not kind and _has_markup(element)):
-        return "tree" if text_of(element) or _has_picture(element) else "blank"
+        return "tree"
     if "/" in kind and not kind.startswith("text/"):  # an image, or some other XML
         return "other"
     return "plain" if text_of(element) else "blank"
@@ -109,10 +111,6 @@ def _form(element: Element) -> Literal["blank", "plain", "html", "tree", "other"
 
 def _has_markup(element: Element) -> bool:
     return any(isinstance(child.tag, str) and split_tag(child.tag)[0] == XHTML for child in element)
-
-
-def _has_picture(element: Element) -> bool:
-    return any(isinstance(one.tag, str) and split_tag(one.tag)[1].lower() == "img" for one in element.iter())
 
 
 def _rich(element: Element, base: str | None) -> Rich:
@@ -139,7 +137,7 @@ def texts(parent: Element, scope: Scope, *names: str, main: str = "title", names
 
     Returns:
         `language`; for each name its text, and its markup under the name with `_xhtml`; and `translations`, a list of
-        objects with these keys: empty if it has nothing else than the keys beside it, otherwise it has all texts.
+        objects with the same keys, which has all texts if there are any that the keys beside it don't have.
     """
     versions = _versions(parent, scope, sorted(names, key=lambda name: name != main), namespace)
     own = _folded(scope.language)
@@ -158,7 +156,7 @@ def texts(parent: Element, scope: Scope, *names: str, main: str = "title", names
 def _versions(parent: Element, scope: Scope, names: Sequence[str], namespace: str) -> dict[str | None, list[Texts]]:
     """Return the texts by language. The first object has the first text of each name, the others have repeated ones."""
     spelled: dict[str | None, str | None] = {}
-    found: dict[str | None, dict[str, tuple[dict[Rich, None], dict[Rich, None]]]] = {}
+    found: dict[str | None, _Found] = {}
     for name in names:
         readable = (one for one in parent.iterfind(f"{{{namespace}}}{name}") if _form(one) not in ("blank", "other"))
         for element in islice(readable, elements.MAX_ELEMENTS):
@@ -172,9 +170,8 @@ def _versions(parent: Element, scope: Scope, names: Sequence[str], namespace: st
     return {folded: _rows(language, found[folded], names) for folded, language in spelled.items()}
 
 
-def _rows(
-    language: str | None, found: Mapping[str, tuple[dict[Rich, None], dict[Rich, None]]], names: Sequence[str]
-) -> list[Texts]:
+def _rows(language: str | None, found: _Found, names: Sequence[str]) -> list[Texts]:
+    """Combine the first plain text of each name with the first markup, and so on."""
     nothing = Rich(None, None)
     columns = [
         [
@@ -205,7 +202,7 @@ def text_construct(parent: Element, name: str, namespace: str = ATOM) -> Rich:
     return Rich(found[name], found[f"{name}_xhtml"])
 
 
-# Everything else
+# Metadata
 
 
 def children(parent: Element, name: str) -> Iterator[Element]:
@@ -262,7 +259,7 @@ def author(entry: Element, scope: Scope) -> Person:
 
 
 def links(parent: Element, scope: Scope) -> list[Link]:
-    """Return the links with a safe URL (RFC 4287, 4.2.7). The URL is relative if there is no base URI."""
+    """Return the links with a safe URL (RFC 4287, 4.2.7). Without a base URI, the URL may be relative."""
     safe = (element for element in parent.iterfind(f"{{{ATOM}}}link") if _has_link(element))
     return [_link(element, scope.of(element).base) for element in islice(safe, elements.MAX_ELEMENTS)]
 

@@ -171,8 +171,8 @@ POSTS = Schema(
             "reply",
             "object or null",
             "The post that this one replies to: `{ref, href, media_type, source, uri, service, node, item, others}`."
-            " `ref` is its atom:id, `href` its first URL, `media_type` the type of that, `source` the URL of its feed,"
-            " `uri` its `xmpp:` URI with the parts, and `others` lists the atom:ids of further posts.",
+            " `ref` is its atom:id, `href` its first URL, `media_type` and `source` are its type and feed as given"
+            " first, `uri` is its `xmpp:` URI with the parts, `others` lists the atom:ids of further posts.",
         ),
         Key(
             "in_reply_to",
@@ -227,8 +227,9 @@ POSTS = Schema(
         ),
     ),
     notes="""\
-**Markup** is one well-formed XHTML `<div>` that is already sanitised and safe to show in a page. It is null if there is
-no markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside their
+**Markup** is one well-formed XHTML `<div>` that is already sanitised and safe to show in a page: it has no scripts,
+styles, forms, frames or event handlers, only text with its structure, links and pictures. It is null if there is no
+markup, or if it costs too much to process: nested too deeply, or with too much content in tables but outside their
 cells. All other text is plain and must be escaped for display.
 
 **Languages.** `title`, `summary`, `content` and `rights` are in the language of the entry (xml:lang, which elements
@@ -237,8 +238,9 @@ summary or rights. What does not exist in this language is in the first one that
 always are in the same language.
 
 **Links** are resolved against `xml:base` (RFC 3986) if that is an absolute URL with a host and has at most 250
-characters. A link that is still relative is only in `links`. Markup contains no relative links, because browsers would
-resolve them against the address of your site. No link has a scheme that can run a script.
+characters. A link of the post that is still relative is only in `links`; any other relative address, such as that of an
+icon, is in `rest`. Markup contains no relative links, because browsers would resolve them against the address of your
+site. No link has a scheme that can run a script.
 
 **Prefixes** of namespaces in attribute values and in text are kept as text. They cannot be resolved, because the cache
 stores items in a normal form without declarations of prefixes.
@@ -282,6 +284,7 @@ BLOGS = Schema(
         ),
         Key("links", "list of objects", "All links, in order. The URL may be relative. Each is " + _LINK_KEYS),
     ),
+    notes="Markup, languages, links and prefixes are treated as in [blog posts](#blog-posts-and-comments).",
 )
 
 

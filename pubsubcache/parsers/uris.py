@@ -131,7 +131,7 @@ def link(href: str | None, base: str | None = None) -> str | None:
     if scheme and scheme[1].lower() == "xmpp":
         href = "".join(part.strip() for part in re.split("([;&?])", href))
     href = "%20".join(href.split())
-    return href if scheme or base is None else resolve(href, base)
+    return href if base is None else resolve(href, base)
 
 
 def absolute(href: str | None, base: str | None = None) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element
@@ -11,7 +11,7 @@ from pubsubcache.parsers import dates, uris
 from pubsubcache.parsers.context import ParseContext
 from pubsubcache.parsers.elements import integer, name_of, payload, text_of
 from pubsubcache.parsers.schema import reads
-from pubsubcache.parsers.shapes import ANY, WORDS, Key, Kind, Schema, Shape, matches
+from pubsubcache.parsers.shapes import ANY, WORDS, Key, Kind, Schema, Shape, matches, words
 from pubsubcache.parsers.text import clean, from_base64
 
 VCARD = "urn:ietf:params:xml:ns:vcard-4.0"
@@ -22,6 +22,10 @@ MAX_REPEATED = 100  # characters
 
 _NAMES = ("surname", "given", "additional", "prefix", "suffix")
 _ADDRESS = ("pobox", "ext", "street", "locality", "region", "code", "country")
+_TYPES = (  # of values (RFC 6351, 5.3)
+    *("text", "uri", "date", "time", "date-time", "date-and-or-time", "timestamp", "boolean", "integer", "float"),
+    *("utc-offset", "language-tag", "unknown"),
+)
 _DATA = re.compile(
     r"data: (?P<type>[\w.+-]{1,127}/[\w.+-]{1,127})? (?:;[\w.+=-]{1,127})*? (?P<base64>;base64)? ,",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
@@ -38,14 +42,13 @@ def _data(text: str | None) -> re.Match[str] | None:
     return _DATA.match(text or "")
 
 
-_TEXT = Shape(ANY, text=WORDS)
-_VALUE = replace(_TEXT, children=(_TEXT,))
+_VALUE = Shape(ANY, text=WORDS, children=words("text"))
 _EMBEDDED = Shape(
     ANY,
     when=lambda element: _data(text_of(element)) is not None,
     left_out="Pictures, keys and sounds inside the card (`data:` URIs) stay in the item's XML.",
 )
-_PARAMETERS = Shape("parameters", children=(_VALUE,))
+_PARAMETERS = Shape("parameters", children=(Shape(ANY, text=WORDS, children=words(*_TYPES)),))
 _PROPERTY = Shape(ANY, text=WORDS, children=(_PARAMETERS, _EMBEDDED, _VALUE))
 _GROUP = Shape("group", attributes={"name": Kind("name of a group", _group_name)}, children=(_PROPERTY,))
 _VCARD = Shape("vcard", VCARD, children=(_GROUP, _PROPERTY), once=True)
@@ -131,10 +134,10 @@ PROFILES = Schema(
         Key(
             "properties",
             "list of objects",
-            "All properties of the card that are not empty, those in groups last, each `{name, group, parameters, "
-            "values}`. `parameters` has a list of text for each parameter. `values` are `{type, value, data}`: `type` "
-            "is the name of the value's element, such as `text` or, in an address, `street`. `data` is `{media_type, "
-            "size}` if the value is inside the card, and null otherwise.",
+            "All properties of the card, those in groups last, each `{name, group, parameters, values}`. `parameters` "
+            "has a list of text for each parameter. `values` are `{type, value, data}`: `type` is the name of the "
+            "value's element, such as `text` or, in an address, `street`. `data` is `{media_type, size}` if the value "
+            "is inside the card, and null otherwise.",
         ),
     ),
     notes="A `value` is text as given: check it before you use it as a link. The other keys are taken from "
@@ -169,7 +172,7 @@ def parse_vcard(item: Element, context: ParseContext) -> dict[str, Any]:
         "grammatical_genders": card.values("gramgender"),
         "emails": card.typed("email"),
         "phones": card.typed("tel"),
-        "addresses": [_address(one) for one in card.all("adr")],
+        "addresses": [_address(one) for one in card.all("adr") if one.texts() or one.parameters],
         "messaging": messaging,
         "jids": _jids(messaging),
         "social_profiles": card.social_profiles(),
@@ -312,13 +315,9 @@ def _own_text(element: Element) -> str | None:
 
 
 def _properties(holder: Element, shape: Shape) -> Iterator[_Property]:
-    """Yield the properties in a card or a group that are not empty."""
+    """Yield the properties in a card or a group."""
     group = _group_name(holder.get("name")) if shape is _GROUP else None
-    for element, found in matches(holder, shape):
-        if found is _PROPERTY:
-            one = _property(element, group)
-            if one.values or one.parameters:
-                yield one
+    return (_property(element, group) for element, found in matches(holder, shape) if found is _PROPERTY)
 
 
 def _property(element: Element, group: str | None) -> _Property:
@@ -332,7 +331,7 @@ def _property(element: Element, group: str | None) -> _Property:
                 parameters.setdefault(name, []).extend(texts)
         elif shape is _EMBEDDED:
             values.append(_Value(name_of(one), None, _described(text)))
-        elif shape is _VALUE and text is not None:
+        elif shape is _VALUE:
             values.append(_Value(name_of(one), text, None))
     return _Property(name_of(element), group, parameters, values)
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -80,11 +80,25 @@ def comparable(analyser: str, parsed: Any) -> Any:
 def differences(items: list[Item], examples: list[Example], service: str) -> list[str]:
     parsed = {item.id: item.parsed for item in items}
     return [
-        f"{example.name}: {found}"
+        f"{example.name}: {difference}"
         for example in examples
-        if comparable(example.analyser, found := parsed.get(example.item.get("id", "")))
-        != comparable(example.analyser, example.parsed(service))
+        for difference in changes(
+            comparable(example.analyser, parsed.get(example.item.get("id", ""))),
+            comparable(example.analyser, example.parsed(service)),
+        )
     ]
+
+
+def changes(found: Any, expected: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths in JSON data with values that are not as expected."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in [*expected, *(key for key in found if key not in expected)]:
+            yield from changes(found.get(key), expected.get(key), f"{path}/{key}")
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            yield from changes(one, other, f"{path}/{number}")
+    elif found != expected:
+        yield f"{path} is {found!r}, not {expected!r}"
 
 
 async def wrong_answers(site: Site, address: NodeAddress, examples: list[Example]) -> list[str]:

@@ -23,12 +23,13 @@ from tests.servers.xmpp import XmppServer
 pytestmark = pytest.mark.both_databases
 
 AVATAR = "urn:xmpp:avatar:metadata"
+HASH = "111f4b3c50d7b0df729d299bc6f8e9ef9066971f"
 POSTS = Schema(title="Posts", about="", payloads=(Shape("entry", ATOM, whole=True),), keys=())
 
 
 def avatar() -> Element:
     """Return the metadata of an avatar (XEP-0084), as communities have it in a node of entries."""
-    info = '<info id="111f4b3c50d7b0df729d299bc6f8e9ef9066971f" bytes="12345" type="image/png" width="64" height="64"/>'
+    info = f'<info id="{HASH}" bytes="12345" type="image/png" width="64" height="64"/>'
     return fromstring(f'<metadata xmlns="{AVATAR}">{info}</metadata>')
 
 
@@ -75,6 +76,9 @@ async def test_blog_whose_newest_item_is_an_avatar(site: Site, client, options: 
     await site.read(address, **options)
     await assert_blog(site, address, "First words", "Second words")
     assert await site.names(address) == ["First words", "Second words", AVATAR]
+    parsed = (await site.items(address))[2].parsed
+    assert (parsed["sha1"], parsed["pictures"][0]["media_type"]) == (HASH, "image/png")
+    assert await found(parsed=[("sha1", "==", HASH)], nodes=[address.name]) == [AVATAR]
     await bob.publish(address, entry("Third words"), "Third words")
     await site.converged(address)
     await bob.publish(address, avatar(), AVATAR)

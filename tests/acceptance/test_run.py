@@ -91,7 +91,7 @@ def log_in(site: Site) -> str:
 
 
 def is_complete(rows: list[tuple[Any, ...]]) -> bool:
-    return len(rows) == 18 and all(state == "COMPLETED" for _, _, state, _ in rows)
+    return len(rows) == 19 and all(state == "COMPLETED" for _, _, state, _ in rows)
 
 
 def test_sample_is_cached_and_shown_in_the_admin(site: Site) -> None:
@@ -100,7 +100,7 @@ def test_sample_is_cached_and_shown_in_the_admin(site: Site) -> None:
     assert counts["pubsub.sample.test", "garden-journal"] >= JOURNAL_LENGTH
     assert counts["alice@sample.test", "urn:xmpp:microblog:0"] == len(ARTICLES)
     kinds = dict(site.rows("SELECT type, count(*) FROM pubsubcache_pubsubnode GROUP BY type"))
-    singles = ("event", "ticket", "nickname", "profile", "mood", "tune", "geoloc", "bookmark")
+    singles = ("event", "ticket", "nickname", "profile", "mood", "tune", "geoloc", "bookmark", "space")
     assert kinds == {"blog": 10} | dict.fromkeys(singles, 1)
     assert site.rows("SELECT count(*) FROM pubsubcache_pubsubitem WHERE parse_error != '' OR parsed IS NULL") == [(0,)]
 

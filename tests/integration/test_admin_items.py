@@ -353,9 +353,8 @@ def test_every_example_is_shown_without_requests(source: Example, caplog: pytest
 
 
 def test_items_without_a_template_are_shown_as_keys_and_values() -> None:
-    made = item(
-        node(account()), parsed={"name": "Fog", "tags": ["a", 2, True], "more": {"one": [{"x": "y"}]}, "no": []}
-    )
+    parsed = {"name": "Fog", "tags": ["a", 2, True], "more": {"one": [{"x": "y"}]}, "no": []}
+    made = item(node(account()), data="<item/>", parsed=parsed)
     page = superuser().get(url("pubsubitem", "change", made.pk))
     shown = str(page.context["readable"])
     assert [text for text in ("Fog", ">a<", ">2<", "yes", ">more<", ">x<", ">y<") if text not in shown] == []
@@ -433,9 +432,9 @@ def test_broken_shapes_cause_no_error(wrong: Any) -> None:
         of = PubsubNode(account=account_, service=SERVICE, name=source.node, analyser=source.analyser)
         parsed = source.parsed()
         for key in parsed:
-            made = PubsubItem(pk=number, node=of, name="one", data=XML, parsed={**parsed, key: wrong})
+            made = PubsubItem(pk=number, node=of, name="one", data=source.text, parsed={**parsed, key: wrong})
             assert_harmless(readable.readable(made))
-        assert_harmless(readable.readable(PubsubItem(node=of, name="one", data=XML, parsed=wrong)))
+        assert_harmless(readable.readable(PubsubItem(node=of, name="one", data=source.text, parsed=wrong)))
 
 
 def test_a_failing_template_falls_back_to_keys_and_values(caplog: pytest.LogCaptureFixture) -> None:
@@ -461,6 +460,12 @@ def test_an_app_shows_its_items_with_its_own_template(settings: Any, tmp_path: A
         assert view(made) == "one|&lt;b&gt;Soup&lt;/b&gt;|pubsub.example.org"
 
 
+def test_an_item_of_another_kind_is_shown_with_the_template_of_its_kind() -> None:
+    blog = node(account(), "blog", service=SERVICE, analyser="microblog")
+    assert readable.template_of(kept("avatar-metadata", blog)) == f"{readable.FOLDER}/avatar.html"
+    assert readable.template_of(kept("microblog", blog)) == f"{readable.FOLDER}/post.html"
+
+
 def test_the_template_of_an_analyser_must_be_a_name() -> None:
     with pytest.raises(ValueError, match="template"):
         Analyser(name="recipes", type="recipe", node="recipes", template=7)  # type: ignore[arg-type]
@@ -473,7 +478,7 @@ def test_long_values_are_cut() -> None:
     shown = readable.readable(made)
     assert len(shown) < 100_000
     assert "Only the first 20,000 of 200,000" in shown
-    made.node.analyser = ""
+    made.node.analyser, made.data = "", "<item/>"
     made.parsed = {**{str(key): long for key in range(1000)}, "deep": [[[[[[[[["x"]]]]]]]]]}
     shown = readable.readable(made)
     assert len(shown) < 300_000
@@ -481,7 +486,7 @@ def test_long_values_are_cut() -> None:
 
 
 def test_deep_data_are_cut() -> None:
-    made = item(node(account()), parsed={})
+    made = item(node(account()), data="<item/>", parsed={})
     made.parsed = {"a": {"b": {"c": {"d": {"e": {"f": {"g": "deepest"}}}}}}}
     shown = readable.readable(made)
     assert ">e<" in shown

@@ -139,6 +139,15 @@ def test_an_item_that_no_analyser_matches_is_explained(given: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("node", ["urn:xmpp:microblog:0", "elsewhere"])
+def test_an_item_of_another_kind_is_explained_by_the_parser_that_reads_it(given: Any, node: str) -> None:
+    happy = "<item id='1'><mood xmlns='http://jabber.org/protocol/mood'><happy/></mood></item>"
+    found = given(happy, "-n", node)
+    assert found["analyser"] == ("microblog" if "microblog" in node else None)
+    assert (found["parser"], found["schema"]) == ("pubsubcache.parsers.mood.parse_mood", "Moods")
+    assert found["parsed"]["mood"] == "happy"
+
+
 @pytest.mark.parametrize("namespace", ["http://jabber.org/protocol/pubsub", "http://jabber.org/protocol/pubsub#event"])
 def test_items_as_services_send_them_are_accepted(given: Any, namespace: str) -> None:
     found = given("\ufeff<?xml version='1.0'?>" + TOAST.replace("<item ", f"<item xmlns='{namespace}' "))

@@ -38,16 +38,18 @@ ITEMS: dict[str, tuple[dict[str, Any], str]] = {
         "How nice",
     ),
     "party": ({"title": "Party", "start": "2026-03-01T18:00:00Z"}, "A party"),
+    "blog": ({"title": "Bob's blog", "feed": True, "tags": []}, "A blog"),
     "past": ({"title": "Past", "start": "2026-01-01T18:00:00Z"}, "It was nice"),
 }
 
-POSTS = ["broken", "lights", "party", "past", "reply", "snow"]
+POSTS = ["blog", "broken", "lights", "party", "past", "reply", "snow"]
 FOUND = [
     ["lights"],  # the author's JID
     ["lights"],  # January
     ["lights"],  # a part of the title
     ["reply"],  # replies
     ["lights", "snow"],  # the first tag
+    [name for name in POSTS if name != "blog"],  # posts only
     POSTS,  # in order of their dates
     POSTS,  # by author
     ["broken"],  # not parsed

@@ -191,7 +191,8 @@ async def test_each_item_is_parsed_by_the_analyser_that_fits() -> None:
     assert await here.parsed() == expected
     assert await here.kind() == POSTS
     await in_thread(PubsubItem.objects.filter(name__in=["avatar 1", "post 1"]).update)(parsed={"wrong": 1})
-    outcome = await reparsing.reparse(PubsubNode.objects.all(), lambda done, total: None)
+    run = await in_thread(reparsing.start)({})
+    outcome = await reparsing.reparse(run, PubsubNode.objects.all(), lambda done, total: None)
     assert (outcome.items, outcome.changed, outcome.errors) == (7, 2, 1)
     assert await here.parsed() == expected
     assert await names_found(parsed=[("avatar", "==", "Title of avatar 2")]) == ["avatar 2"]

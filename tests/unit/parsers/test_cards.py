@@ -685,15 +685,17 @@ def test_extensions_of_vcards() -> None:
         "<x-a b='1'><x-type>v<c>w</c></x-type></x-a><p xmlns='urn:x'><text>foreign</text></p>"
         "<note><text xmlns='urn:x'>foreign value</text></note>stray"
     )
-    assert [one["name"] for one in parsed["properties"]] == ["x-a"]
+    assert [one["name"] for one in parsed["properties"]] == ["x-a", "note"]
+    assert parsed["notes"] == []
     assert properties(parsed, "x-a")[0]["values"] == [{"type": "x-type", "value": "vw", "data": None}]
     assert [(path, name, attributes, text) for path, name, attributes, text in rest_of(parsed)] == [
         ("", "vcard", {}, "stray"),
         ("vcard", "x-a", {"b": "1"}, None),
+        ("vcard/x-a/x-type", "c", {}, "w"),
         ("vcard", "p", {}, None),
         ("vcard/note", "text", {}, "foreign value"),
     ]
-    assert parsed["rest"][2]["children"][0]["text"] == "foreign"
+    assert parsed["rest"][3]["children"][0]["text"] == "foreign"
 
 
 def test_names_of_groups() -> None:

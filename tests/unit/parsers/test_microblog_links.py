@@ -29,6 +29,7 @@ def test_links_with_another_relation_are_kept_with_all_their_attributes() -> Non
         " href='https://garden.example/p1.atom'/>"
         "<link rel='License' href='https://garden.example/licence'/>"
         "<link rel='http://www.iana.org/assignments/relation/up' href='xmpp:mira@garden.example'/>"
+        "<link rel='https://x.example/Rel' href='https://x.example/'/>" * 2
     )
     result = parsed(inner)
     full = link(
@@ -48,6 +49,7 @@ def test_links_with_another_relation_are_kept_with_all_their_attributes() -> Non
         full,
         link("license", "https://garden.example/licence"),
         link("up", "xmpp:mira@garden.example"),
+        link("https://x.example/Rel", "https://x.example/"),
     ]
     assert result["rest"] == []
 
@@ -82,6 +84,15 @@ def test_links_with_the_same_url_and_another_value_are_kept(first: str, second: 
     href = "href='https://garden.example/p1'"
     [kept] = parsed(f"<link {first} {href}/><link {second} {href}/>")["links"]
     assert all(f"'{value}'" in second for value in kept.values() if value and value != "https://garden.example/p1")
+
+
+def test_external_content_at_the_address_of_a_link_is_told_once() -> None:
+    inner = (
+        "<link type='text/html' href='https://garden.example/p1'/>"
+        "<content type='text/html' src='https://garden.example/p1'/>"
+        "<content type='audio/ogg' src='https://garden.example/p1'/>"
+    )
+    assert [one["media_type"] for one in parsed(inner)["extra"]["alt_links"]] == ["text/html", "audio/ogg"]
 
 
 def test_further_links_to_originals_are_kept() -> None:
@@ -205,7 +216,9 @@ def test_bases_are_nested_on_any_element() -> None:
     inner = (
         "<link xml:base='a/' href='1'/><link xml:base='https://hedge.example/' href='2'/><link href='3'/>"
         "<author xml:base='b/'><uri xml:base='c/'>4</uri></author><icon xml:base='/d/'>5</icon>"
-        "<source xml:base='e/'><link rel='self' xml:base='f/' href='6'/></source>"
+        "<source xml:base='e/'><link rel='self' xml:base='f/' href='6'/>"
+        "<link rel='self' xml:base='f/' href='6'/></source>"
+        f"<m:group {MEDIA} xml:base='h/'><m:content xml:base='i/' url='9'/></m:group>"
         "<content type='html' xml:base='g/'>&lt;a href='7'>x&lt;/a></content>"
         "<summary type='html' xml:base='javascript:x()'>&lt;a href='8'>x&lt;/a></summary>"
     )
@@ -214,7 +227,8 @@ def test_bases_are_nested_on_any_element() -> None:
     assert [one["url"] for one in result["extra"]["alt_links"]] == [f"{home}a/1", "https://hedge.example/2", f"{home}3"]
     assert result["authors"][0]["uri"] == f"{home}b/c/4"
     assert result["icon"] == "https://garden.example/d/5"
-    assert result["source"]["url"] == f"{home}e/f/6"
+    assert [one["url"] for one in result["source"]["links"]] == [result["source"]["url"]] == [f"{home}e/f/6"]
+    assert result["media"][0]["url"] == f"{home}h/i/9"
     assert f'href="{home}g/7"' in result["content_xhtml"]
     assert "href" not in result["summary_xhtml"]
     assert [one["name"] for one in result["rest"]] == ["item"], "the shape of an item has no base"
