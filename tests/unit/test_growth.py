@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from io import BytesIO
+from random import Random
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubcache.admin import display
-from pubsubcache.analysers import matching, registry
+from pubsubcache.analysers import Analyser, matching, registry
 from pubsubcache.analysers.builtin import builtin_analysers
 from pubsubcache.exceptions import PubsubCacheError
 from pubsubcache.exchange import jsonlines, serverdata
@@ -31,6 +32,7 @@ from pubsubcache.lookups.conditions.timepatterns import point_in_time
 from pubsubcache.lookups.fulltext import folding, query
 from pubsubcache.parsers import ParseContext, dates, elements, html, text, uris
 from pubsubcache.parsers.generic import parse_any
+from pubsubcache.parsers.schema import Schema, schemas_of
 from pubsubcache.types import Item
 from pubsubcache.utils import jid, xmlform
 from pubsubcache.utils.xmlform import PUBSUB, PUBSUB_EVENT
@@ -38,6 +40,7 @@ from pubsubcache.xmpp.forms import DATA, form_values
 from pubsubcache.xmpp.notifications import parse_message
 from tests.examples import EXAMPLES, Example
 from tests.selection import how_many
+from tests.unit.parsers.corpus import Maker
 
 LIMIT = 30  # maximum growth for a text ten times as long
 FLOOR = 0.01  # seconds below which times are not compared
@@ -45,6 +48,7 @@ ENOUGH = 0.004  # seconds that reveal quadratic growth without an even longer te
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 ATTEMPTS = 5  # the maximum number; the fastest counts
 
+CONTEXT = ParseContext("a@b.example", "n")
 Shape = Callable[[int], Any]  # builds a value of about this many characters
 
 
@@ -279,6 +283,35 @@ def test_time_is_linear_in_elements(example: Example) -> None:
         bounded = fill is _with_a_long_namespace
         assert_linear({"normal form": Item.from_element} if bounded else functions, filled(example, 1, fill))
     assert_linear(functions, repeated(example, 0))
+
+
+#: The analysers, without those whose parser another one has.
+BY_PARSER = {analyser.parser: analyser for analyser in reversed(builtin_analysers())}
+
+
+@pytest.mark.parametrize(
+    ("analyser", "schema"),
+    [
+        pytest.param(analyser, schema, id=f"{analyser.name}-{schema.title}")
+        for parser, analyser in BY_PARSER.items()
+        for schema in schemas_of(parser)
+    ],
+)
+def test_time_is_linear_in_elements_of_a_schema(analyser: Analyser, schema: Schema) -> None:
+    """Up to 250 KB, and with a closer limit than elsewhere: the items differ in nothing but their size."""
+    parser: Any = analyser.parser
+    context = next((one.context for one in EXAMPLES if one.analyser == analyser.name and fits(schema, one)), CONTEXT)
+    small, large = (Maker(Random(schema.title), schema).large_item(size) for size in (25_000, 250_000))
+
+    def parse(item: Element) -> str:
+        return json.dumps(parser(item, context))
+
+    ratios = (_cost(parse, large) / max(_cost(parse, small), 1e-6) for _ in range(ATTEMPTS))
+    assert any(ratio < LIMIT / 2 for ratio in ratios)
+
+
+def fits(schema: Schema, example: Example) -> bool:
+    return any(map(schema.fits, example.item))
 
 
 @settings(max_examples=how_many(5, 50))

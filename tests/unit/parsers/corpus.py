@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from itertools import cycle
 from random import Random
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
@@ -18,7 +19,7 @@ from pubsubcache.parsers import dates, uris
 from pubsubcache.parsers.elements import name_of
 from pubsubcache.parsers.schema import Schema, _declared
 from pubsubcache.parsers.shapes import ANY, OTHER, WORDS, Kind, Shape, _matches
-from pubsubcache.utils.xmlform import PUBSUB, XHTML, XML
+from pubsubcache.utils.xmlform import PUBSUB, XHTML, XML, to_text
 
 START = datetime(2026, 1, 31, tzinfo=UTC)
 ATTEMPTS = 20
@@ -256,6 +257,21 @@ class Maker:
             if number:
                 self._unknown(item, Shape("item"), "", "")
         return Payload(item, self.values, self.choices)
+
+    def large_item(self, size: int) -> Element:
+        """Make an item of about `size` characters, whose payload repeats every element that the schema knows."""
+        shape = self.random.choice(self.schema.payloads)
+        item = Element(f"{{{PUBSUB}}}item", {"id": self._source.token()})
+        self._room = 1
+        self._add(item, shape, "", "")
+        children = cycle(shape.children)
+        written = 0
+        while shape.children and written < size:
+            self._room = 20
+            before = len(item[0])
+            self._add(item[0], next(children), "", "", shape.children)
+            written += sum(len(to_text(child)) for child in item[0][before:]) or 10
+        return item
 
     def _add(self, parent: Element, shape: Shape, path: str, left_out: str, others: Sequence[Shape] = ()) -> None:
         """Add an element of a shape, unless conditions of shapes would give it another one."""

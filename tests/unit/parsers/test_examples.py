@@ -16,12 +16,13 @@ from pubsubcache.parsers.generic import parse_any
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils import xmlform
 from tests.examples import EXAMPLES, SERVICE, Example
+from tests.selection import how_many
 from tests.unit.parsers.entries import DATE, check_texts
 from tests.unit.parsers.mutations import drop_bytes, mutate
 
 NAMES = [analyser.name for analyser in builtin_analysers()]
 ANY = "any XML"
-MUTATIONS = 1000  # per analyser
+MUTATIONS = how_many(500, 3000)  # per analyser: over 100 000 with --long
 by_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
 
