@@ -256,7 +256,7 @@ BLOGS = Schema(
     " (XEP-0277, 5).",
     payloads=(atom.FEED,),
     keys=(
-        Key("feed", "true", "Always: `.exclude(parsed__feed=True)` leaves the posts."),
+        Key("feed", "true", 'Always: `.exclude(parsed__has_key="feed")` leaves the posts.'),
         *_ADDRESS_KEYS,
         Key(
             "language",

@@ -142,6 +142,6 @@ def test_the_analyser_parses_posts_and_feeds() -> None:
 
 
 def test_posts_have_no_key_of_feeds_only() -> None:
-    """`parsed__feed=True` tells them apart."""
+    """`parsed__has_key="feed"` tells them apart."""
     assert "feed" not in keys(POSTS)
     assert keys(BLOGS) - keys(POSTS) == {"feed", "subtitle", "subtitle_xhtml", "start"}
