@@ -677,6 +677,7 @@ READING = [
     ("pubsub_account", "list"),
     ("pubsub_account", "test", "alice@example.org"),
     ("pubsub_analysers",),
+    ("pubsub_analysers", "explain", "-"),
     ("pubsub_purge", "--dry-run"),
 ]
 
