@@ -178,5 +178,7 @@ def test_index_is_used(node: PubsubNode) -> None:
     if connection.vendor == "postgresql":
         store(node, [{"a": number, "tags": [str(number)]} for number in range(3000)])
         with connection.cursor() as cursor:
+            # The planner counts the pages of new entries, which autovacuum may or may not have sorted in.
+            cursor.execute("SELECT gin_clean_pending_list('pubsubcache_item_parsed')")
             cursor.execute("ANALYZE pubsubcache_pubsubitem")
         assert "pubsubcache_item_parsed" in PubsubItem.objects.containing({"a": 7}).explain()
