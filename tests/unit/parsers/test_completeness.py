@@ -22,7 +22,7 @@ from tests.unit.parsers.corpus import Choice, Maker, Payload, missing, revealed,
 from tests.unit.parsers.mutations import mutate
 
 PAYLOADS = how_many(25, 300)  # per analyser and schema
-MUTATIONS = how_many(20, 200)  # per example
+MUTATIONS = how_many(5, 200)  # per example
 SCHEMAS = [
     pytest.param(analyser.name, schema, id=f"{analyser.name}-{schema.title}")
     for analyser in builtin_analysers()

@@ -22,7 +22,7 @@ from tests.unit.parsers.mutations import drop_bytes, mutate
 
 NAMES = [analyser.name for analyser in builtin_analysers()]
 ANY = "any XML"
-MUTATIONS = how_many(500, 3000)  # per analyser: over 100 000 with --long
+MUTATIONS = how_many(150, 3000)  # per analyser: over 100 000 with --long
 by_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
 

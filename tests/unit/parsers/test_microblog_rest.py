@@ -19,7 +19,7 @@ from pubsubcache.utils.xmlform import XML
 from tests.selection import how_many
 from tests.unit.parsers.entries import ATOM, PEP, SERVICE, XHTML, check, item
 
-CASES = how_many(1500, 20_000)
+CASES = how_many(300, 20_000)
 ELEMENTS = [
     *(("title", "summary", "content", "rights", "subtitle", "author", "contributor", "name", "email", "uri", "id")),
     *("updated", "published", "category", "generator", "icon", "logo", "link", "source", "other", "link", "author"),
