@@ -34,10 +34,11 @@ SCHEMES = {
 CIPHERTEXT = WORDS.omitted("Encrypted content can only be read with a key. The XML of the item has it.")
 
 # A message key, encrypted for one device. It is a child of <keys/> in current versions, and of <header/> in older ones.
-MESSAGE_KEY = Shape("key", text=CIPHERTEXT, attributes={"rid": INTEGER, "kex": FLAG, "prekey": FLAG}, needs=("rid",))
+MESSAGE_KEY = Shape("key", text=CIPHERTEXT, attributes={"rid": INTEGER, "kex": FLAG}, needs=("rid",))
+OLDER_KEY = Shape("key", text=CIPHERTEXT, attributes={"rid": INTEGER, "prekey": FLAG}, needs=("rid",))
 KEYS = Shape("keys", attributes={"jid": JID}, children=(MESSAGE_KEY,))
 HEADER = Shape(
-    "header", attributes={"sid": INTEGER}, children=(KEYS, MESSAGE_KEY, Shape("iv", text=CIPHERTEXT)), once=True
+    "header", attributes={"sid": INTEGER}, children=(KEYS, OLDER_KEY, Shape("iv", text=CIPHERTEXT)), once=True
 )
 OMEMO_CONTENT = (HEADER, Shape("payload", text=CIPHERTEXT))
 OPENPGP_CONTENT = Shape("openpgp", OPENPGP, text=CIPHERTEXT)
@@ -134,15 +135,15 @@ def _recipients(header: Element) -> list[dict[str, Any]]:
     devices = []
     for one, shape in matches(header, HEADER):
         if shape is KEYS:
-            inside = [_device(key) for key, read in matches(one, KEYS) if read is not None]
+            inside = [_device(key, "kex") for key, read in matches(one, KEYS) if read is not None]
             found.append({"jid": bare(one.get("jid")), "devices": inside})
-        elif shape is MESSAGE_KEY:
-            devices.append(_device(one))
+        elif shape is OLDER_KEY:
+            devices.append(_device(one, "prekey"))
     return [*found, {"jid": None, "devices": devices}] if devices else found
 
 
-def _device(key: Element) -> dict[str, Any]:
-    return {"id": integer(key.get("rid")), "key_exchange": flag(key.get("kex")) or flag(key.get("prekey"))}
+def _device(key: Element, key_exchange: str) -> dict[str, Any]:
+    return {"id": integer(key.get("rid")), "key_exchange": flag(key.get(key_exchange))}
 
 
 def unless_encrypted(parse: Parse) -> Parse:

@@ -624,3 +624,19 @@ def test_comments_are_not_elements() -> None:
     assert parsed["others"] == [{"namespace": "urn:x", "name": "x"}]
     assert len(parse_any(root, ParseContext(OWNER, "n"))["payloads"]) == 1
     assert tostring(root) == before
+
+
+def test_a_flag_that_a_message_key_does_not_have_is_kept() -> None:
+    """`kex` belongs to the keys of current versions of OMEMO, `prekey` to those of older ones."""
+    keys = "<keys jid='a@b.example'><key rid='1' kex='true' prekey='no'/></keys><key rid='2' kex='1' prekey='0'/>"
+    found = parse(
+        "encrypted-pte",
+        f"""
+        <encrypted xmlns='urn:xmpp:pte:0'><encrypted xmlns='urn:xmpp:omemo:2'><header>{keys}</header></encrypted>
+        </encrypted>""",
+    )
+    assert found["recipients"] == [
+        {"jid": "a@b.example", "devices": [{"id": 1, "key_exchange": True}]},
+        {"jid": None, "devices": [{"id": 2, "key_exchange": False}]},
+    ]
+    assert [one["attributes"] for one in found["rest"]] == [{"prekey": "no"}, {"kex": "1"}]
