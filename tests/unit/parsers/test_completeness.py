@@ -107,10 +107,9 @@ def test_every_value_of_a_damaged_example_is_in_the_json_or_left_out(example: Ex
 
 
 def means_nothing(choice: Choice) -> bool:
-    """Whether a flag repeats another one, or describes a text that is not there."""
-    others = {"kex": "prekey", "prekey": "kex"}  # names in different versions of XEP-0384
+    """Whether a choice describes a text that is not there."""
     is_type_of_text = choice.attribute == "type" and choice.element.tag.startswith(f"{{{ATOM}}}")
-    return others.get(choice.attribute or "") in choice.element.attrib or (is_type_of_text and not choice.element.text)
+    return is_type_of_text and not choice.element.text
 
 
 def test_there_are_enough_payloads() -> None:
