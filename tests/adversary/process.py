@@ -2,10 +2,14 @@
 
 import os
 import signal
+import sqlite3
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psutil
+from django.db import connection
 
 from project.sample.process import PrivateServer
 
@@ -22,13 +26,32 @@ QUICK_CONSTANTS = {
 }
 
 
-def pause(process: PrivateServer) -> None:
-    """Pause a process (SIGSTOP); return when it has stopped."""
-    os.kill(process.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+def pause(process: PrivateServer | subprocess.Popen[str]) -> None:
+    """Pause a process (SIGSTOP); return when it has stopped.
+
+    On SQLite, a process that is paused in the middle of a transaction blocks every other writer until it goes on, so
+    it is paused outside one. PostgreSQL ends such a transaction itself.
+    """
+    while True:
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        if connection.vendor != "sqlite" or _can_write():
+            return
+        resume(process)
+        time.sleep(0.05)
 
 
-def resume(process: PrivateServer) -> None:
+def _can_write() -> bool:
+    """Return whether the SQLite database can be locked for writing within half a second."""
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0.5, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
+def resume(process: PrivateServer | subprocess.Popen[str]) -> None:
     """Resume a paused process."""
     os.kill(process.pid, signal.SIGCONT)
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from django.db import connection
 
 from pubsubcache.exceptions import ServiceError
+from pubsubcache.models import Account
 from tests.acceptance.site import Site
 from tests.adversary import process
 from tests.adversary.clock import Clock
@@ -88,6 +90,28 @@ def test_clock_affects_only_its_process_and_at_once(tmp_path: Path, db: None) ->
         run.stdin.write("\n\n")
         run.stdin.flush()
         assert float(run.stdout.readline()) - time.time() == pytest.approx(-3600, abs=60)
+
+
+def test_process_is_paused_outside_a_transaction(live_database: None) -> None:
+    script = (
+        "import sqlite3, sys, time\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('BEGIN IMMEDIATE')\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(1)\n"
+        "database.execute('ROLLBACK')\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, connection.settings_dict["NAME"]], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "begun\n"
+            process.pause(writer)
+            Account.objects.create(jid="writable@example.org")
+        finally:
+            writer.kill()
 
 
 async def test_worker_runs_with_its_own_clock(idle_site: Site, worker: StartWorker, tmp_path: Path) -> None:
