@@ -16,10 +16,15 @@ from pubsubcache.models.timed import TimedQuerySet, heartbeat_expired
 from pubsubcache.utils import clock, jid
 
 MAX_PORT = 65535
+ALL_ACCOUNTS = "pubsubcache.all_accounts"  # the permission
 
 
 class AccountQuerySet(TimedQuerySet["Account"]):
     """Queries for accounts."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Return the accounts that a user of the site may see: their own, or all with the permission `all_accounts`."""
+        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(owner=user.pk)
 
     def enabled(self) -> Self:
         """Return the accounts for which workers keep a session."""
@@ -126,6 +131,7 @@ class Account(models.Model):
         verbose_name = _("account")
         verbose_name_plural = _("accounts")
         ordering = ["jid"]
+        permissions = [("all_accounts", "Can see and steer the accounts of all owners")]
 
     def __str__(self) -> str:
         return self.jid
