@@ -250,7 +250,7 @@ async def test_old_and_surplus_runs_are_pruned_in_batches(monkeypatch: pytest.Mo
 
 @in_loop
 async def test_runs_of_a_node_go_with_it() -> None:
-    service, pk = await synced()
+    _, pk = await synced()
     await in_thread(nodes.remove_node)(pk)
     assert await recorded(pk) == []
 
