@@ -14,6 +14,7 @@ from pubsubcache.services.protocol import PubsubService
 from pubsubcache.services.sessions import sessions
 from pubsubcache.signals import announce_items, items_published, items_retracted
 from pubsubcache.store import in_thread, nodes, uninterrupted
+from pubsubcache.store.activity import counters
 from pubsubcache.store.changes import Change, Outcome, Retraction
 from pubsubcache.store.written import apply_answer
 from pubsubcache.syncing.preparing import prepare
@@ -110,6 +111,7 @@ class CacheOfAccount:
         await self._invalidate(address)
 
     async def _announce(self, outcome: Outcome) -> None:
+        counters.count(self.account, "stored", len(outcome.published))
         if outcome.grown or outcome.order_unknown:
             self._check_ids_soon(outcome.node_pk)
         await announce_items(items_published, outcome.node_pk, outcome.published)

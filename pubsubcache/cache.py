@@ -30,6 +30,7 @@ from pubsubcache.services import fetching, remote
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.services.sessions import sessions
 from pubsubcache.store import ageing, evicting, in_thread, nodes
+from pubsubcache.store.activity import counters
 from pubsubcache.store.cursors import is_ours
 from pubsubcache.store.reading import CachedPage, NodeChanged, read_page
 from pubsubcache.syncing.analysis import TIMEOUT, Finding, analyse, is_due, namespaces_of, newest_items
@@ -82,6 +83,7 @@ def freshness(node: PubsubNode) -> Freshness:
 
 def look_up(account_jid: str, address: NodeAddress, request: ItemsRequest) -> Lookup:
     """Read what the cache has for a request, in two queries, and record that the node was read."""
+    counters.flush_if_due()
     found = _look_up(account_jid, address, request)
     if found.node is not None:
         ageing.record_read(found.node)
@@ -200,10 +202,19 @@ class _Call:
         return await self.answer(found, cache_only=cache_only)
 
     def hit(self, found: Lookup) -> ItemsPage | None:
-        """Return the answer if the cache has all of it."""
+        """Return the answer, and count it, if the cache has all of it."""
         if found.page is None or found.page.evicted or not self._is_for_cache(found):
             return None
-        return _cached(found, stale=found.freshness is not Freshness.FRESH)
+        page = _cached(found, stale=found.freshness is not Freshness.FRESH)
+        self._count(page)
+        return page
+
+    def _count(self, page: ItemsPage | None) -> None:
+        """Count an answer; None stands for an error."""
+        if page is None or page.origin != "cache":
+            counters.count(self.account, "misses")
+        else:
+            counters.count(self.account, "stale" if page.stale else "hits")
 
     def _is_for_cache(self, found: Lookup) -> bool:
         """Whether the cache should answer: it has a usable copy, or the request continues a page of the cache."""
@@ -213,6 +224,13 @@ class _Call:
     async def answer(self, found: Lookup, *, cache_only: bool) -> ItemsPage:
         if (page := self.hit(found)) is not None:
             return page
+        try:
+            page = await self._answer_miss(found, cache_only=cache_only)
+        finally:
+            self._count(page)
+        return page
+
+    async def _answer_miss(self, found: Lookup, *, cache_only: bool) -> ItemsPage:
         whole = found.page is not None and not found.page.evicted
         if cache_only:
             if whole:

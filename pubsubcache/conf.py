@@ -54,6 +54,8 @@ class Defaults:
     # Keeping
     UNREAD_NODE_AGE: float = 30 * 86_400.0  # an unpinned node that nobody read for so long is forgotten
     MAX_UNPINNED_NODES: int = 10_000  # of one account; past it the least recently read are forgotten
+    SYNC_RUN_AGE: float = 30 * 86_400.0  # records of synchronisations are kept for so long
+    MAX_SYNC_RUNS: int = 20_000  # of one account; past it the oldest are removed
     # XMPP
     CONNECT_TIMEOUT: float = 20.0
     IQ_TIMEOUT: float = 30.0  # how long a service may take to answer one request

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
 ]
 # Packages whose modules import one another in one direction only, from the lowest.
 STAIRS: dict[str, list[str]] = {
-    "services": ["protocol", "sessions", "pager", "fetching", "layer", "remote", "consumers"],
+    "services": ["protocol", "counting", "sessions", "pager", "fetching", "layer", "remote", "consumers"],
     "syncing": [
         "analysis", "preparing", "order", "full_sync", "revalidation",
         "payloads", "notification_queue", "floods", "notifications",

@@ -17,6 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from pubsubcache.admin import cafiles, display
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
+from pubsubcache.admin.runs import last_runs
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.models.fields import Undecryptable
 from pubsubcache.store import remove_accounts
@@ -101,6 +102,11 @@ class AccountAdmin(CacheAdmin[Account]):
         "worker",
         "node_link",
     )
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if (account := kwargs.get("obj")) is not None:
+            context |= last_runs(request, account)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         secret = [NEW_PASSWORD] if self._may_write(request, obj) else []

@@ -84,6 +84,20 @@ def ago(value: datetime | None) -> str | SafeString:
     return format_html('<span title="{}">{}</span>', moment(value), since)
 
 
+def seconds(value: timedelta) -> str:
+    """Return how long something took, such as "0.4 s", "12 s", "3 min 5 s" or "2 h 10 min"."""
+    total = value.total_seconds()
+    if total < 10:
+        return _("%(seconds)s s") % {"seconds": number_format(total, decimal_pos=1)}
+    minutes, rest = divmod(round(total), 60)
+    if not minutes:
+        return _("%(seconds)s s") % {"seconds": rest}
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return _("%(hours)d h %(minutes)d min") % {"hours": hours, "minutes": minutes}
+    return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+
+
 def session_badge(account: Account) -> SafeString:
     """Return the state of the session of an account. The stored status is ignored if no live worker holds it."""
     status = Account.Status(account.status) if account.status in Account.Status.values else Account.Status.ERROR

@@ -18,6 +18,7 @@ from pubsubcache.admin.analysers import analysers_view
 from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import StateFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
+from pubsubcache.admin.runs import last_runs
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store.extra import extra_of
 from pubsubcache.store.reading import left_out
@@ -102,6 +103,11 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             "may_purge": self.has_purge_permission(request),
         }
         return super().change_view(request, object_id, *args, **kwargs)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if (node := kwargs.get("obj")) is not None:
+            context |= last_runs(request, node)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def nodes_of(self, objects: Iterable[PubsubNode]) -> QuerySet[PubsubNode]:
         return PubsubNode.objects.filter(pk__in=[node.pk for node in objects])

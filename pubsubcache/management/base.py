@@ -21,6 +21,7 @@ from pubsubcache import database
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError
 from pubsubcache.management.output import as_json, plain, writable
 from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
+from pubsubcache.store.activity import counters
 from pubsubcache.utils import jid
 
 USAGE_ERROR = 1
@@ -91,9 +92,12 @@ class PubsubCommand(ExitCodeCommand):
     formats: tuple[str, ...] = ("table", "json")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run with the log level that `--verbosity` selects."""
+        """Run with the log level that `--verbosity` selects. Write what was counted."""
         with _log_level(options.get("verbosity", 1)):
-            return super().execute(*args, **options)
+            try:
+                return super().execute(*args, **options)
+            finally:
+                counters.flush()
 
     # Options
 

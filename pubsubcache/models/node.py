@@ -206,6 +206,10 @@ class PubsubNode(models.Model):
         """Whether the order of the items at the service may differ from that in the cache."""
         return self.probe is not None
 
+    def is_claimed(self, now: datetime | None = None) -> bool:
+        """Whether a live process synchronises the node."""
+        return bool(self.sync_owner) and clock.is_recent(self.sync_heartbeat, now or clock.now(), claim_timeout())
+
     def is_followed(self, now: datetime | None = None) -> bool:
         """Whether notifications have reported every change since `checked_at`.
 

@@ -8,6 +8,7 @@ from django.db.models import F, Q, QuerySet
 
 from pubsubcache.exceptions import LeaseLost
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.store import runs
 from pubsubcache.store.leases import Lease
 from pubsubcache.store.nodes import forget_nodes
 from pubsubcache.utils import clock
@@ -54,6 +55,7 @@ def _renew(worker: str, now: datetime) -> None:
 
 def _release_claims(account: Account) -> None:
     owned = PubsubNode.objects.filter(account=account, sync_owner__startswith=f"{account.worker}/")
+    runs.abandon(owned, clock.now())
     owned.update(sync_owner="", sync_heartbeat=None)
 
 

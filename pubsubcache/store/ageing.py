@@ -30,7 +30,7 @@ def record_read(node: PubsubNode) -> None:
         return
     unchanged = PubsubNode.objects.filter(pk=node.pk, last_read=node.last_read)
     try:
-        with _short_lock_timeout(unchanged.db), transaction.atomic(using=unchanged.db):
+        with short_lock_timeout(unchanged.db), transaction.atomic(using=unchanged.db):
             if unchanged.select_for_update(skip_locked=True).exists():
                 unchanged.update(last_read=now)
     except DatabaseError as error:
@@ -38,7 +38,7 @@ def record_read(node: PubsubNode) -> None:
 
 
 @contextmanager
-def _short_lock_timeout(alias: str) -> Iterator[None]:
+def short_lock_timeout(alias: str) -> Iterator[None]:
     """Shorten the lock timeout of a SQLite database to `LOCK_TIMEOUT`."""
     connection = connections[alias]
     if connection.vendor != "sqlite":

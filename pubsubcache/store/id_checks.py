@@ -6,9 +6,12 @@ from enum import Enum
 from django.db import transaction
 from django.db.models import Max, Model
 
-from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode
+from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, SyncRun
+from pubsubcache.store import runs
+from pubsubcache.store.changes import Outcome, Retraction
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.syncing import record_count
+from pubsubcache.store.written import apply_answer
 
 SyncState = PubsubNode.SyncState
 
@@ -78,6 +81,28 @@ def difference(pk: int, revision: int, item_ids: list[str]) -> tuple[list[str], 
         for item_id in model._default_manager.filter(node=node).values_list("name", flat=True).iterator()
     }
     return sorted(known.difference(item_ids)), len(set(item_ids) - known)
+
+
+@fenced
+def remove_gone(
+    node: PubsubNode, item_ids: list[str], reason: SyncRun.Reason, started: datetime, requests: int
+) -> Outcome | None:
+    """Remove items that the service no longer has, and record the id check that found them.
+
+    Args:
+        node: The row of the node, read before the service was asked.
+        item_ids: The ids of the items.
+        reason: Why the check started.
+        started: When it started.
+        requests: The number of requests that it sent.
+
+    Returns:
+        The outcome. None, without any change, if notifications or a sync may have changed the node since it was read.
+    """
+    outcome = apply_answer(node, [Retraction(item_id) for item_id in item_ids])
+    if outcome is not None:
+        runs.record_id_check(node, reason, started, removed=len(outcome.retracted), requests=requests)
+    return outcome
 
 
 @fenced

@@ -10,7 +10,8 @@ from django.db.models.functions import Now, Substr
 
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode
+from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode, SyncRun
+from pubsubcache.store import runs
 from pubsubcache.store.choices import locked_choice
 from pubsubcache.store.evicting import drop_items
 from pubsubcache.store.fairness import outside_domains, with_domain
@@ -330,6 +331,8 @@ def _drop_contents(node: PubsubNode) -> None:
     """Remove the items of a node and schedule the end of its subscription. The caller saves the node."""
     drop_items(node)
     node.partial = node.parse_anew = False
+    if node.sync_owner:
+        runs.end(node.pk, SyncRun.Outcome.ABANDONED)
     node.sync_owner = ""
     if node.subscribed:
         PendingUnsubscription.objects.get_or_create(account_id=node.account_id, service=node.service, name=node.name)
@@ -343,22 +346,30 @@ def remove_node(pk: int) -> None:
 
 
 @fenced
-def hide_node(pk: int, error: str) -> None:
-    """Remove the items of a node that the account may no longer read, and record the error."""
+def hide_node(pk: int, error: str, *, requests: int = 0) -> None:
+    """Remove the items of a node that the account may no longer read, and record the error.
+
+    Args:
+        pk: The primary key of the node.
+        error: How the service refused.
+        requests: The number of requests that the sync run sent, if the service refused one of these.
+    """
     for node in PubsubNode.objects.select_for_update().filter(pk=pk):
-        hide(node, error)
+        hide(node, error, requests=requests)
         node.unavailable_count, node.unavailable_since = 0, None
         node.save()
 
 
-def hide(node: PubsubNode, error: str) -> None:
-    """Remove the items of `node` and record the error. The caller saves the node."""
+def hide(node: PubsubNode, error: str, *, requests: int = 0) -> None:
+    """Remove the items of `node`, record the error and end its sync run. The caller saves the node."""
     drop_items(node)
     set_state(node, SyncState.NO_SYNC if node.sync_state == SyncState.NO_SYNC else SyncState.ERROR, error)
     node.next_attempt = None
     node.subscribed = False
     node.partial = False
     node.checked_at = None
+    if node.sync_owner:
+        runs.end(node.pk, SyncRun.Outcome.REFUSED, error, requests=requests)
     node.sync_owner = ""
 
 

@@ -16,7 +16,16 @@ from django.db.models import Max, Model, Q
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import NodeTooLarge, SyncFailed
-from pubsubcache.models import NodeTraits, PendingUnsubscription, PubsubEvicted, PubsubItem, PubsubNode, PubsubTombstone
+from pubsubcache.models import (
+    NodeTraits,
+    PendingUnsubscription,
+    PubsubEvicted,
+    PubsubItem,
+    PubsubNode,
+    PubsubTombstone,
+    SyncRun,
+)
+from pubsubcache.store import runs
 from pubsubcache.store.evicting import BATCH, empty_node, evict_items
 from pubsubcache.store.leases import current_lease, fenced
 from pubsubcache.store.nodes import count_unavailable, hide, set_state
@@ -69,8 +78,14 @@ class Claim:
     last_position: int = 0
     added: int = 0
     updated: int = 0
+    requests: int = 0  # sent to the service
     fetch_evicted: bool = False  # whether to store evicted items again
     seen: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def written(self) -> int:
+        """The number of items added and changed so far."""
+        return self.added + self.updated
 
     def start_listing(self, *, newest_first: bool) -> None:
         """Start to assign positions to listed items, beginning with the first page."""
@@ -102,26 +117,27 @@ def new_owner() -> str:
 
 
 @fenced
-def claim(pk: int, owner: str, *, fetch_evicted: bool = False) -> Claim | None:
-    """Claim a node for a full sync.
+def claim(pk: int, owner: str, *, fetch_evicted: bool = False, reason: SyncRun.Reason | None = None) -> Claim | None:
+    """Claim a node for a full sync, and record the start of its run.
 
     Args:
         pk: The primary key of the node.
         owner: The name of the owner, from `new_owner`.
         fetch_evicted: Whether to store evicted items again.
+        reason: Why the sync starts; None if the row of the node says it.
 
     Returns:
         The claim. None if another live process has claimed the node, or the node was removed.
     """
     now = clock.now()
-    claimed = (
-        PubsubNode.objects.unclaimed(now)
-        .filter(pk=pk)
-        .update(sync_owner=owner, sync_heartbeat=now, sync_done=0, sync_total=None, sync_requested=None)
-    )
-    if not claimed:
+    free = PubsubNode.objects.unclaimed(now).select_related("account").select_for_update(of=("self",))
+    if (node := free.filter(pk=pk).first()) is None:
         return None
-    node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).get(pk=pk)
+    if fetch_evicted and reason is None:
+        reason = SyncRun.Reason.STAFF
+    runs.begin(node, reason or runs.reason_of(node, now), now)
+    node.sync_owner, node.sync_heartbeat = owner, now
+    node.sync_done, node.sync_total, node.sync_requested = 0, None, None
     base = (max(_highest(node), node.next_position) // EPOCH + 1) * EPOCH
     node.next_position = base + HALF_EPOCH
     node.confirmed_position = 0  # until the walk has ended
@@ -404,6 +420,7 @@ def finish(
     node.unavailable_count, node.unavailable_since = 0, None
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.save()
+    _end_run(claim, SyncRun.Outcome.DONE, removed=removed)
     return removed
 
 
@@ -475,7 +492,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -
         return
     if count_unavailable(node, condition):
         error = f"The service has answered {condition} {node.unavailable_count} times in a row."
-        hide(node, error)
+        hide(node, error, requests=claim.requests)
     if node.sync_state == SyncState.COMPLETED:
         node.sync_error = one_line(error)
         node.checked_at = None
@@ -487,6 +504,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.tombstones.all().delete()
     node.save()
+    _end_run(claim, SyncRun.Outcome.FAILED, error)
 
 
 def refuse(claim: Claim, error: str) -> None:
@@ -515,10 +533,18 @@ def _refuse(claim: Claim, error: str) -> bool:
     node.partial = False
     node.sync_owner, node.sync_done, node.sync_total = "", 0, None
     node.save()
+    _end_run(claim, SyncRun.Outcome.REFUSED, error)
     return True
+
+
+def _end_run(claim: Claim, outcome: SyncRun.Outcome, error: str = "", *, removed: int = 0) -> None:
+    counts = {"added": claim.added, "updated": claim.updated, "removed": removed, "requests": claim.requests}
+    runs.end(claim.node_pk, outcome, error, **counts)
 
 
 @transaction.atomic
 def release(pk: int, owner: str) -> None:
     """Release the claim of `owner`, if it has one, so that another process can claim the node at once."""
-    PubsubNode.objects.filter(pk=pk, sync_owner=owner).update(sync_owner="", sync_heartbeat=None)
+    held = PubsubNode.objects.filter(pk=pk, sync_owner=owner)
+    runs.abandon(held, clock.now())
+    held.update(sync_owner="", sync_heartbeat=None)

@@ -25,12 +25,14 @@ from pubsubcache.exceptions import (
     ServiceUnreachable,
     SyncInProgress,
 )
-from pubsubcache.models import NodeTraits, PubsubNode
+from pubsubcache.models import NodeTraits, PubsubNode, SyncRun
 from pubsubcache.parsers.text import storable
+from pubsubcache.services.counting import CountedService
 from pubsubcache.services.pager import ListedPage, Listing
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, node_deleted, node_synced
 from pubsubcache.store import in_thread, nodes, syncing, uninterrupted
+from pubsubcache.store.activity import counters
 from pubsubcache.store.syncing import ClaimLost
 from pubsubcache.syncing.analysis import analyse, look_again, newest_items
 from pubsubcache.syncing.order import Drain, Order, nothing_to_drain, order_of, resolve_order, sync_deadline
@@ -73,6 +75,7 @@ async def sync_node(
     fetch_evicted: bool = False,
     progress: Progress | None = None,
     drain: Drain = nothing_to_drain,
+    reason: SyncRun.Reason | None = None,
 ) -> SyncResult:
     """Synchronise a node. If that fails, the row of the node says why.
 
@@ -82,6 +85,7 @@ async def sync_node(
         fetch_evicted: Fetch evicted items again.
         progress: Called with the number of items read so far, and the total or None if the service does not report it.
         drain: Waits until the notifications received so far for a node are stored.
+        reason: Why the node is synchronised; None if its row says it.
 
     Raises:
         SyncInProgress: Another process is synchronising the node.
@@ -92,8 +96,8 @@ async def sync_node(
     node = await in_thread(nodes.load_node)(node_pk)
     if node is None:
         raise ItemNotFound(text="the node is no longer in the cache")
-    async with _claimed(node, fetch_evicted=fetch_evicted) as claim, sync_deadline():
-        removed, count = await _Run(service, node, claim, progress, drain).run()
+    async with _claimed(node, fetch_evicted=fetch_evicted, reason=reason) as claim, sync_deadline():
+        removed, count = await _Run(CountedService(service, claim), node, claim, progress, drain).run()
     await resolve_order(service, node_pk, drain)
     await _look_again(node_pk)
     result = SyncResult(
@@ -112,7 +116,9 @@ async def _look_again(node_pk: int) -> None:
 
 
 @asynccontextmanager
-async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[syncing.Claim]:
+async def _claimed(
+    node: PubsubNode, *, fetch_evicted: bool, reason: SyncRun.Reason | None
+) -> AsyncIterator[syncing.Claim]:
     """Hold the claim of a node during the block, and release it however the block ends.
 
     Raises:
@@ -120,7 +126,8 @@ async def _claimed(node: PubsubNode, *, fetch_evicted: bool) -> AsyncIterator[sy
     """
     owner = syncing.new_owner()
     try:
-        claim = await uninterrupted(in_thread(syncing.claim)(node.pk, owner, fetch_evicted=fetch_evicted))
+        claiming = in_thread(syncing.claim)(node.pk, owner, fetch_evicted=fetch_evicted, reason=reason)
+        claim = await uninterrupted(claiming)
         if claim is None:
             raise SyncInProgress(f"Another process is synchronising {node.address.uri}.")
     except BaseException:
@@ -144,7 +151,7 @@ async def _record_failure(node: PubsubNode, claim: syncing.Claim, error: BaseExc
         await in_thread(nodes.remove_node)(node.pk)
         await announce(node_deleted, node_pk=node.pk, account=node.account.jid, address=node.address)
     elif isinstance(error, Forbidden):
-        await in_thread(nodes.hide_node)(node.pk, str(error))
+        await in_thread(nodes.hide_node)(node.pk, str(error), requests=claim.requests)
     elif isinstance(error, NodeTooLarge):
         await in_thread(syncing.refuse)(claim, str(error))
     elif isinstance(error, PubsubCacheError):
@@ -254,7 +261,9 @@ class _Run:
         )
         # Notifications sent before this page must not be written after it.
         await self.drain(self.address)
+        before = self.claim.written
         self.revision = await in_thread(syncing.store_page)(self.claim, page.items, prepared, page.revision, page.total)
+        counters.count(self.node.account.jid, "stored", self.claim.written - before)
 
     def _report(self, done: int, total: int | None) -> None:
         if self.progress is not None:

@@ -19,6 +19,7 @@ from pubsubcache.models import PubsubNode
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce, announce_items, items_published, items_retracted, node_deleted, node_purged
 from pubsubcache.store import in_thread, nodes
+from pubsubcache.store.activity import counters
 from pubsubcache.store.changes import Change, Outcome, PurgeAll, Retraction, apply_changes
 from pubsubcache.store.leases import Lease, acting_under
 from pubsubcache.store.syncing import stored_data
@@ -120,6 +121,7 @@ class EventApplier:
         if event.kind == "lost":
             self._queue.invalidate(address.service)
             return
+        counters.count(self.account, "notifications")
         if self._floods.take(address):
             self.dropped["flood"] = self._floods.dropped
             return
@@ -391,6 +393,7 @@ class EventApplier:
             self._analyse_later(node, partial(look_again, node))
 
     async def _tell(self, outcome: Outcome) -> None:
+        counters.count(self.account, "stored", len(outcome.published))
         if outcome.grown or outcome.order_unknown:
             self.on_id_check(outcome.node_pk)
         if outcome.purged:

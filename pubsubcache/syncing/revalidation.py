@@ -4,17 +4,19 @@ Notifications report published and edited items, but some services do not report
 list of ids reveals that at little cost. Contents are compared less often.
 """
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from pubsubcache.analysers import registry
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ServiceError, ServiceUnreachable, SyncFailed, TooLarge
-from pubsubcache.models import PubsubNode
+from pubsubcache.models import PubsubNode, SyncRun
 from pubsubcache.services import fetching
+from pubsubcache.services.counting import CountedService
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.signals import announce_items, items_retracted
-from pubsubcache.store import id_checks, in_thread, nodes
-from pubsubcache.store.changes import Retraction
+from pubsubcache.store import id_checks, in_thread, nodes, runs
 from pubsubcache.store.id_checks import CheckResult
-from pubsubcache.store.written import apply_answer
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.syncing.order import Drain, compare_ids, has_same_order, nothing_to_drain, sync_deadline
 from pubsubcache.types import is_short
@@ -68,7 +70,7 @@ async def check_ids(service: PubsubService, node_pk: int, drain: Drain = nothing
     if result is CheckResult.UNREACHABLE:
         raise ServiceUnreachable(f"{node.service} could not be asked for its item ids.")
     if result is CheckResult.DIFFERENT:
-        await sync_node(service, node_pk, drain=drain)
+        await sync_node(service, node_pk, drain=drain, reason=SyncRun.Reason.IDS)
     return result is not CheckResult.CHANGED
 
 
@@ -89,13 +91,15 @@ def _id_check_suffices(node: PubsubNode) -> bool:
 async def _ids_agree(service: PubsubService, node: PubsubNode, drain: Drain) -> bool:
     """Compare the ids of a node and remove missing items; return False if a full sync is needed."""
     started = await in_thread(clock.now)()
+    check = _Check(runs.reason_of(node, started), started)
+    service = CountedService(service, check)
     try:
         async with sync_deadline():
             subscription = await service.subscribe(node.address)
             if subscription.state != "subscribed":
                 return False
             for _ in range(ATTEMPTS):
-                if (same := await _has_same_ids(service, node.pk, drain)) is not None:
+                if (same := await _has_same_ids(service, node.pk, drain, check)) is not None:
                     break
             if not same or not await has_same_order(service, node.pk, drain):
                 return False
@@ -106,7 +110,16 @@ async def _ids_agree(service: PubsubService, node: PubsubNode, drain: Drain) -> 
     return True
 
 
-async def _has_same_ids(service: PubsubService, pk: int, drain: Drain) -> bool | None:
+@dataclass(slots=True)
+class _Check:
+    """A running id check."""
+
+    reason: SyncRun.Reason
+    started: datetime
+    requests: int = 0
+
+
+async def _has_same_ids(service: PubsubService, pk: int, drain: Drain, check: _Check) -> bool | None:
     """Whether a node has the service's items, after removing missing ones; None if the node changed meanwhile."""
     node = await in_thread(nodes.load_node)(pk)
     if node is None:
@@ -125,7 +138,7 @@ async def _has_same_ids(service: PubsubService, pk: int, drain: Drain) -> bool |
     if not ids or any(map(is_short, gone)) or await fetching.read_ids(service, node.address, gone):
         return False
     await drain(node.address)
-    outcome = await in_thread(apply_answer)(node, [Retraction(name) for name in gone])
+    outcome = await in_thread(id_checks.remove_gone)(node, gone, check.reason, check.started, check.requests)
     if outcome is None:
         return None
     logger.info("%s: %d items are gone, without a notification.", node, len(gone))

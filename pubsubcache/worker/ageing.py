@@ -1,9 +1,9 @@
-"""Periodically removes the nodes of an account that nobody reads."""
+"""Periodically removes what is old: nodes of an account that nobody reads, records of sync runs, and counters."""
 
 import random
 import time
 
-from pubsubcache.store import in_thread
+from pubsubcache.store import activity, in_thread, runs
 from pubsubcache.store.ageing import forget_unread
 from pubsubcache.utils.cleaning import get_logger
 
@@ -21,10 +21,13 @@ class Ageing:
         self._due = time.monotonic() + random.uniform(0, INTERVAL)  # noqa: S311  (spread over accounts)
 
     async def attend(self) -> None:
-        """Remove a batch of unread nodes if one is due."""
+        """Remove a batch of everything that is too old if that is due."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + INTERVAL
         if forgotten := await in_thread(forget_unread)(self.account_pk):
             logger.info("Removed %d nodes that nobody reads.", forgotten)
+        pruned = await in_thread(runs.prune)(self.account_pk)
+        await in_thread(activity.prune)(self.account_pk)
+        if forgotten or pruned:
             self._due = time.monotonic() + PAUSE

@@ -23,6 +23,7 @@ from pubsubcache.services import remote
 from pubsubcache.services.consumers import PubsubConsumer
 from pubsubcache.services.sessions import wakers
 from pubsubcache.store import accounts, in_thread, own_thread, uninterrupted
+from pubsubcache.store.activity import counters
 from pubsubcache.utils import backoff
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.worker import process
@@ -112,6 +113,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await in_thread(accounts.release_accounts)(self.name)
+                await in_thread(counters.flush)()
         except Exception as error:  # the database may be unavailable: the leases then expire
             logger.warning("The leases could not be released: %s", error or type(error).__name__)
 
@@ -157,6 +159,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         while True:
             try:
                 await in_thread(accounts.renew_leases)(self.name)
+                await in_thread(counters.flush_if_due)()
             except Exception as error:
                 logger.warning("The leases could not be renewed: %s", error)
             else:
