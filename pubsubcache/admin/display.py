@@ -104,10 +104,10 @@ def state_badges(found: Iterable[NodeState]) -> SafeString:
     return format_html_join(" ", "{}", ((badge(one.kind, one.label, one.explanation[:300]),) for one in found))
 
 
-def progress(node: PubsubNode, state: NodeState) -> str | SafeString:
+def progress(node: PubsubNode, state: NodeState) -> SafeString:
     """Return how far the running synchronisation of a node is, or "" if none is running."""
     if state.word not in RUNNING or not node.sync_owner:
-        return ""
+        return SafeString("")
     text = states.progress_text(node)
     # Services may report fewer items than they send.
     known = node.sync_total is not None and node.sync_total >= node.sync_done

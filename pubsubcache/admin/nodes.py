@@ -1,6 +1,7 @@
 """Admin of nodes: their state, and actions to synchronise, purge and configure them."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 from django.contrib import admin
@@ -17,6 +18,7 @@ from pubsubcache.admin import display, steering
 from pubsubcache.admin.analysers import analysers_view
 from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import StateFilter, ValuesFilter
+from pubsubcache.admin.live import live_view
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
 from pubsubcache.states import notes_of, state_of, with_state
@@ -71,6 +73,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         wrap = self.admin_site.admin_view
         return [
             path("analysers/", wrap(self.analysers_page), name="pubsubcache_analysers"),
+            path("live/", partial(live_view, site=self.admin_site), name="pubsubcache_live"),
             path("<int:pk>/sync/", wrap(self.sync_page), name="pubsubcache_pubsubnode_sync"),
             path("<int:pk>/purge/", wrap(self.purge_page), name="pubsubcache_pubsubnode_purge"),
             *super().get_urls(),

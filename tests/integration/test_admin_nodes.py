@@ -270,6 +270,12 @@ def test_reason_is_shortened_in_the_list_only() -> None:
     assert reason in text_of(client.get(url("pubsubnode", "change", made.pk)))
 
 
+def test_state_is_explained_on_the_page_of_a_node() -> None:
+    made = node(account())
+    page = text_of(superuser().get(url("pubsubnode", "change", made.pk)))
+    assert 'waiting</span> <span>No worker holds the account.</span></div>' in page
+
+
 def test_synchronisation_shows_its_progress() -> None:
     running = {"sync_owner": "somebody", "sync_heartbeat": timezone.now()}
     made = node(account(), sync_state="IN_PROGRESS", sync_done=1200, sync_total=5000, **running)
