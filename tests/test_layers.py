@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"store"},
     {"syncing"},
     {"cache", "search", "exchange", "database"},
-    {"bots"},
+    {"bots", "states", "live"},
     {"routing", "worker", "receivers", "checks", "admin", "management", "templatetags"},
 ]
 # Packages whose modules import one another in one direction only, from the lowest.

@@ -23,6 +23,7 @@ from pubsubcache.admin.base import log_changes, wake_workers
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.analysers.base import dotted
 from pubsubcache.models import AnalyserChoice, PubsubItem, PubsubNode
+from pubsubcache.states import KINDS, Word, word_in_database
 
 CHOICES: dict[str, tuple[bool | None, Any]] = {
     "default": (None, gettext_lazy("as registered")),
@@ -34,9 +35,9 @@ NAMES = {to_sync: name for name, (to_sync, _label) in CHOICES.items()}
 
 @dataclass
 class Tally:
-    """Statistics of one analyser: nodes by sync state (None if not synchronised yet), items and parse errors."""
+    """Statistics of one analyser: nodes by state, items and parse errors."""
 
-    nodes: Counter[str | None] = field(default_factory=Counter)
+    nodes: Counter[str] = field(default_factory=Counter)
     items: int = 0
     parse_errors: int = 0
 
@@ -44,10 +45,10 @@ class Tally:
 def tallies() -> dict[str, Tally]:
     """Return the tallies by name of the analyser; the key "" is for nodes without one."""
     found: dict[str, Tally] = defaultdict(Tally)
-    by_state = PubsubNode.objects.order_by().values("analyser", "sync_state")
+    by_state = PubsubNode.objects.order_by().annotate(word=word_in_database()).values("analyser", "word")
     for row in by_state.annotate(number=Count("pk"), size=Sum("item_count")):
         tally = found[row["analyser"]]
-        tally.nodes[row["sync_state"]] += row["number"]
+        tally.nodes[row["word"]] += row["number"]
         tally.items += row["size"] or 0
     failed = PubsubItem.objects.exclude(parse_error="").order_by().values("node__analyser")
     for name, number in failed.annotate(number=Count("pk")).values_list("node__analyser", "number"):
@@ -62,17 +63,16 @@ def app_of(analyser: Analyser) -> str:
 
 
 def _states(name: str, tally: Tally) -> list[dict[str, Any]]:
-    states = [(None, _("not yet")), *PubsubNode.SyncState.choices]
     url = "admin:pubsubcache_pubsubnode_changelist"
     return [
         {
-            "kind": display.STATE_KINDS.get(state, "quiet"),
-            "label": label,
-            "number": display.number(tally.nodes[state]),
-            "url": reverse(url, query={"analyser": name, "state": state or "none"}),
+            "kind": KINDS[word],
+            "label": word.label,
+            "number": display.number(tally.nodes[word]),
+            "url": reverse(url, query={"analyser": name, "state": word.value}),
         }
-        for state, label in states
-        if tally.nodes[state]
+        for word in Word
+        if tally.nodes[word]
     ]
 
 

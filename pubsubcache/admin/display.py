@@ -1,28 +1,26 @@
 """Formats values for display: badges, shortened names, times and preformatted text. All input is escaped."""
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
+from pubsubcache import states
 from pubsubcache.lookups.snippets import as_html
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.states import NodeState
 
 MAX_SHORT = 4000  # characters of a text to consider before shortening it
 EMPTY = "-"  # Django's placeholder for empty values
-STATE_KINDS: dict[str | None, str] = {
-    PubsubNode.SyncState.COMPLETED: "good",
-    PubsubNode.SyncState.IN_PROGRESS: "busy",
-    PubsubNode.SyncState.ERROR: "bad",
-    PubsubNode.SyncState.NO_SYNC: "quiet",
-}
+RUNNING = (states.Word.FIRST_SYNC, states.Word.REVALIDATING)
 
 
 def badge(kind: str, label: str, title: str = "") -> SafeString:
@@ -115,18 +113,22 @@ def session_badge(account: Account) -> SafeString:
     return badge("busy", str(status.label), detail)
 
 
-def state_badge(node: PubsubNode) -> SafeString:
-    """Return the sync state of a node as a badge."""
-    label = _("not yet") if node.sync_state is None else node.get_sync_state_display() or node.sync_state
-    shown = badge(STATE_KINDS.get(node.sync_state, "quiet"), label)
-    if node.sync_requested and node.sync_state != PubsubNode.SyncState.IN_PROGRESS:
-        return format_html("{} {}", shown, badge("busy", _("asked for"), moment(node.sync_requested)))
-    return shown
+def state_badges(found: Iterable[NodeState]) -> SafeString:
+    """Return states of a node as badges, with their explanations as tooltips."""
+    return format_html_join(" ", "{}", ((badge(one.kind, one.label, one.explanation[:300]),) for one in found))
 
 
-def progress(node: PubsubNode) -> str:
-    """Return the number of cached items; during a synchronisation, the number of items read and the total."""
-    if node.sync_state != PubsubNode.SyncState.IN_PROGRESS:
-        return number(node.item_count)
-    total = "?" if node.sync_total is None else number(node.sync_total)
-    return f"{number(node.sync_done)} / {total}"
+def progress(node: PubsubNode, state: NodeState) -> SafeString:
+    """Return how far the running synchronisation of a node is, or "" if none is running."""
+    if state.word not in RUNNING or not node.sync_owner:
+        return SafeString("")
+    text = states.progress_text(node)
+    # Services may report fewer items than they send.
+    known = node.sync_total is not None and node.sync_total >= node.sync_done
+    values = format_html(' max="{}" value="{}"', max(node.sync_total or 1, 1), node.sync_done) if known else ""
+    return format_html(
+        '<div class="psc-progress"><progress aria-label="{}"{}></progress> <span>{}</span></div>',
+        _("Progress of the synchronisation"),
+        values,
+        text,
+    )

@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.models import Account, PubsubItem
+from pubsubcache.states import Word, word_in_database
 
 
 class ValuesFilter(admin.AllValuesFieldListFilter):
@@ -37,15 +38,18 @@ class WorkerFilter(admin.SimpleListFilter):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Filters nodes by sync state, including those not synchronised yet."""
+    """Filters nodes by the word for their state. Links may also name a sync state, or "none"."""
 
     title = _("state")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("none", _("not yet")), *PubsubNode.SyncState.choices]
+        return [*Word.choices]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() in Word.values:
+            in_words: QuerySet[Any] = queryset.alias(word=word_in_database())
+            return in_words.filter(word=self.value())
         if self.value() == "none":
             return queryset.filter(sync_state__isnull=True)
         return queryset.filter(sync_state=self.value()) if self.value() else queryset

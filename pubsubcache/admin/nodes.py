@@ -1,7 +1,8 @@
 """Admin of nodes: their state, and actions to synchronise, purge and configure them."""
 
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.actions import delete_selected
@@ -17,9 +18,11 @@ from pubsubcache.admin import display, steering
 from pubsubcache.admin.analysers import analysers_view
 from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import StateFilter, ValuesFilter
+from pubsubcache.admin.live import live_view
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.admin.runs import last_runs
-from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
+from pubsubcache.states import notes_of, state_of, with_state
 from pubsubcache.store.extra import extra_of
 from pubsubcache.store.reading import left_out
 
@@ -57,7 +60,6 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         "partial",
         "checked_at",
     )
-    list_select_related = ("account",)
     paginator = LargeTablePaginator
     search_fields = ("name", "service")
     search_help_text = gettext_lazy("Searches the names of nodes and services.")
@@ -66,12 +68,13 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     readonly_fields = [name for fields in SHOWN.values() for name in fields if name not in EDITABLE]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubNode]:
-        return super().get_queryset(request).defer("account__password", "account__status_detail")
+        return with_state(cast(PubsubNodeQuerySet, super().get_queryset(request)))
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
             path("analysers/", wrap(self.analysers_page), name="pubsubcache_analysers"),
+            path("live/", partial(live_view, site=self.admin_site), name="pubsubcache_live"),
             path("<int:pk>/sync/", wrap(self.sync_page), name="pubsubcache_pubsubnode_sync"),
             path("<int:pk>/purge/", wrap(self.purge_page), name="pubsubcache_pubsubnode_purge"),
             *super().get_urls(),
@@ -210,17 +213,24 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, node: PubsubNode) -> str:
-        """Sync state."""
-        return display.state_badge(node)
+        """State and progress, each badge with its explanation."""
+        found = [state_of(node), *notes_of(node)]
+        lines = ((display.badge(one.kind, one.label), one.explanation) for one in found)
+        shown = format_html_join("", '<div class="psc-state">{} <span>{}</span></div>', lines)
+        return shown + display.progress(node, found[0])
 
     @admin.display(description=gettext_lazy("state"), ordering="sync_state")
     def state_and_reason(self, node: PubsubNode) -> str:
-        """Sync state, policy, and truncated reason."""
-        badges = display.state_badge(node)
+        """State, policy, and the truncated reason unless all is well."""
+        state = state_of(node)
+        badges = display.state_badges([state, *notes_of(node)])
         if node.policy != PubsubNode.Policy.AUTO:
             policy = _("policy: %(policy)s") % {"policy": POLICY_WORDS.get(node.policy, node.policy)}
             badges = format_html("{} {}", badges, display.badge("quiet", policy, node.get_policy_display()))
-        return display.stacked(badges, display.short(node.sync_error, 80)) if node.sync_error else badges
+        if progress := display.progress(node, state):
+            return badges + progress
+        has_reason = state.kind != "good" and state.explanation
+        return display.stacked(badges, display.short(state.explanation, 80)) if has_reason else badges
 
     @admin.display(description=gettext_lazy("reason"))
     def reason(self, node: PubsubNode) -> str:
@@ -237,7 +247,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         """Number of items, linked to their list."""
         url = reverse("admin:pubsubcache_pubsubitem_changelist", query={"node__id__exact": node.pk})
         partial = display.badge("warn", _("partial"), _("Only the newest items are stored.")) if node.partial else ""
-        return format_html('<a class="psc-number" href="{}">{}</a> {}', url, display.progress(node), partial)
+        return format_html('<a class="psc-number" href="{}">{}</a> {}', url, display.number(node.item_count), partial)
 
     @admin.display(description=gettext_lazy("checked"), ordering="checked_at")
     def checked(self, node: PubsubNode) -> str:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from django.db.models import Count, Sum
+from django.db.models import Sum
 from django.urls import reverse
-from django.utils.translation import gettext as _
 
-from pubsubcache.admin.display import STATE_KINDS, number
+from pubsubcache.admin.display import number
 from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.states import KINDS, counts
 
 NEWEST = 3
 
@@ -34,18 +34,16 @@ def _accounts() -> dict[str, Any]:
 
 
 def _nodes() -> dict[str, Any]:
-    found = PubsubNode.objects.order_by().values_list("sync_state").annotate(number=Count("pk"))
-    by_state: dict[str | None, int] = dict(found)
+    by_state = counts(PubsubNode.objects.all())
     url = "admin:pubsubcache_pubsubnode_changelist"
     states = [
         {
-            "kind": STATE_KINDS.get(state, "quiet"),
-            "label": label,
-            "number": number(by_state[state]),
-            "url": reverse(url, query={"state": state or "none"}),
+            "kind": KINDS[word],
+            "label": word.label,
+            "number": number(count),
+            "url": reverse(url, query={"state": word.value}),
         }
-        for state, label in [(None, _("not yet")), *PubsubNode.SyncState.choices]
-        if state in by_state
+        for word, count in by_state.items()
     ]
     failed = PubsubNode.objects.filter(sync_state=PubsubNode.SyncState.ERROR).only("service", "name", "sync_error")
     total = number(sum(by_state.values()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from pubsubcache import live
 from pubsubcache.services.layer import get_channel_layer
 from pubsubcache.worker import PubsubWorker
 
@@ -28,9 +29,11 @@ async def serve(application: Any, listening: socket.socket) -> None:
         application, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
     )
     server = _Server(config)
+    pages = live.of_loop()
 
     def stop() -> None:
         server.should_exit = True
+        pages.stop()
         worker.stop()
 
     loop = asyncio.get_running_loop()

@@ -87,9 +87,9 @@ def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor
     parsed = {"title": "Un été", "body": SCRIPT}
     item(of, "first-post", parsed=parsed, data=XML.replace("Un été", f"Un été {SCRIPT}"), text=SCRIPT)
     visitor.log_in("admin")
-    assert "1 completed" in visitor.text("#psc-overview")
+    assert "1 stale" in visitor.text("#psc-overview")
     visitor.follow("Nodes")
-    assert "completed" in visitor.text("#result_list")
+    assert "stale" in visitor.text("#result_list")
     visitor.follow("blog <script>")
     visitor.press(".object-tools a[href*='pubsubitem']")
     visitor.follow("first-post")
@@ -123,7 +123,7 @@ def test_staff_set_the_policy_of_an_analyser(visitor: Visitor) -> None:
     visitor.open("/admin/pubsubcache/pubsubnode/")
     visitor.follow("ANALYSERS")
     row = "#result_list tr:has(input[value=microblog])"
-    assert "1 completed" in visitor.text(row)
+    assert "1 stale" in visitor.text(row)
     Select(visitor.find(f"{row} select")).select_by_visible_text("no")
     visitor.press(f"{row} button")
     assert "This changed 1 node." in visitor.text(".messagelist")

@@ -270,9 +270,19 @@ def test_reason_is_shortened_in_the_list_only() -> None:
     assert reason in text_of(client.get(url("pubsubnode", "change", made.pk)))
 
 
+def test_state_is_explained_on_the_page_of_a_node() -> None:
+    made = node(account())
+    page = text_of(superuser().get(url("pubsubnode", "change", made.pk)))
+    assert 'waiting</span> <span>No worker holds the account.</span></div>' in page
+
+
 def test_synchronisation_shows_its_progress() -> None:
-    node(account(), sync_state="IN_PROGRESS", sync_done=1200, sync_total=5000)
-    assert "1,200 / 5,000" in text_of(superuser().get(url("pubsubnode", "changelist")))
+    running = {"sync_owner": "somebody", "sync_heartbeat": timezone.now()}
+    made = node(account(), sync_state="IN_PROGRESS", sync_done=1200, sync_total=5000, **running)
+    client = superuser()
+    for page in (url("pubsubnode", "changelist"), url("pubsubnode", "change", made.pk)):
+        shown = text_of(client.get(page))
+        assert 'max="5000" value="1200"></progress> <span>1,200 of 5,000 items read</span>' in shown
 
 
 @pytest.mark.parametrize(
@@ -280,6 +290,8 @@ def test_synchronisation_shows_its_progress() -> None:
     [
         ({"state": "none"}, {"new", "talk", "foreign"}),
         ({"state": "ERROR"}, {"bad"}),
+        ({"state": "waiting"}, {"new", "talk", "foreign"}),
+        ({"state": "refused"}, {"bad"}),
         ({"type": ""}, {"new", "foreign"}),
         ({"type": "blog", "subtype": "comment"}, {"talk"}),
         ({"policy__exact": "never"}, {"bad"}),
@@ -353,16 +365,16 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
     page = response.content.decode()
     assert [row["name"] for row in response.context["rows"]] == ["tickets", "recipes", "gone", ""]
     assert [dict(row["tally"].nodes) for row in response.context["rows"]] == [
-        {"COMPLETED": 1},
+        {"stale": 1},
         {},
-        {"ERROR": 1},
-        {None: 1},
+        {"refused": 1},
+        {"waiting": 1},
     ]
     assert response.context["rows"][0]["tally"].items == 2
     assert response.context["rows"][0]["tally"].parse_errors == 1
     assert f"{parse_ticket.__module__}.parse_ticket" in page
     assert SCRIPT not in page
-    assert "analyser=&amp;state=none" in page
+    assert "analyser=&amp;state=waiting" in page
 
 
 def test_page_of_analysers_requires_permission_to_view_nodes() -> None:

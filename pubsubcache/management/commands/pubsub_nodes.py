@@ -8,10 +8,23 @@ from django.db.models import Q
 from pubsubcache.management.base import PubsubCommand
 from pubsubcache.management.output import as_table, as_time, to_second
 from pubsubcache.models import PubsubNode, PubsubNodeQuerySet
+from pubsubcache.states import notes_of, state_of, with_state
 from pubsubcache.store.reading import left_out_counts
 
 NONE = "none"
-COLUMNS = ("account", "service", "node", "state", "items", "type", "policy", "subscribed", "checked_at", "error")
+COLUMNS = (
+    "account",
+    "service",
+    "node",
+    "state",
+    "freshness",
+    "items",
+    "type",
+    "policy",
+    "subscribed",
+    "checked_at",
+    "error",
+)
 
 
 class Command(PubsubCommand):
@@ -34,12 +47,11 @@ class Command(PubsubCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         nodes = _in_states(self.filtered_nodes(options), options["state"])
-        nodes = nodes.select_related("account").order_by("account__jid", "service", "name", "pk")
         left_out = left_out_counts(nodes)
-        rows = [as_data(node, left_out.get(node.pk, 0)) for node in nodes.defer("account__password").iterator()]
+        nodes = with_state(nodes).order_by("account__jid", "service", "name", "pk")
         if options["output"] == "json":
-            self.print_json(rows)
-        elif rows:
+            self.print_json([as_data(node, left_out.get(node.pk, 0)) for node in nodes.iterator()])
+        elif rows := [as_data(node) | {"freshness": _in_words(node)} for node in nodes.iterator()]:
             shown = (row | {"checked_at": to_second(row["checked_at"])} for row in rows)
             cells = ([row[column] for column in COLUMNS] for row in shown)
             self.print_data(as_table([column.replace("_at", "") for column in COLUMNS], cells, self.stdout, options))
@@ -58,6 +70,10 @@ def _in_states(nodes: PubsubNodeQuerySet, states: list[str]) -> PubsubNodeQueryS
     if NONE in states:
         wanted |= Q(sync_state__isnull=True)
     return nodes.filter(wanted)
+
+
+def _in_words(node: PubsubNode) -> str:
+    return ", ".join(state.label for state in (state_of(node), *notes_of(node)))
 
 
 def as_data(node: PubsubNode, left_out: int = 0) -> dict[str, Any]:
