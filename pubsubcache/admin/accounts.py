@@ -18,6 +18,7 @@ from pubsubcache.admin import cafiles, display
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.models.fields import Undecryptable
 from pubsubcache.store import remove_accounts
 
@@ -89,6 +90,7 @@ class AccountAdmin(CacheAdmin[Account]):
     list_display = ("jid", "session", "enabled", "node_count", "owner", "worker_name", "last_heartbeat")
     list_filter = ("enabled", WorkerFilter, "status", "tls_verify")
     list_select_related = ("owner",)
+    ordering = ("jid",)
     search_fields = ("jid", "worker")
     raw_id_fields = ("owner",)
     actions = ("enable", "disable")
@@ -104,7 +106,8 @@ class AccountAdmin(CacheAdmin[Account]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         secret = [NEW_PASSWORD] if self._may_write(request, obj) else []
-        login = ["jid", *(["password_state"] if obj else []), *secret, "enabled", "owner"]
+        owner = ["owner"] if obj or self._may_set_owner(request) else []
+        login = ["jid", *(["password_state"] if obj else []), *secret, "enabled", *owner]
         connection = (gettext_lazy("Connection"), {"fields": list(CONNECTION)})
         if obj is None:
             return [(None, {"fields": login}), connection]
@@ -115,8 +118,12 @@ class AccountAdmin(CacheAdmin[Account]):
         return self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
-        """Make the JID read-only for existing accounts, because their nodes belong to it."""
-        return [*super().get_readonly_fields(request, obj), *(["jid"] if obj else [])]
+        """Make the JID read-only for existing accounts, because their nodes belong to it, and the owner for owners."""
+        fixed = [*(["jid"] if obj else []), *([] if self._may_set_owner(request) else ["owner"])]
+        return [*super().get_readonly_fields(request, obj), *fixed]
+
+    def _may_set_owner(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm(ALL_ACCOUNTS))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return super().get_queryset(request).with_progress()  # type: ignore[attr-defined,no-any-return]
@@ -126,13 +133,15 @@ class AccountAdmin(CacheAdmin[Account]):
         return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
-        """Save only changed fields, because a worker updates the state of the session concurrently."""
+        """Save only changed fields, because a worker updates others meanwhile. Accounts that owners add are theirs."""
+        if not change and not self._may_set_owner(request):
+            obj.owner = request.user  # type: ignore[assignment]
         changed = ["password" if name == NEW_PASSWORD else name for name in form.changed_data]
         obj.save(update_fields=changed) if change else obj.save()
         wake_workers()
 
     def empty_note(self, request: HttpRequest) -> str:
-        if Account.objects.exists():
+        if Account.objects.visible_to(request.user).exists():
             return ""
         return _("There are no accounts yet. Add one, then start the worker: manage.py pubsub_worker.")
 

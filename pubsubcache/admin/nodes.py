@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from pubsubcache.admin import display, steering
 from pubsubcache.admin.analysers import analysers_view
 from pubsubcache.admin.base import CacheAdmin, wake_workers
-from pubsubcache.admin.filters import StateFilter, ValuesFilter
+from pubsubcache.admin.filters import AccountFilter, StateFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store.extra import extra_of
@@ -46,7 +46,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     list_display = ("short_name", "place", "state_and_reason", "kind", "content", "checked")
     list_filter = (
-        "account",
+        ("account", AccountFilter),
         StateFilter,
         ("type", ValuesFilter),
         ("subtype", ValuesFilter),
@@ -107,9 +107,9 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return PubsubNode.objects.filter(pk__in=[node.pk for node in objects])
 
     def empty_note(self, request: HttpRequest) -> str:
-        if PubsubNode.objects.exists():
+        if PubsubNode.objects.visible_to(request.user).exists():
             return ""
-        if not Account.objects.exists():
+        if not Account.objects.visible_to(request.user).exists():
             url = reverse("admin:pubsubcache_account_changelist")
             text = _("There are no nodes yet, because there are no accounts. Add one under {}, then start the worker.")
             return format_html(text, format_html('<a href="{}">{}</a>', url, _("Accounts")))
