@@ -5,16 +5,18 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
-from pubsubcache.admin import cafiles, display
+from pubsubcache.admin import asking, cafiles, display, services
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
 from pubsubcache.models import Account, PubsubNode
@@ -82,6 +84,23 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         return super().save(commit)
 
 
+class ConnectionForm(AccountForm):
+    """The same form for a test of the connection: it is checked, but saves nothing."""
+
+    is_correct = False
+
+    def is_valid(self) -> bool:
+        self.is_correct = super().is_valid()
+        return False
+
+    def account(self) -> Account:
+        """Return the account with the entered values, and the stored password unless another was entered."""
+        account: Account = self.instance
+        if password := self.cleaned_data.get(NEW_PASSWORD):
+            account.password = password
+        return account
+
+
 @admin.register(Account)
 class AccountAdmin(CacheAdmin[Account]):
     """Admin to add, change, enable and disable accounts. The state reported by workers is read-only."""
@@ -98,11 +117,74 @@ class AccountAdmin(CacheAdmin[Account]):
         "password_state",
         "session",
         "status_detail",
+        "what_to_do",
         "session_started",
         "heartbeat",
         "worker",
         "node_link",
     )
+
+    class Media:
+        js = ("pubsubcache/accounts.js",)
+
+    def get_urls(self) -> list[URLPattern]:
+        def wrap(view: Any) -> Any:
+            return transaction.non_atomic_requests(self.admin_site.admin_view(view))  # they wait for services
+
+        return [
+            path("test/", wrap(self.test_page), name="pubsubcache_account_test_new"),
+            path("<int:pk>/test/", wrap(self.test_page), name="pubsubcache_account_test"),
+            path("<int:pk>/browse/", wrap(self.browse_page), name="pubsubcache_account_browse"),
+            path("<int:pk>/subscriptions/", wrap(self.subscriptions_page), name="pubsubcache_account_subscriptions"),
+            *super().get_urls(),
+        ]
+
+    def get_form(self, request: HttpRequest, obj: Account | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if getattr(request, "is_test", False):
+            kwargs["form"] = ConnectionForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def test_page(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Test the connection with the entered values (POST), and show the form with the outcome."""
+        args = [] if pk is None else [pk]
+        page = reverse(f"admin:pubsubcache_account_{'add' if pk is None else 'change'}", args=args)
+        if request.method != "POST":
+            return HttpResponseRedirect(page)
+        request.is_test = True  # type: ignore[attr-defined]
+        answer = self.changeform_view(request, None if pk is None else str(pk), page)
+        context = getattr(answer, "context_data", None)
+        if context is not None:  # the transaction of the view has ended
+            form: ConnectionForm = context["adminform"].form
+            context["tested"] = asking.test_login(form.account()) if form.is_correct else services.errors_of(form)
+        return answer  # type: ignore[no-any-return]
+
+    def _viewed(self, request: HttpRequest, pk: int) -> Account | None:
+        account = self.get_object(request, str(pk))
+        if not self.has_view_or_change_permission(request, account):
+            raise PermissionDenied
+        return account
+
+    def browse_page(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show what a service lists about itself."""
+        if (account := self._viewed(request, pk)) is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
+        return services.browse_view(request, account, self.admin_site)
+
+    def subscriptions_page(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show the subscriptions that services report beside those of the cache."""
+        if (account := self._viewed(request, pk)) is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
+        return services.subscriptions_view(request, account, self.admin_site)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        account = context.get("original")
+        test, pks = ("test", [account.pk]) if account else ("test_new", [])
+        context = {
+            **context,
+            "may_test": self._may_write(request, account),
+            "test_url": reverse(f"admin:pubsubcache_account_{test}", args=pks),
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         secret = [NEW_PASSWORD] if self._may_write(request, obj) else []
@@ -111,7 +193,8 @@ class AccountAdmin(CacheAdmin[Account]):
         connection = (gettext_lazy("Connection"), {"fields": list(CONNECTION)})
         if obj is None:
             return [(None, {"fields": login}), connection]
-        live = ["session", "status_detail", "session_started", "heartbeat", "worker", "node_link"]
+        failed = ["what_to_do"] if display.session_advice(obj) else []
+        live = ["session", "status_detail", *failed, "session_started", "heartbeat", "worker", "node_link"]
         return [(None, {"fields": login}), (gettext_lazy("Session"), {"fields": live}), connection]
 
     def _may_write(self, request: HttpRequest, obj: Account | None) -> bool:
@@ -169,13 +252,20 @@ class AccountAdmin(CacheAdmin[Account]):
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def session(self, account: Account) -> str:
-        """State of the session, with warnings."""
+        """State of the session, with warnings and the reason of a failure."""
         shown = display.session_badge(account)
         if isinstance(account.password, Undecryptable):
             shown += display.badge("bad", _("password unreadable"), self.password_state(account))
         if not account.tls_verify:
             shown += display.badge("warn", _("TLS not verified"))
+        if account.status_detail and not account.is_online():
+            return display.stacked(shown, display.short(account.status_detail, 160))
         return shown
+
+    @admin.display(description=gettext_lazy("what to do"))
+    def what_to_do(self, account: Account) -> str:
+        """What staff can do about a session that failed."""
+        return display.session_advice(account) or display.EMPTY
 
     @admin.display(description=gettext_lazy("worker"), ordering="worker")
     def worker_name(self, account: Account) -> str:

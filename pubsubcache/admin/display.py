@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from pubsubcache.lookups.snippets import as_html
 from pubsubcache.models import Account, PubsubNode
@@ -22,6 +23,18 @@ STATE_KINDS: dict[str | None, str] = {
     PubsubNode.SyncState.IN_PROGRESS: "busy",
     PubsubNode.SyncState.ERROR: "bad",
     PubsubNode.SyncState.NO_SYNC: "quiet",
+}
+
+#: What to do about a session that failed, by its status.
+ADVICE: dict[str, Any] = {
+    Account.Status.AUTH_FAILED: gettext_lazy("Check the JID, and enter the password again."),
+    Account.Status.ERROR: gettext_lazy(
+        "Check the host. If the certificate comes from a private authority, choose its CA file. Otherwise the server "
+        "needs a certificate that is valid for the domain of the JID."
+    ),
+    Account.Status.OFFLINE: gettext_lazy(
+        "Check the domain of the JID, the host and the port, and whether the server is running."
+    ),
 }
 
 
@@ -99,6 +112,17 @@ def session_badge(account: Account) -> SafeString:
     if not account.is_held():
         return badge("warn", _("no worker"), _("No running worker holds this account."))
     return badge("busy", str(status.label), detail)
+
+
+def session_advice(account: Account) -> str:
+    """Return what to do about the session of an account that should be online and is not, or ""."""
+    if account.leaving or not account.enabled or account.is_online():
+        return ""
+    if account.status in (Account.Status.AUTH_FAILED, Account.Status.ERROR):
+        return str(ADVICE[account.status])
+    if not account.is_held():
+        return _("Start a worker: manage.py pubsub_worker.")
+    return str(ADVICE[Account.Status.OFFLINE]) if account.status_detail else ""
 
 
 def state_badge(node: PubsubNode) -> SafeString:

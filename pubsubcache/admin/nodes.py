@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from pubsubcache.admin import display, steering
+from pubsubcache.admin import display, services, steering
 from pubsubcache.admin.analysers import analysers_view
 from pubsubcache.admin.base import CacheAdmin, wake_workers
 from pubsubcache.admin.filters import AccountFilter, StateFilter, ValuesFilter
@@ -76,9 +76,6 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             *super().get_urls(),
         ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
     def has_sync_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may request synchronisations."""
         return request.user.has_perm("pubsubcache.sync_pubsubnode")
@@ -94,6 +91,12 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             wake_workers()
         if "policy" in form.changed_data:
             steering.apply_policy(PubsubNode.objects.filter(pk=obj.pk), obj.policy)
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Add a node by its address."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return services.add_view(request, self)
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         kwargs["extra_context"] = {
