@@ -274,6 +274,36 @@ class Subscription:
     subid: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a `Directory`: a node, or another service if `node` is empty.
+
+    Attributes:
+        jid: The JID of the service, not normalised.
+        node: The name of the node, or "".
+        name: What the service calls it, or "".
+    """
+
+    jid: str
+    node: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What an entity lists about itself (XEP-0030).
+
+    Attributes:
+        identities: Its identities, each as category and type, such as "pubsub/pep".
+        entries: Its nodes and further services.
+        is_cut: Whether there are more entries, or some that the cache cannot store.
+    """
+
+    identities: list[str]
+    entries: list[Entry]
+    is_cut: bool = False
+
+
 EventKind = Literal["items", "purge", "delete", "configuration", "subscription", "lost"]
 
 

@@ -19,12 +19,17 @@ XML = (
 
 
 def person(*permissions: str) -> Client:
-    """Return a client logged in as a member of staff with these permissions on the app's models."""
+    """Return a client logged in as a member of staff with these permissions, on the accounts of all owners."""
+    return logged_in(staff(*permissions, "all_accounts"))
+
+
+def staff(*permissions: str) -> User:
+    """Return a member of staff with these permissions of the app."""
     user = User.objects.create_user(f"staff{User.objects.count()}", password=PASSWORD, is_staff=True)
     found = Permission.objects.filter(content_type__app_label="pubsubcache", codename__in=permissions)
     assert found.count() == len(permissions)
     user.user_permissions.set(found)
-    return logged_in(user)
+    return user
 
 
 def superuser() -> Client:

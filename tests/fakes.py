@@ -14,6 +14,7 @@ from pubsubcache.analysers import Analyser
 from pubsubcache.exceptions import ItemNotFound, ServiceError
 from pubsubcache.parsers import ParseContext
 from pubsubcache.types import (
+    Directory,
     Item,
     ItemsRequest,
     NodeAddress,
@@ -108,6 +109,7 @@ class FakeService:
     moves_edited: bool = False
     subscription: str = "subscribed"
     metadata: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"pubsub#access_model": ("open",)})
+    directory: Directory = field(default_factory=lambda: Directory([], []))
     hook: Hook | None = None
 
     nodes: dict[NodeAddress, FakeNode] = field(default_factory=dict)
@@ -273,6 +275,19 @@ class FakeService:
         """See `PubsubService`."""
         await self._begin("get_node_metadata", None, address)
         return self.metadata
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        """See `PubsubService`."""
+        node = await self._begin("get_subscriptions", None, address)
+        found = Subscription(jid="alice@example.org", state=self.subscription, node=address.name)
+        return [found] if node.subscribed else []
+
+    async def browse(self, service: str) -> Directory:
+        """See `PubsubService`."""
+        self.requests.append(("browse", service))
+        if (error := self.errors.get("browse")) is not None:
+            raise error
+        return self.directory
 
     async def _begin(self, method: str, argument: Any, address: NodeAddress) -> FakeNode:
         self.requests.append((method, argument))

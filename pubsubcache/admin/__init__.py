@@ -1,7 +1,7 @@
 """The Django admin of the cache: accounts, nodes, items, sync runs and analysers.
 
-Access depends on the permissions of the models only: users who may view nodes see the nodes of all accounts, whoever
-owns them. In addition to the permissions of Django there are `sync_pubsubnode` and `purge_pubsubnode`. Data from
+The permissions of the models say what users may do, and the owners of accounts say where: users see and steer their own
+accounts, or all with `all_accounts`. There are also the permissions `sync_pubsubnode` and `purge_pubsubnode`. Data from
 services cannot be edited and is always escaped.
 """
 

@@ -5,20 +5,23 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
-from pubsubcache.admin import cafiles, display
+from pubsubcache.admin import asking, cafiles, display, services
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
 from pubsubcache.admin.runs import last_runs
 from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.models.fields import Undecryptable
 from pubsubcache.store import remove_accounts
 
@@ -82,6 +85,23 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         return super().save(commit)
 
 
+class ConnectionForm(AccountForm):
+    """The same form for a test of the connection: it is checked, but saves nothing."""
+
+    is_correct = False
+
+    def is_valid(self) -> bool:
+        self.is_correct = super().is_valid()
+        return False
+
+    def account(self) -> Account:
+        """Return the account with the entered values, and the stored password unless another was entered."""
+        account: Account = self.instance
+        if password := self.cleaned_data.get(NEW_PASSWORD):
+            account.password = password
+        return account
+
+
 @admin.register(Account)
 class AccountAdmin(CacheAdmin[Account]):
     """Admin to add, change, enable and disable accounts. The state reported by workers is read-only."""
@@ -90,6 +110,7 @@ class AccountAdmin(CacheAdmin[Account]):
     list_display = ("jid", "session", "enabled", "node_count", "owner", "worker_name", "last_heartbeat")
     list_filter = ("enabled", WorkerFilter, "status", "tls_verify")
     list_select_related = ("owner",)
+    ordering = ("jid",)
     search_fields = ("jid", "worker")
     raw_id_fields = ("owner",)
     actions = ("enable", "disable")
@@ -97,32 +118,97 @@ class AccountAdmin(CacheAdmin[Account]):
         "password_state",
         "session",
         "status_detail",
+        "what_to_do",
         "session_started",
         "heartbeat",
         "worker",
         "node_link",
     )
 
+    class Media:
+        js = ("pubsubcache/accounts.js",)
+
+    def get_urls(self) -> list[URLPattern]:
+        def wrap(view: Any) -> Any:
+            return transaction.non_atomic_requests(self.admin_site.admin_view(view))  # they wait for services
+
+        return [
+            path("test/", wrap(self.test_page), name="pubsubcache_account_test_new"),
+            path("<int:pk>/test/", wrap(self.test_page), name="pubsubcache_account_test"),
+            path("<int:pk>/browse/", wrap(self.browse_page), name="pubsubcache_account_browse"),
+            path("<int:pk>/subscriptions/", wrap(self.subscriptions_page), name="pubsubcache_account_subscriptions"),
+            *super().get_urls(),
+        ]
+
+    def get_form(self, request: HttpRequest, obj: Account | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if getattr(request, "is_test", False):
+            kwargs["form"] = ConnectionForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def test_page(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Test the connection with the entered values (POST), and show the form with the outcome."""
+        args = [] if pk is None else [pk]
+        page = reverse(f"admin:pubsubcache_account_{'add' if pk is None else 'change'}", args=args)
+        if request.method != "POST":
+            return HttpResponseRedirect(page)
+        request.is_test = True  # type: ignore[attr-defined]
+        answer = self.changeform_view(request, None if pk is None else str(pk), page)
+        context = getattr(answer, "context_data", None)
+        if context is not None:  # the transaction of the view has ended
+            form: ConnectionForm = context["adminform"].form
+            context["tested"] = asking.test_login(form.account()) if form.is_correct else services.errors_of(form)
+        return answer  # type: ignore[no-any-return]
+
+    def _viewed(self, request: HttpRequest, pk: int) -> Account | None:
+        account = self.get_object(request, str(pk))
+        if not self.has_view_or_change_permission(request, account):
+            raise PermissionDenied
+        return account
+
+    def browse_page(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show what a service lists about itself."""
+        if (account := self._viewed(request, pk)) is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
+        return services.browse_view(request, account, self.admin_site)
+
+    def subscriptions_page(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show the subscriptions that services report beside those of the cache."""
+        if (account := self._viewed(request, pk)) is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
+        return services.subscriptions_view(request, account, self.admin_site)
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if (account := kwargs.get("obj")) is not None:
-            context |= last_runs(request, account)
+        account = context.get("original")
+        test, pks = ("test", [account.pk]) if account else ("test_new", [])
+        context = {
+            **context,
+            "may_test": self._may_write(request, account),
+            "test_url": reverse(f"admin:pubsubcache_account_{test}", args=pks),
+            **(last_runs(request, account) if account else {}),
+        }
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         secret = [NEW_PASSWORD] if self._may_write(request, obj) else []
-        login = ["jid", *(["password_state"] if obj else []), *secret, "enabled", "owner"]
+        owner = ["owner"] if obj or self._may_set_owner(request) else []
+        login = ["jid", *(["password_state"] if obj else []), *secret, "enabled", *owner]
         connection = (gettext_lazy("Connection"), {"fields": list(CONNECTION)})
         if obj is None:
             return [(None, {"fields": login}), connection]
-        live = ["session", "status_detail", "session_started", "heartbeat", "worker", "node_link"]
+        failed = ["what_to_do"] if display.session_advice(obj) else []
+        live = ["session", "status_detail", *failed, "session_started", "heartbeat", "worker", "node_link"]
         return [(None, {"fields": login}), (gettext_lazy("Session"), {"fields": live}), connection]
 
     def _may_write(self, request: HttpRequest, obj: Account | None) -> bool:
         return self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
-        """Make the JID read-only for existing accounts, because their nodes belong to it."""
-        return [*super().get_readonly_fields(request, obj), *(["jid"] if obj else [])]
+        """Make the JID read-only for existing accounts, because their nodes belong to it, and the owner for owners."""
+        fixed = [*(["jid"] if obj else []), *([] if self._may_set_owner(request) else ["owner"])]
+        return [*super().get_readonly_fields(request, obj), *fixed]
+
+    def _may_set_owner(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm(ALL_ACCOUNTS))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return super().get_queryset(request).with_progress()  # type: ignore[attr-defined,no-any-return]
@@ -132,13 +218,15 @@ class AccountAdmin(CacheAdmin[Account]):
         return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
-        """Save only changed fields, because a worker updates the state of the session concurrently."""
+        """Save only changed fields, because a worker updates others meanwhile. Accounts that owners add are theirs."""
+        if not change and not self._may_set_owner(request):
+            obj.owner = request.user  # type: ignore[assignment]
         changed = ["password" if name == NEW_PASSWORD else name for name in form.changed_data]
         obj.save(update_fields=changed) if change else obj.save()
         wake_workers()
 
     def empty_note(self, request: HttpRequest) -> str:
-        if Account.objects.exists():
+        if Account.objects.visible_to(request.user).exists():
             return ""
         return _("There are no accounts yet. Add one, then start the worker: manage.py pubsub_worker.")
 
@@ -166,13 +254,20 @@ class AccountAdmin(CacheAdmin[Account]):
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def session(self, account: Account) -> str:
-        """State of the session, with warnings."""
+        """State of the session, with warnings and the reason of a failure."""
         shown = display.session_badge(account)
         if isinstance(account.password, Undecryptable):
             shown += display.badge("bad", _("password unreadable"), self.password_state(account))
         if not account.tls_verify:
             shown += display.badge("warn", _("TLS not verified"))
+        if account.status_detail and not account.is_online():
+            return display.stacked(shown, display.short(account.status_detail, 160))
         return shown
+
+    @admin.display(description=gettext_lazy("what to do"))
+    def what_to_do(self, account: Account) -> str:
+        """What staff can do about a session that failed."""
+        return display.session_advice(account) or display.EMPTY
 
     @admin.display(description=gettext_lazy("worker"), ordering="worker")
     def worker_name(self, account: Account) -> str:

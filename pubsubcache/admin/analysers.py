@@ -23,6 +23,7 @@ from pubsubcache.admin.base import log_changes, wake_workers
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.analysers.base import dotted
 from pubsubcache.models import AnalyserChoice, PubsubItem, PubsubNode
+from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.states import KINDS, Word, word_in_database
 
 CHOICES: dict[str, tuple[bool | None, Any]] = {
@@ -42,15 +43,16 @@ class Tally:
     parse_errors: int = 0
 
 
-def tallies() -> dict[str, Tally]:
-    """Return the tallies by name of the analyser; the key "" is for nodes without one."""
+def tallies(user: Any) -> dict[str, Tally]:
+    """Return the tallies of the nodes that a user may see, by name of the analyser; "" is for nodes without one."""
     found: dict[str, Tally] = defaultdict(Tally)
-    by_state = PubsubNode.objects.order_by().annotate(word=word_in_database()).values("analyser", "word")
+    nodes = PubsubNode.objects.visible_to(user).order_by()
+    by_state = nodes.annotate(word=word_in_database()).values("analyser", "word")
     for row in by_state.annotate(number=Count("pk"), size=Sum("item_count")):
         tally = found[row["analyser"]]
         tally.nodes[row["word"]] += row["number"]
         tally.items += row["size"] or 0
-    failed = PubsubItem.objects.exclude(parse_error="").order_by().values("node__analyser")
+    failed = PubsubItem.objects.visible_to(user).exclude(parse_error="").order_by().values("node__analyser")
     for name, number in failed.annotate(number=Count("pk")).values_list("node__analyser", "number"):
         found[name].parse_errors = number
     return found
@@ -82,9 +84,9 @@ def _row(name: str, tally: Tally, **more: Any) -> dict[str, Any]:
     return shown | more
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(user: Any) -> list[dict[str, Any]]:
     """Return the rows of the page: registered analysers in order, then unknown ones, then nodes without analyser."""
-    found = tallies()
+    found = tallies(user)
     choices, changes = store.choices(), _last_changes()
     shown = []
     for position, analyser in enumerate(registry.all(), 1):
@@ -114,8 +116,8 @@ def _last_changes() -> dict[str, LogEntry]:
 
 
 def may_choose(request: HttpRequest) -> bool:
-    """Return whether the user may change the choices for analysers."""
-    return request.user.has_perm("pubsubcache.change_analyserchoice")
+    """Return whether the user may change the choices for analysers, which apply to the nodes of all accounts."""
+    return request.user.has_perms(["pubsubcache.change_analyserchoice", ALL_ACCOUNTS])
 
 
 def choose(request: HttpRequest) -> HttpResponse:
@@ -128,7 +130,7 @@ def choose(request: HttpRequest) -> HttpResponse:
     if not may_choose(request):
         raise PermissionDenied
     name, chosen = request.POST.get("analyser", ""), request.POST.get("choice", "")
-    if chosen not in CHOICES or not any(row["name"] == name for row in rows() if row["name"]):
+    if chosen not in CHOICES or not any(row["name"] == name for row in rows(request.user) if row["name"]):
         raise BadRequest("Unknown analyser or choice.")
     to_sync, label = CHOICES[chosen]
     choice, changed = store.choose_analyser(name, to_sync)
@@ -151,7 +153,7 @@ def analysers_view(request: HttpRequest, site: AdminSite) -> HttpResponse:
         **site.each_context(request),
         "title": _("Analysers"),
         "opts": PubsubNode._meta,
-        "rows": rows(),
+        "rows": rows(request.user),
         "choices": [(name, label) for name, (_to_sync, label) in CHOICES.items()],
         "may_choose": may_choose(request),
     }

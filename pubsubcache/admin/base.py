@@ -32,12 +32,19 @@ else:
 
 
 class CacheAdmin(_ModelAdmin[M]):
-    """Base admin class with a hint for empty lists, and with deletions that count related objects in the database."""
+    """Base admin class that shows the rows of accounts the user may see, with a hint for empty lists.
+
+    Deletions count related objects in the database.
+    """
 
     list_per_page = 50
 
     class Media:
         css = {"all": [STYLES]}
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[M]":
+        """Return the rows that the user may see. Every view and action begins with them."""
+        return super().get_queryset(request).visible_to(request.user)  # type: ignore[attr-defined,no-any-return]
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Reject filters on secrets, because their results would reveal them bit by bit."""

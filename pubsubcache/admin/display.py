@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from pubsubcache import states
 from pubsubcache.lookups.snippets import as_html
@@ -21,6 +22,18 @@ from pubsubcache.states import NodeState
 MAX_SHORT = 4000  # characters of a text to consider before shortening it
 EMPTY = "-"  # Django's placeholder for empty values
 RUNNING = (states.Word.FIRST_SYNC, states.Word.REVALIDATING)
+
+#: What to do about a session that failed, by its status.
+ADVICE: dict[str, Any] = {
+    Account.Status.AUTH_FAILED: gettext_lazy("Check the JID, and enter the password again."),
+    Account.Status.ERROR: gettext_lazy(
+        "Check the host. If the certificate comes from a private authority, choose its CA file. Otherwise the server "
+        "needs a certificate that is valid for the domain of the JID."
+    ),
+    Account.Status.OFFLINE: gettext_lazy(
+        "Check the domain of the JID, the host and the port, and whether the server is running."
+    ),
+}
 
 
 def badge(kind: str, label: str, title: str = "") -> SafeString:
@@ -116,6 +129,17 @@ def session_badge(account: Account) -> SafeString:
 def state_badges(found: Iterable[NodeState]) -> SafeString:
     """Return states of a node as badges, with their explanations as tooltips."""
     return format_html_join(" ", "{}", ((badge(one.kind, one.label, one.explanation[:300]),) for one in found))
+
+
+def session_advice(account: Account) -> str:
+    """Return what to do about the session of an account that should be online and is not, or ""."""
+    if account.leaving or not account.enabled or account.is_online():
+        return ""
+    if account.status in (Account.Status.AUTH_FAILED, Account.Status.ERROR):
+        return str(ADVICE[account.status])
+    if not account.is_held():
+        return _("Start a worker: manage.py pubsub_worker.")
+    return str(ADVICE[Account.Status.OFFLINE]) if account.status_detail else ""
 
 
 def progress(node: PubsubNode, state: NodeState) -> SafeString:

@@ -13,8 +13,22 @@ from pubsubcache.models import Account, PubsubItem
 from pubsubcache.states import Word, word_in_database
 
 
+class AccountFilter(admin.RelatedFieldListFilter):
+    """Filters by the accounts that the user may see."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
+        return list(Account.objects.visible_to(request.user).values_list("pk", "jid"))
+
+
 class ValuesFilter(admin.AllValuesFieldListFilter):
-    """Filters by the values that occur, and labels the empty one."""
+    """Filters by the values that occur in rows that the user may see, and labels the empty one."""
+
+    def __init__(
+        self, field: Any, request: HttpRequest, params: Any, model: Any, model_admin: Any, field_path: str
+    ) -> None:
+        super().__init__(field, request, params, model, model_admin, field_path)
+        rows = field.model.objects.visible_to(request.user)
+        self.lookup_choices = rows.distinct().order_by(field.name).values_list(field.name, flat=True)
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         for choice in super().choices(changelist):

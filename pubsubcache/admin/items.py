@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from pubsubcache.admin import display, paginator, readable
 from pubsubcache.admin.base import CacheAdmin
-from pubsubcache.admin.filters import ParseErrorFilter, ValuesFilter
+from pubsubcache.admin.filters import AccountFilter, ParseErrorFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.exceptions import InvalidRequest, ParseError, TooLarge
 from pubsubcache.models import PubsubItem, PubsubItemQuerySet, PubsubNode
@@ -51,7 +51,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     """Read-only admin of items. Deleting one would make answers of the cache wrong; nodes can be purged instead."""
 
     list_display = ("short_id", "heading", "place", "short_publisher", "made", "changed")
-    list_filter = ("node__account", ("node__type", ValuesFilter), ParseErrorFilter)
+    list_filter = (("node__account", AccountFilter), ("node__type", ValuesFilter), ParseErrorFilter)
     list_select_related = ("node__account",)
     search_fields = ("name",)  # enables the search box; get_search_results implements the search
     search_help_text = gettext_lazy(
@@ -159,13 +159,14 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         context = dict(extra_context or {})
         pk = request.GET.get(OF_NODE, "")
-        if pk.isdecimal() and (node := PubsubNode.objects.filter(pk=int(pk[:18])).only("service", "name").first()):
+        nodes = PubsubNode.objects.visible_to(request.user).only("service", "name")
+        if pk.isdecimal() and (node := nodes.filter(pk=int(pk[:18])).first()):
             context["title"] = _("Items of %(node)s") % {"node": str(node)[:200]}
             context["of_node"] = node
         return super().changelist_view(request, context)
 
     def empty_note(self, request: HttpRequest) -> str:
-        if PubsubItem.objects.exists():
+        if PubsubItem.objects.visible_to(request.user).exists():
             return ""
         return _(
             "There are no items yet. Items are stored when a node is synchronised, after it was read for the first "
@@ -185,7 +186,7 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         return as_download(display.pretty_json(item.parsed), "application/json", f"item-{pk}.json")
 
     def _viewable(self, request: HttpRequest, pk: int) -> PubsubItem:
-        item = get_object_or_404(PubsubItem, pk=pk)
+        item = get_object_or_404(self.get_queryset(request), pk=pk)
         if not self.has_view_permission(request, item):
             raise PermissionDenied
         return item

@@ -14,10 +14,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from pubsubcache.admin import display, steering
+from pubsubcache.admin import display, services, steering
 from pubsubcache.admin.analysers import analysers_view
 from pubsubcache.admin.base import CacheAdmin, wake_workers
-from pubsubcache.admin.filters import StateFilter, ValuesFilter
+from pubsubcache.admin.filters import AccountFilter, StateFilter, ValuesFilter
 from pubsubcache.admin.live import live_view
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.admin.runs import last_runs
@@ -50,7 +50,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     list_display = ("short_name", "place", "state_and_reason", "kind", "content", "checked")
     list_filter = (
-        "account",
+        ("account", AccountFilter),
         StateFilter,
         ("type", ValuesFilter),
         ("subtype", ValuesFilter),
@@ -80,9 +80,6 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             *super().get_urls(),
         ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
     def has_sync_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may request synchronisations."""
         return request.user.has_perm("pubsubcache.sync_pubsubnode")
@@ -98,6 +95,12 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             wake_workers()
         if "policy" in form.changed_data:
             steering.apply_policy(PubsubNode.objects.filter(pk=obj.pk), obj.policy)
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Add a node by its address."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return services.add_view(request, self)
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         kwargs["extra_context"] = {
@@ -116,9 +119,9 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return PubsubNode.objects.filter(pk__in=[node.pk for node in objects])
 
     def empty_note(self, request: HttpRequest) -> str:
-        if PubsubNode.objects.exists():
+        if PubsubNode.objects.visible_to(request.user).exists():
             return ""
-        if not Account.objects.exists():
+        if not Account.objects.visible_to(request.user).exists():
             url = reverse("admin:pubsubcache_account_changelist")
             text = _("There are no nodes yet, because there are no accounts. Add one under {}, then start the worker.")
             return format_html(text, format_html('<a href="{}">{}</a>', url, _("Accounts")))

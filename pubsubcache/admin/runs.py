@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from pubsubcache.admin import display
 from pubsubcache.admin.base import CacheAdmin
+from pubsubcache.admin.filters import AccountFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.models import Account, PubsubNode, SyncRun, SyncRunQuerySet
 
@@ -111,14 +112,6 @@ def changes(run: SyncRun) -> str:
 def duration(run: SyncRun) -> str:
     """Return how long the run took."""
     return display.EMPTY if run.duration is None else display.seconds(max(run.duration, timedelta()))
-
-
-class AccountFilter(admin.RelatedFieldListFilter):
-    """Filters by account. Offers only the accounts that the user may see."""
-
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        accounts = Account.objects.visible_to(request.user).order_by("jid").values_list("pk", "jid")
-        return [(str(pk), jid) for pk, jid in accounts]
 
 
 @admin.register(SyncRun)

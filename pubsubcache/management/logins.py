@@ -1,16 +1,20 @@
 """Reads and checks login data before they are stored."""
 
+import asyncio
 import getpass
 import os
 import ssl
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 from django.core.exceptions import ValidationError
 
-from pubsubcache.exceptions import InvalidRequest
+from pubsubcache.exceptions import InvalidRequest, ServiceUnreachable
 from pubsubcache.management.network import AccountService, run
 from pubsubcache.models import Account
+from pubsubcache.types import Directory
 
 
 def password(account_jid: str, variable: str | None) -> str:
@@ -73,3 +77,42 @@ def test(account: Account) -> None:
             await service.close()
 
     run(log_in)
+
+
+def try_out(account: Account, seconds: float) -> Directory:
+    """Log in and out within a time, for a page of a web process.
+
+    The session has a thread and an event loop of its own, so it never delays those of the web process. Nothing is read
+    from the database or written to it.
+
+    Args:
+        account: The account, which may be unsaved.
+        seconds: The time after which the caller gets an answer. The session ends soon after that.
+
+    Returns:
+        What the account lists about itself.
+
+    Raises:
+        AuthenticationFailed: The server refused the JID or the password.
+        UntrustedServer: TLS is missing, or the certificate is not trusted.
+        ServiceUnreachable: The server cannot be reached, or did not answer in time.
+        ServiceError: The login succeeded, but the server does not list anything.
+    """
+    outcome: Future[Directory] = Future()
+
+    async def log_in() -> None:
+        service = AccountService(account)
+        try:
+            async with asyncio.timeout(seconds):
+                outcome.set_result(await service.browse(account.jid))
+        except BaseException as error:
+            outcome.set_exception(error)
+        finally:
+            await service.close()
+
+    threading.Thread(target=lambda: asyncio.run(log_in()), name="pubsubcache-login", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        late = f"Logging in as {account.jid} took over {seconds:g} seconds."
+        raise ServiceUnreachable(late) from None

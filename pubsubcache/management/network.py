@@ -16,7 +16,7 @@ from pubsubcache.services import remote
 from pubsubcache.services.protocol import PubsubService
 from pubsubcache.services.sessions import sessions
 from pubsubcache.store import in_thread, nodes
-from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+from pubsubcache.types import Directory, ItemsRequest, NodeAddress, ServicePage, Subscription
 from pubsubcache.worker.keeper import Keeper
 from pubsubcache.xmpp.session import open_session
 
@@ -52,6 +52,12 @@ class AccountService:
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, Any]:
         return await self._ask(lambda service: service.get_node_metadata(address))
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        return await self._ask(lambda service: service.get_subscriptions(address))
+
+    async def browse(self, service: str) -> Directory:
+        return await self._ask(lambda asked: asked.browse(service))
 
     async def log_in(self) -> None:
         """Open the session. Raises `AuthenticationFailed`, `UntrustedServer` or `ServiceUnreachable`."""

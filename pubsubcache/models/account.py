@@ -19,12 +19,24 @@ MAX_PORT = 65535
 ALL_ACCOUNTS = "pubsubcache.all_accounts"  # the permission
 
 
+def is_visible_to(user: Any, owner: str) -> models.Q:
+    """Return the condition that a user of the site may see an account.
+
+    Args:
+        user: The user, who sees their own accounts, or all with the permission `all_accounts`.
+        owner: The lookup of the owner of the account, such as "account__owner".
+    """
+    if user.has_perm(ALL_ACCOUNTS):
+        return models.Q()
+    return models.Q(**{f"{owner}__in": [user.pk]})  # matches nothing if the user is not logged in
+
+
 class AccountQuerySet(TimedQuerySet["Account"]):
     """Queries for accounts."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the accounts that a user of the site may see: their own, or all with the permission `all_accounts`."""
-        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(owner=user.pk)
+        """Return the accounts that a user of the site may see; see `is_visible_to`."""
+        return self.filter(is_visible_to(user, "owner"))
 
     def enabled(self) -> Self:
         """Return the accounts for which workers keep a session."""

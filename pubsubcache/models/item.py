@@ -15,7 +15,7 @@ from pubsubcache.lookups.fulltext.query import Node, parse, terms
 from pubsubcache.lookups.hotkeys import COLUMNS, KEYS, HasTag, hot_key, hot_key_index
 from pubsubcache.lookups.parsed import order_of_parsed, parsed_matches
 from pubsubcache.lookups.snippets import Snippet
-from pubsubcache.models.account import ALL_ACCOUNTS
+from pubsubcache.models.account import is_visible_to
 from pubsubcache.models.fields import JSONField
 from pubsubcache.models.node import PubsubNode, is_any_of
 from pubsubcache.types import Item
@@ -57,8 +57,8 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
         )
 
     def visible_to(self, user: Any) -> Self:
-        """Return the items of the accounts that a user of the site may see; see `AccountQuerySet.visible_to`."""
-        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(node__account__owner=user.pk)
+        """Return the items of the accounts that a user of the site may see; see `is_visible_to`."""
+        return self.filter(is_visible_to(user, "node__account__owner"))
 
     def where_parsed(self, path: str | Sequence[str | int], operator: str, value: Any = True) -> Self:
         """Return the items whose parsed data match a condition.

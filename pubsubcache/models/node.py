@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from pubsubcache.conf import settings
-from pubsubcache.models.account import ALL_ACCOUNTS, Account
+from pubsubcache.models.account import Account, is_visible_to
 from pubsubcache.models.fields import JSONField
 from pubsubcache.models.timed import TimedQuerySet, heartbeat_expired
 from pubsubcache.models.traits import TRAITS, NodeTraits
@@ -50,8 +50,8 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
         return self.filter(is_any_of(account__jid=accounts, service=services, name=nodes, type=types, subtype=subtypes))
 
     def visible_to(self, user: Any) -> Self:
-        """Return the nodes of the accounts that a user of the site may see; see `AccountQuerySet.visible_to`."""
-        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(account__owner=user.pk)
+        """Return the nodes of the accounts that a user of the site may see; see `is_visible_to`."""
+        return self.filter(is_visible_to(user, "account__owner"))
 
     def unclaimed(self, now: datetime | None = None) -> Self:
         """Return the nodes without a valid claim."""

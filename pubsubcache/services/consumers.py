@@ -144,4 +144,6 @@ async def _perform(message: dict[str, Any]) -> Any:
         return await service.get_items(address, remote.decode_request(message["argument"]))
     if method == "unsubscribe":
         return await service.unsubscribe(address, remote.decode_subid(message["argument"]))
+    if method == "browse":
+        return await service.browse(address.service)
     return await getattr(service, method)(address)

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from pubsubcache.services.protocol import PubsubService
-from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+from pubsubcache.types import Directory, ItemsRequest, NodeAddress, ServicePage, Subscription
 
 
 class Counter(Protocol):
@@ -37,3 +37,9 @@ class CountedService:
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         return await self._counted().get_node_metadata(address)
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        return await self._counted().get_subscriptions(address)
+
+    async def browse(self, service: str) -> Directory:
+        return await self._counted().browse(service)

@@ -6,7 +6,7 @@ session (`pubsubcache.services.remote`).
 
 from typing import Protocol
 
-from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+from pubsubcache.types import Directory, ItemsRequest, NodeAddress, ServicePage, Subscription
 
 
 class PubsubService(Protocol):
@@ -36,4 +36,12 @@ class PubsubService(Protocol):
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         """Return the values of the node's metadata (XEP-0060, 5.4) by field name; empty if there is none."""
+        ...
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        """List the account's subscriptions to a node (XEP-0060, 5.6)."""
+        ...
+
+    async def browse(self, service: str) -> Directory:
+        """Return what a service lists about itself (XEP-0030, 3 and 4): the first entries, without paging."""
         ...

@@ -18,7 +18,7 @@ from pubsubcache import exceptions
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError, ServiceError, ServiceUnreachable, TooLarge
 from pubsubcache.services.layer import get_channel_layer, leads_out
-from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
+from pubsubcache.types import Directory, Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription
 from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
@@ -33,7 +33,9 @@ UNREADABLE = (InvalidToken, ValueError, TypeError, LookupError, AttributeError)
 UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # invalid JSON, or JSON of another structure
 UNREADABLE_PAUSE = 0.005  # seconds; keeps a flood of unreadable messages from taking the whole processor
 DROPPED_LOG_INTERVAL = 10.0
-METHODS = frozenset({"get_items", "get_item_ids", "get_node_metadata", "subscribe", "unsubscribe"})
+METHODS = frozenset(
+    {"get_items", "get_item_ids", "get_node_metadata", "subscribe", "unsubscribe", "get_subscriptions", "browse"}
+)
 _ERRORS: dict[str, type[PubsubCacheError]] = {
     name: kind
     for name, kind in vars(exceptions).items()
@@ -104,6 +106,12 @@ class RemoteService:
 
     async def unsubscribe(self, address: NodeAddress, subid: str = "") -> None:
         await self._ask("unsubscribe", address, object, json.dumps(subid))
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        return await self._ask("get_subscriptions", address, list[Subscription])
+
+    async def browse(self, service: str) -> Directory:
+        return await self._ask("browse", NodeAddress(service, ""), Directory)
 
     async def _ask(self, method: str, address: NodeAddress, kind: type[Answer], argument: str = "null") -> Answer:
         if not reaches_workers():

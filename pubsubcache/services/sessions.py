@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pubsubcache.services.protocol import PubsubService
-from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+from pubsubcache.types import Directory, ItemsRequest, NodeAddress, ServicePage, Subscription
 
 T = TypeVar("T")
 
@@ -65,6 +65,12 @@ class _OtherLoop:
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         return await self._run(self._service.get_node_metadata(address))
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        return await self._run(self._service.get_subscriptions(address))
+
+    async def browse(self, service: str) -> Directory:
+        return await self._run(self._service.browse(service))
 
 
 sessions = _Sessions()

@@ -12,7 +12,18 @@ from typing import Any, Literal
 from xml.etree.ElementTree import Element, SubElement
 
 from pubsubcache.exceptions import ItemNotFound, ServiceError, TooLarge
-from pubsubcache.types import Item, ItemsRequest, NodeAddress, Rsm, ServicePage, Subscription, known_id
+from pubsubcache.types import (
+    Directory,
+    Entry,
+    Item,
+    ItemsRequest,
+    NodeAddress,
+    Rsm,
+    ServicePage,
+    Subscription,
+    is_storable,
+    known_id,
+)
 from pubsubcache.utils.bounds import WalkBounds
 from pubsubcache.utils.slices import Work
 from pubsubcache.utils.xmlform import PUBSUB
@@ -25,6 +36,8 @@ ORDER_BY = "urn:xmpp:order-by:1"
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
 MAX_SUBSCRIPTIONS = 10_000  # in one answer
+MAX_BROWSED = 500  # entries of a directory
+MAX_LABEL = 3000  # characters of a JID, the name of a node or a description in it
 MAX_ENDED = 20  # subscriptions to end at once, with one request each
 
 IqType = Literal["get", "set"]
@@ -217,6 +230,25 @@ async def get_subscriptions(ask: Ask, address: NodeAddress) -> list[Subscription
     if len(found) > MAX_SUBSCRIPTIONS:
         raise TooLarge(f"{address.service} lists over {MAX_SUBSCRIPTIONS} subscriptions.")
     return [replace(entry, node=address.name) for entry in found if entry.node in ("", address.name)]
+
+
+async def browse(ask: Ask, service: str) -> Directory:
+    """Return the identities of a service and the first of its nodes and further services (XEP-0030, 3 and 4)."""
+    try:
+        about = await ask("get", service, Element(f"{{{DISCO_INFO}}}query"))
+    except ServiceError:  # some services list nodes, but do not describe themselves
+        about = Element("iq")
+    found = islice(about.iter(f"{{{DISCO_INFO}}}identity"), MAX_BROWSED)
+    identities = [f"{one.get('category', '')[:100]}/{one.get('type', '')[:100]}" for one in found]
+    listed = await ask("get", service, Element(f"{{{DISCO_ITEMS}}}query"))
+    elements = list(islice(listed.iter(f"{{{DISCO_ITEMS}}}item"), MAX_BROWSED + 1))
+    entries = [Entry(one.get("jid", ""), one.get("node", ""), one.get("name", "")[:MAX_LABEL]) for one in elements]
+    usable = [entry for entry in entries[:MAX_BROWSED] if _is_usable(entry.jid) and _is_usable(entry.node)]
+    return Directory(identities, usable, is_cut=len(usable) < len(entries))
+
+
+def _is_usable(text: str) -> bool:
+    return len(text) <= MAX_LABEL and is_storable(text)
 
 
 async def get_features(ask: Ask, service: str) -> frozenset[str]:

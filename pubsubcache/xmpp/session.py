@@ -17,7 +17,7 @@ from slixmpp import InvalidJID
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import AuthenticationFailed, ServiceUnreachable, UntrustedServer
-from pubsubcache.types import ItemsRequest, NodeAddress, PubsubEvent, ServicePage, Subscription
+from pubsubcache.types import Directory, ItemsRequest, NodeAddress, PubsubEvent, ServicePage, Subscription
 from pubsubcache.utils import backoff
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.utils.jid import account
@@ -272,6 +272,10 @@ class Session:
     async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
         """List the subscriptions of the account to a node (XEP-0060, 5.6)."""
         return await pubsub.get_subscriptions(self.ask, address)
+
+    async def browse(self, service: str) -> Directory:
+        """Return what a service lists about itself (XEP-0030, 3 and 4)."""
+        return await pubsub.browse(self.ask, service)
 
     async def get_features(self, service: str) -> frozenset[str]:
         """Return the features of a service (XEP-0030, 3)."""

@@ -273,7 +273,7 @@ def test_reason_is_shortened_in_the_list_only() -> None:
 def test_state_is_explained_on_the_page_of_a_node() -> None:
     made = node(account())
     page = text_of(superuser().get(url("pubsubnode", "change", made.pk)))
-    assert 'waiting</span> <span>No worker holds the account.</span></div>' in page
+    assert "waiting</span> <span>No worker holds the account.</span></div>" in page
 
 
 def test_synchronisation_shows_its_progress() -> None:

@@ -9,7 +9,7 @@ from slixmpp.exceptions import IqError, IqTimeout
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import ServiceUnreachable
-from pubsubcache.types import ItemsRequest, NodeAddress, ServicePage, Subscription
+from pubsubcache.types import Directory, ItemsRequest, NodeAddress, ServicePage, Subscription
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.requests import stanza_error
 
@@ -89,3 +89,9 @@ class ClientService:
 
     async def get_node_metadata(self, address: NodeAddress) -> dict[str, tuple[str, ...]]:
         return await pubsub.get_node_metadata(self.ask, address)
+
+    async def get_subscriptions(self, address: NodeAddress) -> list[Subscription]:
+        return await pubsub.get_subscriptions(self.ask, address)
+
+    async def browse(self, service: str) -> Directory:
+        return await pubsub.browse(self.ask, service)
