@@ -3,12 +3,15 @@
 | run | tests |
 | --- | --- |
 | `pytest` | every test, on SQLite |
-| `pytest --database=postgresql` | the tests marked `both_databases` or `postgresql_only` |
+| `pytest --database=postgresql` | the tests marked `both_databases` or `postgresql_only`, with one XMPP server |
 | with `--long` | also the tests marked `long` and every case of `how_many`; on PostgreSQL every test, marked or not |
 
 A test needs no mark unless its outcome may depend on the database: hand-written SQL, search, locks, transactions,
 migrations, or threads and processes that share rows. Mark the module of such tests with
 `pytestmark = pytest.mark.both_databases`, or a single test with `@pytest.mark.both_databases`.
+
+On PostgreSQL, a test that runs with each XMPP server runs with Prosody only, unless it has the mark `every_server` or
+the run is `--long`: what depends on the server has been tested on SQLite.
 """
 
 from collections.abc import Generator
@@ -17,10 +20,12 @@ import pytest
 
 MARKERS = {
     "both_databases": "runs on PostgreSQL as well as on SQLite, for its outcome may depend on the database",
+    "every_server": "runs with every XMPP server on PostgreSQL too, rather than with Prosody only",
     "postgresql_only": "runs only on PostgreSQL, as it needs a database server with its own clock",
     "long": "takes long: `make test-long` runs it, `make test` runs a smaller version of it",
 }
 ON_POSTGRESQL = {"both_databases", "postgresql_only"}
+SERVER_FIXTURES = {"xmpp_server", "server_without_resumption"}
 _run = {"long": False}
 
 
@@ -49,11 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests that are not for this run."""
-    on_postgresql = config.getoption("database") == "postgresql"
+    on_postgresql, long = config.getoption("database") == "postgresql", config.getoption("long")
     taken: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        (taken if _is_taken(_marks(item), on_postgresql, config.getoption("long")) else left_out).append(item)
+        (taken if _is_taken(_marks(item), on_postgresql, long, _server(item)) else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = taken
@@ -63,7 +68,16 @@ def _marks(item: pytest.Item) -> set[str]:
     return {mark.name for mark in item.iter_markers()}
 
 
-def _is_taken(marks: set[str], on_postgresql: bool, long: bool) -> bool:
+def _server(item: pytest.Item) -> str:
+    """Return the name of the XMPP server that a fixture selects for a test, or ""."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return next((value for name, value in parameters.items() if name in SERVER_FIXTURES), "")
+
+
+def _is_taken(marks: set[str], on_postgresql: bool, long: bool, server: str) -> bool:
     if not on_postgresql:
         return "postgresql_only" not in marks and (long or "long" not in marks)
-    return long or (not marks.isdisjoint(ON_POSTGRESQL) and "long" not in marks)
+    if long:
+        return True
+    one_server = server != "ejabberd" or "every_server" in marks
+    return one_server and not marks.isdisjoint(ON_POSTGRESQL) and "long" not in marks

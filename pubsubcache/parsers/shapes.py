@@ -5,9 +5,9 @@ What a shape does not mention, and what is mentioned but unreadable, is what `re
 documents the keys that it returns.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -62,9 +62,9 @@ FULL_JID = Kind("full jid", uris.full)
 BASE64 = Kind("base64", from_base64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """An element that a parser reads.
+    """An element that a parser reads. Shapes are compared by identity.
 
     Args:
         name: Local name; `ANY` for every name that no other shape has.
@@ -272,7 +272,7 @@ def _reads_attribute(shape: Shape, element: Element, name: str) -> bool:
 
 def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterator[tuple[Element, Shape | None, bool]]:
     """Yield the child elements, each with its shape or None, and whether it is read; at most one if `first_only`."""
-    counts: Counter[tuple[str, str] | int] = Counter()
+    counts: dict[tuple[str, str] | Shape, int] = {}
     namespace = namespace_of(element)
     for child in element:
         if not isinstance(child.tag, str):
@@ -283,9 +283,10 @@ def _matches(element: Element, shape: Shape, first_only: bool = False) -> Iterat
             is_read = bool(found.left_out) or all(_reads_attribute(found, child, name) for name in found.needs)
             if is_read:
                 alike = ("", "") if first_only else (found.name, found.namespace)
-                counts.update((alike, id(found)))
+                for key in (alike, found):
+                    counts[key] = counts.get(key, 0) + 1
                 is_within = counts[alike] <= (1 if first_only else MAX_ELEMENTS)
-                is_read = bool(found.left_out) or (is_within and not (found.once and counts[id(found)] > 1))
+                is_read = bool(found.left_out) or (is_within and not (found.once and counts[found] > 1))
         yield child, found, is_read
 
 
@@ -316,15 +317,20 @@ def _own_text(element: Element) -> str:
     return " ".join(piece.strip() for piece in pieces if piece and piece.strip())
 
 
-def _shape_of(child: Element, shapes: Sequence[Shape], inherited: str) -> Shape | None:
+@lru_cache(maxsize=1000)
+def _by_name(shapes: tuple[Shape, ...]) -> dict[str, tuple[Shape, ...]]:
+    """Return the shapes that an element may have by its name, in order; `ANY` stands for all other names."""
+    names = {ANY, *(shape.name for shape in shapes)}
+    return {name: tuple(shape for shape in shapes if shape.name in (name, ANY)) for name in names}
+
+
+def _shape_of(child: Element, shapes: tuple[Shape, ...], inherited: str) -> Shape | None:
     """Return the shape of an element whose parent is in the namespace `inherited`; the most specific one."""
-    if not isinstance(child.tag, str):
+    if not shapes or not isinstance(child.tag, str):
         return None
-    namespace, name = namespace_of(child), name_of(child)
+    namespace, by_name = namespace_of(child), _by_name(shapes)
     best, rank = None, (False, False)
-    for shape in shapes:
-        if shape.name not in (name, ANY):
-            continue
+    for shape in by_name.get(name_of(child), by_name[ANY]):
         if shape.namespace == OTHER:
             fits, exact = namespace != inherited, False
         else:

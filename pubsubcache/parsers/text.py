@@ -10,7 +10,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 def storable(text: str) -> str:
     """Return `text` without characters that XML and both databases cannot store."""
-    return _FORBIDDEN.sub("", text)
+    return text if text.isprintable() else _FORBIDDEN.sub("", text)
 
 
 def clean(text: str | None) -> str | None:

@@ -140,7 +140,6 @@ async def test_examples_become_the_documented_json(site: Site, client) -> None:
     assert wrong == []
 
 
-@pytest.mark.both_databases
 async def test_notified_edit_is_parsed(site: Site, client) -> None:
     """A notification has another namespace, and a node may mix encrypted and plain items."""
     alice = await client(site.server, "alice")

@@ -257,7 +257,6 @@ async def test_evicted_node_is_read_from_the_service_until_a_sync(commands: Comm
     assert (await commands.data("pubsub_get", *target))["origin"] == "cache"
 
 
-@pytest.mark.both_databases
 async def test_several_nodes(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     bob = await client(commands.server)
@@ -281,7 +280,6 @@ async def test_several_nodes(commands: Commands, client: Client) -> None:
     assert [node["node"] for node in await commands.data("pubsub_nodes")] == [address.name]
 
 
-@pytest.mark.both_databases
 async def test_sync_waits_for_a_running_sync(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client)
     await commands.data("pubsub_sync", *commands.target(address))

@@ -11,8 +11,6 @@ from pubsubcache.store.extra import extra_of
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.servers.xmpp import XmppServer
 
-pytestmark = pytest.mark.both_databases
-
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
 async def test_imported_nodes_converge_to_the_service(

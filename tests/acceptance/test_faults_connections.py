@@ -8,8 +8,6 @@ import pytest
 from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
 from tests.servers.proxy import Proxy
 
-pytestmark = pytest.mark.both_databases
-
 
 @pytest.fixture(autouse=True)
 def quick(settings: Any) -> None:
@@ -32,6 +30,7 @@ async def proxied_site(xmpp_server, proxy: Proxy, live_database: None) -> AsyncI
         yield site
 
 
+@pytest.mark.both_databases
 async def test_a_connection_that_breaks_in_the_middle_of_pages(proxied_site: Site, proxy: Proxy, client) -> None:
     bob = await client(proxied_site.server)
     address = await make_node(bob, proxied_site.server)

@@ -125,7 +125,6 @@ async def test_burst_of_notifications_ends_equal_to_the_service(
         assert by_name["item-199"].parsed["title"] == f"Title {MANY - 1}"
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("size", [1, 50])
 async def test_overflow_of_the_queue_revalidates_nodes(
     xmpp_server, live_database: None, client, monkeypatch: pytest.MonkeyPatch, size: int

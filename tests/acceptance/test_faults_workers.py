@@ -21,7 +21,7 @@ ENV = {
     "PUBSUBCACHE_LEASE_TIMEOUT": "2",
     "PUBSUBCACHE_RETRY_DELAY": "0.2",
 }
-ITEMS = 3000
+ITEMS = 1000
 
 
 async def _started(site: Site, client) -> NodeAddress:

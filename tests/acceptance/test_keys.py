@@ -15,8 +15,6 @@ from tests.acceptance.site import Site, entry, make_node, new_name, publish_many
 from tests.servers.redis import Redis
 from tests.servers.xmpp import TestProsody
 
-pytestmark = pytest.mark.both_databases
-
 OLD = "the key until now. It is as long as keys should be."
 NEW = "the key from now on. It is as long as keys should be."
 WORDS = "a-very-private-word"

@@ -2,12 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from pubsubcache.types import ItemsPage, NodeAddress, Rsm, known_id
 from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
-
-pytestmark = pytest.mark.both_databases
 
 LARGE = "x" * 5000
 LONG_ID = "long-" + "x" * 2100

@@ -363,7 +363,6 @@ async def test_own_pep_node_is_the_default(site: Site, bot: MakeBot) -> None:
     await plain.pubsub.delete_node(None, node)
 
 
-@pytest.mark.both_databases
 async def test_two_clients(scene: Scene, bot: MakeBot) -> None:
     """A bot reads what another wrote from the cache; a bot of another account has its own rights."""
     second = await bot(scene.site.server)

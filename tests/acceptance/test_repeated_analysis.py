@@ -20,8 +20,6 @@ from pubsubcache.types import NodeAddress
 from tests.acceptance.site import ATOM, Site, entry, make_node, new_name, publish_many
 from tests.servers.xmpp import XmppServer
 
-pytestmark = pytest.mark.both_databases
-
 AVATAR = "urn:xmpp:avatar:metadata"
 HASH = "111f4b3c50d7b0df729d299bc6f8e9ef9066971f"
 POSTS = Schema(title="Posts", about="", payloads=(Shape("entry", ATOM, whole=True),), keys=())
@@ -174,6 +172,7 @@ async def test_node_that_is_filled_between_two_workers(xmpp_server: XmppServer, 
         assert (node.analyser, len(await site.items(address))) == ("microblog", 3)
 
 
+@pytest.mark.both_databases
 async def test_two_workers_analyse_a_node_once(xmpp_server: XmppServer, live_database: None, client) -> None:
     samples: list[str | None] = []
 

@@ -144,7 +144,6 @@ async def test_nodes_that_are_not_synchronised(site: Site, client, kind: str) ->
         assert await site.items(address) == []
 
 
-@pytest.mark.both_databases
 async def test_two_accounts_have_their_own_rows(site: Site, client) -> None:
     carol = Site(site.server, "carol")
     await carol.add_account()

@@ -39,7 +39,6 @@ async def test_read_of_an_endless_node_ends(site: Site, hostile: MakeHostile, wh
     assert service.asked("get_items") + service.asked("get_item_ids") <= MAX_REQUESTS
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["endless_items", "endless_ids"])
 async def test_synchronisation_of_an_endless_node_ends(site: Site, hostile: MakeHostile, what: str, kind: str) -> None:

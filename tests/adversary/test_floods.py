@@ -9,8 +9,6 @@ from tests.adversary import process
 from tests.adversary.component import entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 
-pytestmark = pytest.mark.both_databases
-
 ALLOWED = 100.0  # megabytes above the start
 SOON = 10.0
 

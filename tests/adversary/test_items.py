@@ -23,7 +23,6 @@ def narrow(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.PUBSUBCACHE_MAX_ITEM_SIZE = 40_000
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("kind", ODD_ITEMS)
 async def test_odd_item_is_left_out_and_the_rest_is_cached(site: Site, hostile: MakeHostile, kind: str) -> None:
     service, (name, payload) = await hostile(site.server), ODD_ITEMS[kind]

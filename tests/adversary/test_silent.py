@@ -107,7 +107,6 @@ async def test_changed_nodes_of_a_silent_service_do_not_delay_reads_of_others(si
         await asyncio.sleep(0.1)  # while the cache requests more and more of the other nodes
 
 
-@pytest.mark.both_databases
 async def test_many_nodes_of_a_slow_service_do_not_delay_others(site: Site, hostile: MakeHostile) -> None:
     evil, good = await hostile(site.server), await hostile(site.server, "good")
     evil.delay = 1.0

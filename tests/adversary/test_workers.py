@@ -15,9 +15,8 @@ from tests.adversary.component import entry as entry_xml
 from tests.adversary.conftest import MakeHostile, StartWorker
 from tests.servers.redis import Redis
 
-pytestmark = pytest.mark.both_databases
 
-
+@pytest.mark.both_databases
 async def test_worker_paused_past_its_lease_writes_nothing(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker
 ) -> None:
@@ -41,6 +40,7 @@ async def test_worker_paused_past_its_lease_writes_nothing(
     await site.converged(address)
 
 
+@pytest.mark.both_databases
 async def test_worker_stopped_while_claiming_leaves_no_claim(
     idle_site: Site, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +102,7 @@ async def test_secret_key_is_rotated_while_workers_run(
     await site.until(notified)
 
 
+@pytest.mark.both_databases
 async def test_workers_in_other_time_zones_share_accounts(idle_site: Site, client: Any, worker: StartWorker) -> None:
     site, bob = idle_site, await client(idle_site.server)
     address = await make_node(bob, site.server)

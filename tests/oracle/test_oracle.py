@@ -23,7 +23,7 @@ from tests.oracle.steps import Step, final_forms, histories
 from tests.oracle.world import LEASE, open_world
 from tests.servers.xmpp import XmppServer
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.every_server]
 
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "10"))
 SEED = int(os.environ.get("ORACLE_SEED", "1"))

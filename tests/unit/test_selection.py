@@ -25,7 +25,23 @@ SERVERS = {"prosody", "ejabberd", "xmpp_server", "server_without_resumption", "r
 def test_runs_that_select_a_test(marks: set[str], runs: set[str]) -> None:
     every = {"sqlite": (False, False), "postgresql": (True, False), "sqlite long": (False, True)}
     every["postgresql long"] = (True, True)
-    assert {run for run, (on_postgresql, long) in every.items() if _is_taken(marks, on_postgresql, long)} == runs
+    assert {
+        run for run, (on_postgresql, long) in every.items() if _is_taken(marks, on_postgresql, long, server="")
+    } == runs
+
+
+@pytest.mark.parametrize(
+    ("server", "marks", "long", "taken"),
+    [
+        ("prosody", {"both_databases"}, False, True),
+        ("ejabberd", {"both_databases"}, False, False),
+        ("ejabberd", {"both_databases"}, True, True),
+        ("ejabberd", {"both_databases", "every_server"}, False, True),
+    ],
+)
+def test_one_server_is_enough_on_postgresql(server: str, marks: set[str], long: bool, taken: bool) -> None:
+    assert _is_taken(marks, on_postgresql=True, long=long, server=server) is taken
+    assert _is_taken(marks, on_postgresql=False, long=long, server=server)
 
 
 def test_modules_that_check_the_vendor_run_on_both_databases() -> None:
