@@ -73,7 +73,7 @@ async def test_a_run_has_counts_requests_and_times() -> None:
 REASONS: dict[str, dict[str, Any]] = {
     "staff": {"bring_back": True},
     "retry": {"failures": 1},
-    "first": {"compared_at": None},
+    "first": {"sync_state": None},
     "analyser": {"parse_anew": True},
     "invalidated": {"checked_at": None},
     "read": {"sync_requested": LONG_AGO},
