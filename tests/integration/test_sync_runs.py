@@ -90,6 +90,8 @@ async def test_the_row_of_the_node_says_why_it_is_synchronised() -> None:
         await change(pk, **fields)
         await revalidate(service, pk)
         assert (await reasons(pk))[-1] == reason
+    await sync_node(service, pk, fetch_evicted=True)  # as pubsub_sync does
+    assert (await reasons(pk))[-1] == "staff"
 
 
 @in_loop
