@@ -19,7 +19,7 @@ from django.db import connections
 from django.db.models import Count, Max, Model, Sum
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.models import Account, PubsubItem, PubsubNode, SyncRun
 from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.states import counts, word_in_database
 from pubsubcache.store import in_thread, own_thread
@@ -39,6 +39,7 @@ ACCOUNT_SHOWN = (
     "pk", "jid", "host", "port", "tls_verify", "enabled", "owner_id", "status", "status_detail", "session_started",
     "worker", "leaving",
 )  # fmt: skip
+SHOWN_RUNS = 50  # of the newest sync runs
 MAX_TOPICS = 20  # of one page
 MAX_OBJECTS = 200  # of one topic
 
@@ -131,6 +132,13 @@ def _items(viewer: Viewer, pks: tuple[int, ...]) -> Any:
     return rows, newest
 
 
+def _runs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
+    """The newest runs, of all accounts or of those with the primary keys `pks`."""
+    runs = SyncRun.objects.visible_to(viewer).order_by("-pk")
+    runs = runs.filter(account__in=pks) if pks else runs
+    return list(runs.values_list("pk", "outcome", "node__sync_done")[:SHOWN_RUNS])
+
+
 #: The topics by name. Apps may add their own.
 TOPICS: dict[str, Kind] = {
     "account": Kind(Account, _accounts),
@@ -138,6 +146,8 @@ TOPICS: dict[str, Kind] = {
     "node": Kind(PubsubNode, _nodes),
     "nodes": Kind(PubsubNode, _nodes),
     "items": Kind(PubsubItem, _items),
+    "runs": Kind(PubsubNode, _runs),  # those who may view nodes may view their runs
+    "account_runs": Kind(Account, _runs),
 }
 
 

@@ -118,7 +118,7 @@ def duration(run: SyncRun) -> str:
 class SyncRunAdmin(CacheAdmin[SyncRun]):
     """Read-only admin of sync runs. Those who may view nodes may view their runs."""
 
-    list_display = ("begin", "place", "why", "result", "numbers", "requests", "took")
+    list_display = ("begin", "result", "place", "why", "numbers", "requests", "took")
     list_filter = ("outcome", "reason", "kind", ("account", AccountFilter))
     sortable_by = ()  # newest first, along an index
     actions = None

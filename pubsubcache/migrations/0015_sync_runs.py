@@ -89,7 +89,7 @@ class Migration(migrations.Migration):
                 ("added", models.PositiveIntegerField(default=0, verbose_name="added")),
                 ("updated", models.PositiveIntegerField(default=0, verbose_name="updated")),
                 ("removed", models.PositiveIntegerField(default=0, verbose_name="removed")),
-                ("requests", models.PositiveIntegerField(default=0, verbose_name="requests to the service")),
+                ("requests", models.PositiveIntegerField(default=0, verbose_name="requests")),
                 ("error", models.TextField(blank=True, default="", verbose_name="error")),
                 (
                     "account",

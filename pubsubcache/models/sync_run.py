@@ -71,7 +71,7 @@ class SyncRun(models.Model):
     added = models.PositiveIntegerField(_("added"), default=0)
     updated = models.PositiveIntegerField(_("updated"), default=0)
     removed = models.PositiveIntegerField(_("removed"), default=0)
-    requests = models.PositiveIntegerField(_("requests to the service"), default=0)
+    requests = models.PositiveIntegerField(_("requests"), default=0)
     error = models.TextField(_("error"), blank=True, default="")
 
     objects = SyncRunQuerySet.as_manager()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from datetime import timedelta
+from itertools import islice
 
 from django.db import Error, connections, transaction
 from django.db.models import F
@@ -21,6 +22,7 @@ from pubsubcache.utils.cleaning import get_logger
 logger = get_logger(__name__)
 
 INTERVAL = 60.0  # seconds between two writes of a process
+BATCH = 200  # accounts whose counts are written in one transaction
 AGE = timedelta(days=8)  # of the oldest hour that is kept
 
 
@@ -51,15 +53,21 @@ class Counters:
             counts, self._counts = self._counts, {}
             self._flushed = time.monotonic()
             age = self._flushed - self._last
-        if not counts:
-            return
-        try:
-            _add(counts, age)
-        except Error as error:
-            logger.debug("The counters could not be written: %s", error)
-            with self._lock:
-                for account_jid, numbers in counts.items():
-                    self._counts.setdefault(account_jid, Counter()).update(numbers)
+        while counts:
+            batch = dict(islice(counts.items(), BATCH))
+            try:
+                _add(batch, age)
+            except Error as error:
+                logger.debug("The counters could not be written: %s", error)
+                self._put_back(counts)
+                return
+            for account_jid in batch:
+                del counts[account_jid]
+
+    def _put_back(self, counts: dict[str, Counter[str]]) -> None:
+        with self._lock:
+            for account_jid, numbers in counts.items():
+                self._counts.setdefault(account_jid, Counter()).update(numbers)
 
 
 counters = Counters()

@@ -21,15 +21,18 @@ ROUTINE = {Reason.INVALIDATED, Reason.RECONNECT, Reason.READ, Reason.IDS, Reason
 
 def reason_of(node: PubsubNode, now: datetime) -> SyncRun.Reason:
     """Return why a node is due, from its row before the synchronisation begins."""
+    state = node.sync_state
     if node.bring_back:
         return Reason.STAFF
     if node.failures:
         return Reason.RETRY
-    if node.compared_at is None:
+    if state is None or node.compared_at is None:
         return Reason.FIRST
+    if state == PubsubNode.SyncState.IN_PROGRESS:
+        return Reason.RETRY
     if node.parse_anew:
         return Reason.ANALYSER
-    if node.checked_at is None:
+    if node.checked_at is None and state == PubsubNode.SyncState.COMPLETED:
         return Reason.INVALIDATED
     if node.sync_requested is not None:
         return Reason.READ
@@ -41,8 +44,9 @@ def reason_of(node: PubsubNode, now: datetime) -> SyncRun.Reason:
 
 
 def begin(node: PubsubNode, reason: SyncRun.Reason, now: datetime) -> None:
-    """Record the start of a full sync. A run of the node that has not ended was abandoned. Belongs to the claim."""
-    abandon(PubsubNode.objects.filter(pk=node.pk), now)
+    """Record the start of a full sync, in the transaction of the claim. An expired claim leaves an abandoned run."""
+    if node.sync_owner:
+        abandon(PubsubNode.objects.filter(pk=node.pk), now)
     SyncRun.objects.create(account_id=node.account_id, node=node, kind=Kind.FULL, reason=reason, started=now)
 
 
@@ -56,7 +60,7 @@ def end(
     removed: int = 0,
     requests: int = 0,
 ) -> None:
-    """Record the end of the full sync of a node, if one runs. Belongs to the transaction that ends its claim.
+    """Record the end of the full sync of a node, if one runs, in the transaction that ends the claim.
 
     Args:
         node_pk: The primary key of the node.
@@ -97,7 +101,7 @@ def _is_negligible(run: SyncRun) -> bool:
 def record_id_check(
     node: PubsubNode, reason: SyncRun.Reason, started: datetime, *, removed: int, requests: int
 ) -> None:
-    """Record an id check that removed items. Belongs to the transaction that removes them."""
+    """Record an id check that removed items, in the transaction that removes them."""
     SyncRun.objects.create(
         account_id=node.account_id,
         node_id=node.pk,

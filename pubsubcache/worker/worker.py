@@ -159,11 +159,10 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         while True:
             try:
                 await in_thread(accounts.renew_leases)(self.name)
+                self._renewed = time.monotonic()
                 await in_thread(counters.flush_if_due)()
             except Exception as error:
                 logger.warning("The leases could not be renewed: %s", error)
-            else:
-                self._renewed = time.monotonic()
             await asyncio.sleep(settings.LEASE_TIMEOUT / HEARTBEATS)
 
     async def _keep_leases(self) -> None:

@@ -5,15 +5,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
+from pubsubcache import live
 from pubsubcache.models import PubsubNode, SyncRun
-from tests.admin_data import SCRIPT, account, logged_in, node, person, superuser, url
+from tests.admin_data import SCRIPT, account, logged_in, node, person, staff, superuser, url
 
 pytestmark = pytest.mark.django_db
 
-RIGHTS = ("view_pubsubnode", "view_account", "all_accounts")
+RIGHTS = ("view_pubsubnode", "view_account")
 
 
 def run(of: PubsubNode, **fields: Any) -> SyncRun:
@@ -85,7 +85,7 @@ def test_a_run_whose_process_died_reads_abandoned() -> None:
 
 def test_runs_can_be_viewed_with_the_permission_for_nodes_and_never_changed() -> None:
     made = run(node(account(), "blog"), outcome="failed", error="it broke")
-    viewer, stranger = person(*RIGHTS), person("view_account", "all_accounts")
+    viewer, stranger = person(*RIGHTS), person("view_account")
     for page in (url("syncrun", "changelist"), url("syncrun", "change", made.pk)):
         assert "it broke" in text_of(viewer.get(page))
         assert stranger.get(page).status_code == 403
@@ -98,14 +98,15 @@ def test_runs_can_be_viewed_with_the_permission_for_nodes_and_never_changed() ->
 
 
 def test_owners_see_the_runs_of_their_accounts_only() -> None:
-    owner = User.objects.create_user("owner", is_staff=True)
-    owner.user_permissions.set(Permission.objects.filter(codename__in=["view_pubsubnode", "view_account"]))
+    owner = staff(*RIGHTS)
     own = run(node(account("own@example.org", owner=owner), "own-node"))
     foreign = run(node(account("foreign@example.org"), "foreign-node"))
     client = logged_in(owner)
     page = text_of(client.get(url("syncrun", "changelist")))
     assert "own-node" in page
     assert "foreign" not in page
+    own_page = url("account", "change", own.account_id)
+    assert "own-node" in text_of(client.get(own_page))
     assert client.get(url("syncrun", "change", own.pk)).status_code == 200
     assert client.get(url("syncrun", "change", foreign.pk)).status_code == 302
     listed = client.get(url("syncrun", "changelist", node__id__exact=foreign.node_id))
@@ -125,3 +126,23 @@ def test_pages_take_few_queries(django_assert_max_num_queries: Callable[..., Any
     for page, most in pages.items():
         with django_assert_max_num_queries(most):
             text_of(client.get(page))
+
+
+def test_open_pages_learn_of_runs_that_their_viewer_may_see() -> None:
+    owner = staff(*RIGHTS)
+    own = node(account("own@example.org", owner=owner))
+    foreign = node(account("foreign@example.org"))
+    viewer = live.Viewer.of(owner)
+    topics = live.Topic("runs"), live.Topic("account_runs", (own.account_id,))
+    watched = [live.Watched(topic, viewer) for topic in topics]
+    assert all(live.may_watch(owner, topic) for topic in topics)
+    assert not live.may_watch(owner, live.Topic("account_runs", (foreign.account_id,)))
+    before = live.read_versions(watched)
+    run(foreign)
+    assert live.read_versions(watched) == before
+    made = run(own, outcome="running")
+    started = live.read_versions(watched)
+    SyncRun.objects.filter(pk=made.pk).update(outcome="done")
+    ended = live.read_versions(watched)
+    for one in watched:
+        assert len({before[one], started[one], ended[one]}) == 3

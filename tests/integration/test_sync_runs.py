@@ -73,7 +73,7 @@ async def test_a_run_has_counts_requests_and_times() -> None:
 REASONS: dict[str, dict[str, Any]] = {
     "staff": {"bring_back": True},
     "retry": {"failures": 1},
-    "first": {"compared_at": None},
+    "first": {"sync_state": None},
     "analyser": {"parse_anew": True},
     "invalidated": {"checked_at": None},
     "read": {"sync_requested": LONG_AGO},
@@ -90,6 +90,8 @@ async def test_the_row_of_the_node_says_why_it_is_synchronised() -> None:
         await change(pk, **fields)
         await revalidate(service, pk)
         assert (await reasons(pk))[-1] == reason
+    await sync_node(service, pk, fetch_evicted=True)  # as pubsub_sync does
+    assert (await reasons(pk))[-1] == "staff"
 
 
 @in_loop
