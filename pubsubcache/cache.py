@@ -402,6 +402,17 @@ async def find_service(account_jid: str) -> PubsubService:
     account = await in_thread(nodes.load_account)(account_jid)
     if account is None:
         raise InvalidRequest(f"There is no account {account_jid}.")
+    return service_of(account)
+
+
+def service_of(account: Account) -> PubsubService:
+    """Return what `find_service` returns for a row that has `as_of`. It needs a running event loop, but no database.
+
+    Raises:
+        ServiceUnreachable: No worker holds a session.
+    """
+    if (service := sessions.get(account.jid)) is not None:
+        return service
     if not account.is_held():
-        raise ServiceUnreachable(f"No worker holds a session of {account_jid}.")
-    return remote.RemoteService(account_jid, account.worker)
+        raise ServiceUnreachable(f"No worker holds a session of {account.jid}.")
+    return remote.RemoteService(account.jid, account.worker)

@@ -35,6 +35,8 @@ STAIRS: dict[str, list[str]] = {
 XMPP_MAY_IMPORT = LAYERS[0] | {"parsers", "services", "xmpp"}
 TO_FIND_THE_CACHE = {"django", "django.apps.apps"}
 MAY_IMPORT_XMPP = {"worker", "management", "bots"}
+# Commands open sessions of their own. Of the others only the admin does, to test a login.
+MAY_IMPORT_MANAGEMENT = {"admin.asking"}
 MAY_IMPORT_CHANNELS = {"services", "routing", "worker", "receivers"}
 CHANNELS_ALLOWED = {
     "store.threads": {"channels.db"},
@@ -139,6 +141,12 @@ def test_xmpp_is_isolated(path: Path) -> None:
     else:
         assert not {name for name in imports(path) if name.split(".")[0] == "slixmpp"}
         assert "xmpp" not in own_imports(path) or part in MAY_IMPORT_XMPP, f"{name_of(path)} imports xmpp"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_commands_are_used_by_the_test_of_a_login_only(path: Path) -> None:
+    if part_of(path) != "management" and name_of(path) not in MAY_IMPORT_MANAGEMENT:
+        assert "management" not in own_imports(path), f"{name_of(path)} imports management"
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

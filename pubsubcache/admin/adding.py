@@ -50,7 +50,7 @@ class AddNodeForm(forms.Form):
     def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         chosen: Any = self.fields["account"]
-        chosen.queryset = Account.objects.visible_to(user).filter(leaving=False).defer("password")
+        chosen.queryset = Account.objects.visible_to(user).filter(leaving=False).with_time()
         if chosen.initial is None and len(accounts := list(chosen.queryset[:2])) == 1:
             chosen.initial = accounts[0]
 

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from pubsubcache.admin.display import ADVICE
-from pubsubcache.cache import find_service
+from pubsubcache.cache import service_of
 from pubsubcache.exceptions import (
     AuthenticationFailed,
     PubsubCacheError,
@@ -66,11 +66,14 @@ def test_login(account: Account) -> Outcome:
 
 
 def _ask(account: Account, work: Callable[[PubsubService], Coroutine[Any, Any, T]]) -> T:
-    """Send requests through the session of an account. Raises the errors of `PubsubService`."""
+    """Send requests through the session of an account that has `as_of`. Raises the errors of `PubsubService`.
+
+    The caller may be in a transaction, so nothing here uses the database.
+    """
 
     async def ask() -> T:
         async with deadline(SECONDS, ServiceUnreachable(f"There was no answer within {SECONDS:g} seconds.")):
-            return await work(await find_service(account.jid))
+            return await work(service_of(account))
 
     return async_to_sync(ask)()
 

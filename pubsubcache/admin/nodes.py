@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.actions import delete_selected
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
@@ -73,6 +74,8 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
+            # It waits for a service.
+            path("add/", non_atomic_requests(wrap(self.add_view)), name="pubsubcache_pubsubnode_add"),
             path("analysers/", wrap(self.analysers_page), name="pubsubcache_analysers"),
             path("live/", partial(live_view, site=self.admin_site), name="pubsubcache_live"),
             path("<int:pk>/sync/", wrap(self.sync_page), name="pubsubcache_pubsubnode_sync"),
@@ -107,6 +110,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             **(kwargs.get("extra_context") or {}),
             "may_sync": self.has_sync_permission(request),
             "may_purge": self.has_purge_permission(request),
+            "show_save_and_add_another": False,
         }
         return super().change_view(request, object_id, *args, **kwargs)
 

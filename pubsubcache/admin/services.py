@@ -115,6 +115,11 @@ class Compared(NamedTuple):
     error: str
     differs: bool
 
+    @property
+    def shown(self) -> str:
+        """The name of the node on one line."""
+        return one_line(self.node.name, MAX_SHOWN)
+
 
 def subscriptions_view(request: HttpRequest, account: Account, site: AdminSite) -> HttpResponse:
     """Compare the subscriptions to cached nodes with those that their services report, a page at a time."""

@@ -19,7 +19,7 @@ from pubsubcache.exceptions import ItemNotFound
 from pubsubcache.keys import channel_layer_keys
 from pubsubcache.services import remote
 from pubsubcache.services.sessions import sessions
-from pubsubcache.types import ItemsRequest, NodeAddress
+from pubsubcache.types import Directory, Entry, ItemsRequest, NodeAddress
 from pubsubcache.worker import PubsubWorker
 from tests.fakes import ADDRESS, FakeService
 from tests.servers.redis import Redis
@@ -170,6 +170,9 @@ async def test_every_kind_of_request_is_answered(redis: Redis, live_database: No
             assert (await messenger.subscribe(ADDRESS)).state == "subscribed"
             await messenger.unsubscribe(ADDRESS, "subid")
             assert await messenger.get_node_metadata(ADDRESS) == service.metadata
+            assert await messenger.get_subscriptions(ADDRESS) == []
+            service.directory = Directory(["pubsub/pep"], [Entry("s", "n", "News")], is_cut=True)
+            assert await messenger.browse("s") == service.directory
             page = await messenger.get_items(ADDRESS, ItemsRequest(rsm={"max": 2}))  # type: ignore[arg-type]
             assert ([item.id for item in page.items], page.rsm and page.rsm.count) == (wanted[:2], 3)
             with pytest.raises(ItemNotFound):

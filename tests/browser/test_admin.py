@@ -8,7 +8,7 @@ from selenium.common.exceptions import NoSuchElementException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from pubsubcache.models import PubsubItem, PubsubNode
 from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
@@ -223,3 +223,28 @@ def test_changing_the_host_requires_the_password(visitor: Visitor) -> None:
     visitor.press("[name=_save]")
     of.refresh_from_db()
     assert (of.host, of.password) == ("xmpp.example.org", "entered")
+
+
+def test_connection_is_tested_without_leaving_the_form(visitor: Visitor, unused_tcp_port: int) -> None:
+    visitor.log_in("admin")
+    visitor.open("/admin/pubsubcache/account/add/")
+    for name, value in {"jid": "alice@localhost", "host": "127.0.0.1", "port": unused_tcp_port}.items():
+        visitor.find(f"[name={name}]").send_keys(str(value))
+    visitor.find("[name=new_password]").send_keys("entered")
+    visitor.find("[data-psc-test]").click()
+    outcome = "return document.querySelector('#psc-tested').innerText"
+    WebDriverWait(visitor.browser, 30).until(lambda browser: browser.execute_script(outcome))
+    assert "Connection refused" in visitor.text("#psc-tested")
+    assert visitor.find("[name=new_password]").get_attribute("value") == "entered"
+    assert visitor.browser.current_url.endswith("/account/add/")
+    assert visitor.hosts() == {visitor.address}
+    assert visitor.browser.execute_script("return document.activeElement.id") == "psc-tested"
+    visitor.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        visitor.find("[data-psc-test]").click()
+        shown = "#psc-tested [data-psc-reload]"
+        WebDriverWait(visitor.browser, 30).until(lambda browser: browser.find_elements(By.CSS_SELECTOR, shown))
+        assert "Enter the password again" in visitor.text(shown)
+        assert visitor.browser.current_url.endswith("/account/test/")
+    finally:
+        visitor.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

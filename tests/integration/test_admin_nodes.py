@@ -204,8 +204,33 @@ def test_view_permission_does_not_allow_setting_the_policy() -> None:
     assert made.policy == "auto"
 
 
-def test_nodes_cannot_be_added() -> None:
-    assert superuser().get(url("pubsubnode", "add")).status_code == 403
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"uri": "https://example.org/"}, "This is not the URI of a node"),
+        ({"uri": "xmpp:pubsub.example.org"}, "This is not the URI of a node"),
+        ({"uri": "xmpp:a@b/c d?;node=n", "name": "other"}, "Enter either a URI, or a service and a node."),
+        ({"service": "not a jid", "name": "n"}, "JID"),
+        ({"service": "pubsub.example.org"}, "The name of the node is missing."),
+        ({"service": "pubsub.example.org", "name": "n" * 2999}, "longer than 2500 bytes"),
+        ({"account": 999, "name": "n"}, "Select a valid choice."),
+    ],
+)
+def test_node_is_not_added_by_a_wrong_address(fields: dict[str, Any], words: str) -> None:
+    page = superuser().post(url("pubsubnode", "add"), {"account": account().pk, **fields})
+    assert page.status_code == 200
+    assert words in page.content.decode()
+    assert not PubsubNode.objects.exists()
+
+
+def test_adding_nodes_needs_a_permission() -> None:
+    client = person("view_pubsubnode", "change_pubsubnode", "sync_pubsubnode")
+    assert client.get(url("pubsubnode", "add")).status_code == 403
+    fields = {"account": account().pk, "service": "pubsub.example.org", "name": "n"}
+    assert client.post(url("pubsubnode", "add"), fields).status_code == 403
+    assert not PubsubNode.objects.exists()
+    assert person("add_pubsubnode").post(url("pubsubnode", "add"), fields).status_code == 302
+    assert PubsubNode.objects.get().by_hand
 
 
 @pytest.mark.parametrize("way", ["page", "action"])

@@ -225,6 +225,15 @@ def test_owners_add_accounts_that_belong_to_them(world: World) -> None:
     assert Account.objects.get(jid="new@example.org").owner == world.me
 
 
+def test_owners_add_nodes_to_their_own_accounts_only(world: World) -> None:
+    fields = {"service": "pubsub.example.org", "name": "new"}
+    answer = world.client.post(url("pubsubnode", "add"), {**fields, "account": world.hidden.pk})
+    assert_nothing_of_others(answer)
+    assert not PubsubNode.objects.filter(name="new").exists()
+    assert world.client.post(url("pubsubnode", "add"), {**fields, "account": world.mine.pk}).status_code == 302
+    assert PubsubNode.objects.get(name="new").account == world.mine
+
+
 def test_only_staff_with_all_accounts_change_the_owner(world: World) -> None:
     fields = {"tls_verify": "on", "enabled": "on", "host": "", "port": "", "owner": world.other.pk}
     page = url("account", "change", world.mine.pk)

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, canonicalize, fromstring, tostring
 import pytest
 
 from pubsubcache.exceptions import Forbidden, ItemNotFound, NodeTooLarge, ServiceError, TooLarge
-from pubsubcache.types import ItemsRequest, NodeAddress, Rsm, Subscription, known_id
+from pubsubcache.types import Directory, Entry, ItemsRequest, NodeAddress, Rsm, Subscription, known_id
 from pubsubcache.xmpp import pubsub
 from pubsubcache.xmpp.requests import stanza_error
 
@@ -255,6 +255,32 @@ async def test_unsubscribing_without_a_subscription_succeeds() -> None:
         await pubsub.unsubscribe(Service(Forbidden("forbidden")), NODE, "a@x")
     with pytest.raises(ServiceError):
         await pubsub.unsubscribe(Service(ServiceError("unexpected-request", "other")), NODE, "a@x", "7")
+
+
+INFO, ITEMS = "http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items"
+
+
+async def test_directory_has_identities_nodes_and_services() -> None:
+    about = f"<query xmlns='{INFO}'><identity category='pubsub' type='pep'/><feature var='x'/></query>"
+    inner = "<item jid='a@x' node='n' name='News'/><item jid='pubsub.x'/><item node='m'/>"
+    service = Service(about, f"<query xmlns='{ITEMS}'>{inner}</query>")
+    found = await pubsub.browse(service, "a@x")
+    assert found == Directory(
+        ["pubsub/pep"], [Entry("a@x", "n", "News"), Entry("pubsub.x", "", ""), Entry("", "m", "")]
+    )
+    assert [to for _, to, _ in service.asked] == ["a@x", "a@x"]
+    undescribed = Service(ServiceError("feature-not-implemented"), f"<query xmlns='{ITEMS}'/>")
+    assert await pubsub.browse(undescribed, "a@x") == Directory([], [])
+
+
+async def test_directories_are_bounded() -> None:
+    many = "".join(f"<item jid='x' node='{number}'/>" for number in range(pubsub.MAX_BROWSED + 5))
+    found = await pubsub.browse(Service("", f"<query xmlns='{ITEMS}'>{many}</query>"), "x")
+    assert (len(found.entries), found.is_cut) == (pubsub.MAX_BROWSED, True)
+    long = f"<item jid='x' node='{'n' * 5000}'/><item jid='x' node='n' name='{'x' * 5000}'/>"
+    found = await pubsub.browse(Service("", f"<query xmlns='{ITEMS}'>{long}</query>"), "x")
+    assert ([entry.node for entry in found.entries], found.is_cut) == (["n"], True)
+    assert len(found.entries[0].name) == pubsub.MAX_LABEL
 
 
 async def test_publishing_returns_the_id_of_the_service() -> None:
