@@ -45,6 +45,6 @@ async def test_notification_of_an_odd_item_keeps_the_node_fresh(site: Site, host
     async def notified() -> bool:
         return await site.names(address) == ["item-0", "item-1", "last"]
 
-    await site.until(notified, timeout=20)
+    await site.until(notified)
     await site.in_sync(address)
     assert [item.id for item in (await site.read(address)).items] == ["item-0", "item-1", "last"]
