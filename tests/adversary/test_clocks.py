@@ -15,7 +15,7 @@ from tests.adversary.clock import Clock
 from tests.adversary.component import entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.one_server]
 
 
 async def test_future_heartbeat_of_a_dead_worker_does_not_block_takeover(

@@ -12,6 +12,8 @@ from tests.acceptance.site import TIMEOUT, Site
 from tests.adversary.component import Request, entry
 from tests.adversary.conftest import MakeHostile
 
+pytestmark = pytest.mark.one_server
+
 KINDS = ["news", "circle", "empty"]
 MAX_ITEMS = 1000
 MAX_REQUESTS = 100  # ten times the requests of a walk to the limit

@@ -9,6 +9,8 @@ from tests.acceptance.site import Site
 from tests.adversary.component import deep, entry
 from tests.adversary.conftest import MakeHostile
 
+pytestmark = pytest.mark.one_server
+
 #: The id and the payload of each odd item, by name.
 ODD_ITEMS = {
     "too deep": ("odd", deep(60)),

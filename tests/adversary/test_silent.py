@@ -11,6 +11,8 @@ from tests.adversary.component import HostileService, entry
 from tests.adversary.conftest import MakeHostile, StartWorker
 from tests.selection import how_many
 
+pytestmark = pytest.mark.one_server
+
 SOON = 20.0  # seconds: enough for a busy machine, but much less than the timeout of a request
 
 

@@ -15,6 +15,8 @@ from tests.adversary.component import entry as entry_xml
 from tests.adversary.conftest import MakeHostile, StartWorker
 from tests.servers.redis import Redis
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.mark.both_databases
 async def test_worker_paused_past_its_lease_writes_nothing(
