@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --all-extras --group site
 PACKAGES := PYTHON="$(PYTHON)" sh project/setup/packages.sh
-# Tests wait for servers much of the time: as many at once as there are processors, each with servers of its own.
-AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
+# Tests wait for servers much of the time: one process more than there are processors, each with servers of its own.
+AT_ONCE := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 4 --dist worksteal
 # Tests that need nothing but Python's packages.
 QUICK := tests/unit tests/test_layers.py
 # Linters load the settings: as a production site has them, and without a file of this one.
@@ -34,7 +34,7 @@ test-long: test-packages lint  ## run every test on both databases with all its 
 	ORACLE_EXAMPLES=100 $(BIN)/python -m pytest $(AT_ONCE) --long --database=postgresql
 
 unit: $(VENV)/test.stamp  ## run the quick tests, which need no server
-	$(BIN)/python -m pytest $(AT_ONCE) $(QUICK)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(QUICK)
 
 lint: $(VENV)/test.stamp  ## check style, types, migrations and deployment settings
 	$(BIN)/ruff check

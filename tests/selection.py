@@ -10,8 +10,9 @@ A test needs no mark unless its outcome may depend on the database: hand-written
 migrations, or threads and processes that share rows. Mark the module of such tests with
 `pytestmark = pytest.mark.both_databases`, or a single test with `@pytest.mark.both_databases`.
 
-On PostgreSQL, a test that runs with each XMPP server runs with Prosody only, unless it has the mark `every_server` or
-the run is `--long`: what depends on the server has been tested on SQLite.
+A test with a fixture for each XMPP server runs with all of them only if its outcome may depend on the server: what the
+server answers, delivers or refuses. Otherwise mark it `one_server`. On PostgreSQL every such test runs with Prosody
+only, since what depends on the server has been tested on SQLite. The mark `every_server` lifts both.
 """
 
 from collections.abc import Generator
@@ -20,7 +21,8 @@ import pytest
 
 MARKERS = {
     "both_databases": "runs on PostgreSQL as well as on SQLite, for its outcome may depend on the database",
-    "every_server": "runs with every XMPP server on PostgreSQL too, rather than with Prosody only",
+    "one_server": "runs with Prosody only, and with --long with every XMPP server",
+    "every_server": "runs with every XMPP server, on PostgreSQL too or although its module has the mark one_server",
     "postgresql_only": "runs only on PostgreSQL, as it needs a database server with its own clock",
     "long": "takes long: `make test-long` runs it, `make test` runs a smaller version of it",
 }
@@ -75,9 +77,9 @@ def _server(item: pytest.Item) -> str:
 
 
 def _is_taken(marks: set[str], on_postgresql: bool, long: bool, server: str) -> bool:
-    if not on_postgresql:
-        return "postgresql_only" not in marks and (long or "long" not in marks)
     if long:
-        return True
-    one_server = server != "ejabberd" or "every_server" in marks
-    return one_server and not marks.isdisjoint(ON_POSTGRESQL) and "long" not in marks
+        return on_postgresql or "postgresql_only" not in marks
+    one_server = "every_server" not in marks and (on_postgresql or "one_server" in marks)
+    if "long" in marks or (one_server and server == "ejabberd"):
+        return False
+    return not marks.isdisjoint(ON_POSTGRESQL) if on_postgresql else "postgresql_only" not in marks

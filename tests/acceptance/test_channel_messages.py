@@ -76,7 +76,7 @@ async def put(server: Redis, key: str, *messages: bytes) -> None:
 
 
 async def names(service: remote.RemoteService) -> list[str]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [item.id for item in (await service.get_items(ADDRESS, ItemsRequest())).items]
 
 
@@ -151,11 +151,11 @@ async def test_keys_rotate_between_processes_that_know_both(redis: Redis) -> Non
     rotated, rotating, behind = layers
     for number, (sender, reader) in enumerate([(rotated, rotating), (rotating, rotated), (behind, rotated)]):
         await sender.send(f"rotation-{number}", {"type": "x"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await remote.receive(reader, f"rotation-{number}") == {"type": "x"}
     await rotated.send("rotation", {"type": "not for who has the old key alone"})
     await rotating.send("rotation", {"type": "for all"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await remote.receive(behind, "rotation") == {"type": "for all"}
     for layer in layers:
         await layer.close_pools()

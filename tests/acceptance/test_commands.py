@@ -15,10 +15,12 @@ from project.sample.process import free_port
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.store import in_thread
 from pubsubcache.types import NodeAddress
-from tests.acceptance.site import TIMEOUT, entry, make_node, new_name, publish_many
+from tests.acceptance.site import TIMEOUT, Site, entry, make_node, new_name, publish_many
 from tests.selection import how_many
 from tests.servers.redis import Redis
 from tests.servers.xmpp import XmppServer
+
+pytestmark = pytest.mark.one_server
 
 PASSWORD = "PASSWORD_FOR_TESTS"
 ALWAYS_OLD = {"PUBSUBCACHE_MAX_AGE": "0.000001"}
@@ -74,7 +76,7 @@ async def commands(xmpp_server: XmppServer, manage: Any) -> Commands:
 
 async def prepared(commands: Commands, client: Client, count: int = 5) -> NodeAddress:
     """Add the account and publish items on a node of bob's."""
-    await commands.add_account()
+    await Site(commands.server).add_account()
     bob = await client(commands.server)
     address = await make_node(bob, commands.server)
     await publish_many(bob, address, count)
@@ -86,12 +88,14 @@ def row(**filters: Any) -> Awaitable[PubsubNode]:
     return found
 
 
+@pytest.mark.every_server
 async def test_login_succeeds(commands: Commands) -> None:
     await commands.add_account()
     assert await commands.data("pubsub_account", "test", commands.alice) == {"jid": commands.alice, "ok": True}
     assert (await commands.run("pubsub_account", "test", commands.alice)).stdout.startswith("OK")
 
 
+@pytest.mark.every_server
 async def test_failed_logins_are_reported(commands: Commands) -> None:
     async def outcome() -> tuple[int, str]:
         tested = await commands.failure("pubsub_account", "test", commands.alice)
@@ -125,6 +129,7 @@ async def test_untrusted_server_is_accepted_with_insecure_tls(commands: Commands
     assert (await commands.data("pubsub_account", "test", commands.alice))["ok"]
 
 
+@pytest.mark.every_server
 async def test_cached_and_live_answers_are_equal(commands: Commands, client: Client) -> None:
     address = await prepared(commands, client, 12)
     target = commands.target(address)
@@ -207,6 +212,7 @@ async def test_a_stopped_server(commands: Commands, client: Client) -> None:
     assert (await row(name=address.name)).item_count == 5
 
 
+@pytest.mark.every_server
 async def test_an_unknown_node(commands: Commands) -> None:
     await commands.add_account()
     target = ("-s", commands.server.pubsub, "-n", "there is no such node")
@@ -218,6 +224,7 @@ async def test_an_unknown_node(commands: Commands) -> None:
     assert await commands.data("pubsub_nodes") == []
 
 
+@pytest.mark.every_server
 async def test_an_unknown_service(commands: Commands) -> None:
     await commands.add_account()
     code, sentence = await commands.failure("pubsub_sync", "-s", "nowhere.invalid", "-n", "x")
@@ -226,6 +233,7 @@ async def test_an_unknown_service(commands: Commands) -> None:
     assert await commands.data("pubsub_nodes") == []
 
 
+@pytest.mark.every_server
 async def test_a_forbidden_node(commands: Commands, client: Client) -> None:
     await commands.add_account()
     bob = await client(commands.server)

@@ -11,6 +11,8 @@ from pubsubcache.store.extra import extra_of
 from tests.acceptance.site import Site, entry, make_node, publish_many
 from tests.servers.xmpp import XmppServer
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.mark.parametrize("form", ["jsonl", "xml"])
 async def test_imported_nodes_converge_to_the_service(

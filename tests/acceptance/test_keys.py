@@ -61,7 +61,7 @@ async def monitoring(server: Redis) -> AsyncIterator[Callable[[], Awaitable[byte
     async def seen() -> bytes:
         async with Client.from_url(server.url) as client:
             await client.echo("the end")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await reader.readuntil(b'"the end"')
 
     yield seen

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from pubsubcache.types import ItemsPage, NodeAddress, Rsm, known_id
 from tests.acceptance.site import Site, cached_node, entry, make_node, publish_many
+
+pytestmark = pytest.mark.one_server
 
 LARGE = "x" * 5000
 LONG_ID = "long-" + "x" * 2100

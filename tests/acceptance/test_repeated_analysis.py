@@ -20,6 +20,8 @@ from pubsubcache.types import NodeAddress
 from tests.acceptance.site import ATOM, Site, entry, make_node, new_name, publish_many
 from tests.servers.xmpp import XmppServer
 
+pytestmark = pytest.mark.one_server
+
 AVATAR = "urn:xmpp:avatar:metadata"
 HASH = "111f4b3c50d7b0df729d299bc6f8e9ef9066971f"
 POSTS = Schema(title="Posts", about="", payloads=(Shape("entry", ATOM, whole=True),), keys=())

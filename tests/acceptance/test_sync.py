@@ -36,7 +36,7 @@ async def _is_completed(site: Site, address: NodeAddress) -> bool:
     return node is not None and node.sync_state == "COMPLETED"
 
 
-@pytest.mark.parametrize("count", [5001, pytest.param(20_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [2001, pytest.param(20_000, marks=pytest.mark.long)])
 async def test_a_large_node_with_paging(ejabberd_site: Site, client, count: int) -> None:
     bob = await client(ejabberd_site.server)
     address = await make_node(bob, ejabberd_site.server)

@@ -149,17 +149,22 @@ def constraints() -> str:
     return "\n".join(re.findall(r"^[\w-]+==[^ \n]+", (ROOT / "requirements.txt").read_text(), re.M))
 
 
+def run(*command: str) -> None:
+    """Run a command that succeeds, without the environment variables of this repository."""
+    ended = subprocess.run(command, env=own_environment(), capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
+    assert ended.returncode == 0, f"{command}: {ended.stdout}{ended.stderr}"
+
+
 @pytest.fixture
 def host(wheel: Path, tmp_path: Path) -> Host:
     """A new project whose virtual environment has only the wheel and its dependencies."""
     host = Host(tmp_path / "environment", tmp_path / "host")
     host.folder.mkdir()
     (tmp_path / "constraints.txt").write_text(constraints())
-    made = subprocess.run([sys.executable, "-m", "venv", str(host.environment)], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    install = ("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    host.succeed(*install, "-c", str(tmp_path / "constraints.txt"), str(wheel), timeout=INSTALL_TIMEOUT)
-    host.succeed("python", "-m", "pip", "check")
+    run(sys.executable, "-m", "venv", "--without-pip", str(host.environment))
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(host.environment))
+    run(*pip, "install", "--quiet", "--no-compile", "-c", str(tmp_path / "constraints.txt"), str(wheel))
+    run(*pip, "check")
     host.succeed("django-admin", "startproject", "host", ".")
     with (host.folder / "host" / "settings.py").open("a") as settings:
         settings.write(SETTINGS)

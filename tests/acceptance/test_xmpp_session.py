@@ -166,7 +166,7 @@ async def test_waiting_requests_fail_when_the_connection_is_lost(
         requests = [asyncio.create_task(run.session.get_items(node, ItemsRequest())) for _ in range(40)]
         await asyncio.sleep(0)
         proxy.cut()
-        results = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 5)
+        results = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 20)
         assert {type(result) for result in results} == {ServiceUnreachable}
         proxy.holding = False
         assert (await run.until_online(2)).resumed
@@ -224,13 +224,13 @@ async def test_stopping_is_safe_at_any_point(xmpp_server: XmppServer) -> None:
         async with watched(xmpp_server.login("alice")) as run:
             for _ in range(wait):
                 await asyncio.sleep(0)
-            await asyncio.wait_for(asyncio.gather(run.session.stop(), run.session.stop()), 10)
+            await asyncio.wait_for(asyncio.gather(run.session.stop(), run.session.stop()), 60)
             assert run.task.done()
             await run.session.stop()
 
     async with watched(xmpp_server.login("alice")) as run:
         await run.until_online(1)
-        await asyncio.wait_for(run.session.stop(), 10)
+        await asyncio.wait_for(run.session.stop(), 60)
         assert run.task.done()
         assert run.statuses[-1].state == "offline"
 

@@ -133,7 +133,7 @@ class HostileService:
         self.send(f"<handshake>{proof}</handshake>")
         accepted = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read_on(reader, parser, accepted))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.wait({accepted, self._reading}, return_when=asyncio.FIRST_COMPLETED)
         if self._reading.done():
             self._reading.result()

@@ -56,10 +56,10 @@ async def test_expired_certificate_keeps_sessions_and_prevents_new_ones(
             proxy.cut()  # until the server presents the certificate
         return account.status == "error" and "expired" in account.status_detail
 
-    await site.until(refused, timeout=30)
+    await site.until(refused)
     page = await site.read(address)
     assert page.stale
     assert [item.id for item in page.items] == ["item-0", "item-1", "new"]
     server.present_certificate(server.certificates.issue([server.domain, server.pubsub]))
-    await site.until(site.is_online, timeout=30)
+    await site.until(site.is_online)
     await site.converged(address)

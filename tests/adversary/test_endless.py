@@ -8,9 +8,11 @@ import pytest
 from pubsubcache.exceptions import PubsubCacheError
 from pubsubcache.store import in_thread, nodes
 from pubsubcache.xmpp import turns
-from tests.acceptance.site import Site
+from tests.acceptance.site import TIMEOUT, Site
 from tests.adversary.component import Request, entry
 from tests.adversary.conftest import MakeHostile
+
+pytestmark = pytest.mark.one_server
 
 KINDS = ["news", "circle", "empty"]
 MAX_ITEMS = 1000
@@ -30,7 +32,7 @@ async def test_read_of_an_endless_node_ends(site: Site, hostile: MakeHostile, wh
     address = service.add_node("urn:example:plain", 3)
     setattr(service, what, kind)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT):
             page = await site.read(address)
     except PubsubCacheError:
         pass
@@ -51,7 +53,7 @@ async def test_synchronisation_of_an_endless_node_ends(site: Site, hostile: Make
         node = await site.node(address)
         return node is not None and node.sync_state in ("ERROR", "COMPLETED") and not node.sync_owner
 
-    await site.until(ended, timeout=20)
+    await site.until(ended)
     assert service.asked("get_items") + service.asked("get_item_ids") <= MAX_REQUESTS
     assert len(await site.names(address)) <= MAX_ITEMS
 
@@ -66,14 +68,14 @@ async def test_cached_node_that_becomes_endless_gets_a_bounded_number_of_request
     service.endless_items = service.endless_ids = kind
     before = len(service.requests)
     await in_thread(nodes.invalidate_node)((await site.in_sync(address)).pk)
-    await site.until(lambda: asyncio.sleep(0, len(service.requests) > before), timeout=20)
+    await site.until(lambda: asyncio.sleep(0, len(service.requests) > before))
 
     async def ended() -> bool:
         node = await site.node(address)
         return node is None or not node.sync_owner
 
     await site.cached(other)
-    await site.until(ended, timeout=20)
+    await site.until(ended)
     assert len(service.requests) - before <= MAX_REQUESTS
 
 

@@ -8,12 +8,13 @@ from tests.acceptance.site import Site
 from tests.adversary import process
 from tests.adversary.component import entry
 from tests.adversary.conftest import MakeHostile, StartWorker
+from tests.selection import how_many
 
 ALLOWED = 100.0  # megabytes above the start
 SOON = 10.0
 
 
-@pytest.mark.parametrize(("size", "count"), [(60_000, 400), (100, 12_000)], ids=["large", "many"])
+@pytest.mark.parametrize(("size", "count"), [(60_000, 400), (100, how_many(4_000, 12_000))], ids=["large", "many"])
 async def test_flood_uses_bounded_memory_and_does_not_delay_others(
     idle_site: Site, hostile: MakeHostile, worker: StartWorker, size: int, count: int
 ) -> None:

@@ -9,6 +9,8 @@ from tests.acceptance.site import Site
 from tests.adversary.component import deep, entry
 from tests.adversary.conftest import MakeHostile
 
+pytestmark = pytest.mark.one_server
+
 #: The id and the payload of each odd item, by name.
 ODD_ITEMS = {
     "too deep": ("odd", deep(60)),
@@ -45,6 +47,6 @@ async def test_notification_of_an_odd_item_keeps_the_node_fresh(site: Site, host
     async def notified() -> bool:
         return await site.names(address) == ["item-0", "item-1", "last"]
 
-    await site.until(notified, timeout=20)
+    await site.until(notified)
     await site.in_sync(address)
     assert [item.id for item in (await site.read(address)).items] == ["item-0", "item-1", "last"]

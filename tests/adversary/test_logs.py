@@ -38,7 +38,7 @@ async def test_error_texts_of_a_service_cannot_forge_lines_or_fill_the_log(
     followed = await site.in_sync(nodes_by_method["unsubscribe"])
     await in_thread(lambda: nodes.forget_nodes(PubsubNode.objects.filter(pk=followed.pk), unsubscribe=True))()
     for method, address in nodes_by_method.items():
-        await site.until(_asked(service, method, address.name), timeout=30)
+        await site.until(_asked(service, method, address.name))
     await service.ping(service.session_of(site.jid))
     rows = [await site.node(address) for address in nodes_by_method.values()]
     await in_thread(started.stop)()

@@ -39,7 +39,7 @@ async def test_queue_of_a_lost_session_does_not_overwrite_a_later_listing(
         async with proxy.down():
             service.nodes[address.name] = {"x": entry("v2")}
         was_fresh = False
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(180):
             while True:
                 page = await site.read(address)
                 titles = [item.xml for item in page.items if item.id == "x"]

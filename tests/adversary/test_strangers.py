@@ -25,7 +25,7 @@ async def _assert_session_works(site: Site, bob, name: str) -> None:
     async def notified() -> bool:
         return "after" in await site.names(address)
 
-    await site.until(notified, timeout=20)
+    await site.until(notified)
     assert len((await site.read(address, use_cache=False)).items) == 3
     assert (await site.account()).session_started == started
     assert await site.is_online()
@@ -67,7 +67,7 @@ async def test_item_with_an_odd_namespace_keeps_session_and_node_readable(
     async def notified() -> bool:
         return "after" in await site.names(address)
 
-    await site.until(notified, timeout=20)
+    await site.until(notified)
     live = await site.read(address, use_cache=False)
     assert {"item-0", "item-1", "item-2", "after"} <= {item.id for item in live.items}
     assert (await site.account()).session_started == before

@@ -15,6 +15,8 @@ from tests.adversary.component import entry as entry_xml
 from tests.adversary.conftest import MakeHostile, StartWorker
 from tests.servers.redis import Redis
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.mark.both_databases
 async def test_worker_paused_past_its_lease_writes_nothing(
@@ -59,7 +61,7 @@ async def test_worker_stopped_while_claiming_leaves_no_claim(
     await publish_many(bob, address, 2)
     async with site.working():
         await in_thread(nodes.get_or_create_node)(site.jid, address, by_hand=True)
-        await asyncio.wait_for(claiming.wait(), 20)
+        await asyncio.wait_for(claiming.wait(), 60)
     assert not await in_thread(PubsubNode.objects.exclude(sync_owner="").exists)()
 
 

@@ -89,7 +89,7 @@ def test_node_buttons_are_shown_only_with_permission() -> None:
 
 
 async def next_message(channel: str) -> dict[str, Any]:
-    return dict(await asyncio.wait_for(get_channel_layer().receive(channel), timeout=20))
+    return dict(await asyncio.wait_for(get_channel_layer().receive(channel), timeout=60))
 
 
 def test_synchronisation_is_requested_and_wakes_workers(

@@ -52,7 +52,7 @@ def test_deletion_removes_an_item_that_is_being_stored(delete: Callable[[], obje
         thread.start()
         wait_for_a_lock()
         PubsubItem.objects.create(node=node, name="1", data=make_item("1").xml, position=1)
-    thread.join(30)
+    thread.join(60)
     assert failures == []
     assert not PubsubNode.objects.exists()
     assert not PubsubItem.objects.exists()

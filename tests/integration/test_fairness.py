@@ -242,7 +242,7 @@ async def test_silent_service_does_not_block_other_unsubscriptions() -> None:
             raise keepers.PubsubCacheError("late")
 
     keeper._session.unsubscribe = unsubscribe
-    await asyncio.wait_for(work.attend(), 5)
+    await asyncio.wait_for(work.attend(), 60)
     assert work.syncing == [node]
     answered.set()
     await keeper._unsubscribing

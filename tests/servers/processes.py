@@ -11,5 +11,5 @@ def family(pid: int) -> list[psutil.Process]:
 
 def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those of `processes` that still run after some time, except zombies."""
-    running = psutil.wait_procs(processes, timeout=10)[1]
+    running = psutil.wait_procs(processes, timeout=60)[1]
     return [process for process in running if process.status() != psutil.STATUS_ZOMBIE]

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -25,6 +26,7 @@ REST = {"rest", "rest_truncated"}
 by_schema = pytest.mark.parametrize("schema", schemas(), ids=lambda schema: schema.title)
 
 
+@cache
 def parsed_examples(schema: Schema) -> list[dict[str, Any]]:
     return [example.parsed() for example in examples(schema)]
 

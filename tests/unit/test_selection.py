@@ -44,6 +44,15 @@ def test_one_server_is_enough_on_postgresql(server: str, marks: set[str], long: 
     assert _is_taken(marks, on_postgresql=False, long=long, server=server)
 
 
+@pytest.mark.parametrize("on_postgresql", [False, True])
+def test_tests_that_do_not_depend_on_the_server_run_with_one(on_postgresql: bool) -> None:
+    marks = {"both_databases", "one_server"}
+    assert _is_taken(marks, on_postgresql, long=False, server="prosody")
+    assert not _is_taken(marks, on_postgresql, long=False, server="ejabberd")
+    assert _is_taken(marks, on_postgresql, long=True, server="ejabberd")
+    assert _is_taken({*marks, "every_server"}, on_postgresql, long=False, server="ejabberd")
+
+
 def test_modules_that_check_the_vendor_run_on_both_databases() -> None:
     unmarked = [
         path.name

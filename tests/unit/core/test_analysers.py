@@ -490,7 +490,7 @@ async def test_large_item_is_parsed_outside_the_event_loop() -> None:
     continued = threading.Event()
 
     def parser(item: Element, context: ParseContext) -> bool:
-        return continued.wait(10)
+        return continued.wait(60)
 
     async def continue_loop() -> None:
         continued.set()

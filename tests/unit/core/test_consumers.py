@@ -34,7 +34,7 @@ class FakeLayer:
 
     async def of(self, channel: str) -> Any:
         """Return the result sent to `channel`, or raise the error."""
-        return remote.decode_answer(await asyncio.wait_for(self._answer(channel), 5), object)
+        return remote.decode_answer(await asyncio.wait_for(self._answer(channel), 60), object)
 
 
 class Desk:

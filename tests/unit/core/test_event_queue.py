@@ -82,7 +82,7 @@ def test_services_take_turns_then_their_nodes() -> None:
     assert [name for service, name in order if service == "flood"] == ["0", "1", "2", "0", "1", "2"]
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 3))
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.integers(0, 3))
 def test_flood_delays_another_service_by_at_most_one_turn_each(floods: list[int], taken_before: int) -> None:
     queue = queue_of(10_000)
     for number, nodes in enumerate(floods):

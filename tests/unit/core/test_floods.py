@@ -45,7 +45,7 @@ class Line:
         return shed
 
     async def next_invalidated(self) -> object:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (invalidation := self.queue.next_invalidation()) is None:
                 await self.queue.wait()
         self.queue.resolve(*invalidation)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pubsubcache.parsers import html, uris
 from pubsubcache.parsers.shapes import ABSOLUTE_LINK, WORDS, Shape, rest_of
+from tests.selection import how_many
 from tests.unit.parsers.entries import ABSOLUTE, XHTML, check_markup
 
 BASE = "https://garden.example/beds/spring/plan;v=2?page=1"
@@ -91,7 +92,7 @@ references = st.tuples(st.sampled_from(["", "/", "./"]), paths, queries, fragmen
 bases = st.tuples(st.just("https://garden.example/"), paths, queries, fragments).map("".join)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=how_many(300, 1000))
 @given(references, bases)
 def test_resolution_agrees_with_the_standard_library(reference: str, base: str) -> None:
     """With an authority, the library keeps dots; it drops empty segments, and keeps the fragment of the base."""

@@ -14,6 +14,7 @@ from pubsubcache.exceptions import ParseError
 from pubsubcache.parsers import ParseContext, elements
 from pubsubcache.parsers.microblog import parse
 from pubsubcache.utils import xmlform
+from tests.selection import how_many
 from tests.unit.parsers.entries import ATOM, PEP, PUBSUB, SERVICE, XHTML, check, item, parsed
 from tests.unit.parsers.mutations import drop_bytes, mutate
 from tests.unit.parsers.test_html import ATTACKS
@@ -160,14 +161,14 @@ def test_no_attack_survives_in_a_feed_or_a_source(attack: str) -> None:
 
 def test_resolved_links_do_not_multiply_the_size() -> None:
     base = f"https://garden.example/{'a' * 226}/"
-    anchors = "<a href='x'/>b" * 20_000
-    links = "<link href='x' rel='y'/>" * 5 + "".join(f"<link href='{n}'/>" for n in range(2000))
+    anchors = "<a href='x'/>b" * 5_000
+    links = "<link href='x' rel='y'/>" * 5 + "".join(f"<link href='{n}'/>" for n in range(500))
     for inner in (
         f"<content type='xhtml'><div xmlns='{XHTML}'>{anchors}</div></content>",
         links,
-        "<author><uri>x</uri></author>" * 2000,
-        "<thr:in-reply-to href='x' source='y'/>" * 2000,
-        f"<content type='xhtml'><div xmlns='{XHTML}'><a href='x'/>b</div></content>" * 2000,
+        "<author><uri>x</uri></author>" * 500,
+        "<thr:in-reply-to href='x' source='y'/>" * 500,
+        f"<content type='xhtml'><div xmlns='{XHTML}'><a href='x'/>b</div></content>" * 500,
     ):
         text = json.dumps(parsed(inner, own=f"xml:base='{base}'"))
         assert base in text
@@ -198,11 +199,10 @@ def assert_parses_or_refuses(element: Element, context: ParseContext) -> bool:
     return True
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_mutated_trees_only_raise_parse_errors(seed: int) -> None:
-    random = Random(seed)
+def test_mutated_trees_only_raise_parse_errors() -> None:
+    random = Random(1)
     outcomes = set()
-    for _ in range(500):
+    for _ in range(how_many(600, 2000)):
         of = random.choice(["entry", "entry", "feed"])
         root = item(FULL, attributes="id='i1' publisher='mira@garden.example'", of=of)
         mutate(random, root)
@@ -214,7 +214,7 @@ def test_texts_with_missing_bytes_only_raise_parse_errors() -> None:
     random = Random(11)
     text = xmlform.to_text(item(FULL, attributes="id='i1' publisher='mira@garden.example'"))
     well_formed = 0
-    while well_formed < 1000:
+    while well_formed < how_many(300, 1000):
         element = drop_bytes(random, text)
         if element is not None:
             well_formed += 1

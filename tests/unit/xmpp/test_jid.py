@@ -9,6 +9,7 @@ from slixmpp import JID, InvalidJID
 
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.utils import jid
+from tests.selection import how_many
 
 
 def ours(text: str) -> str | None:
@@ -110,7 +111,7 @@ jids = st.one_of(
 @example("\u05d0\u0cbf\u05d0@b.example")
 @example("a@\u05d0.1\u05d0")
 @example("a@b.\u00ad")
-@settings(max_examples=500)
+@settings(max_examples=how_many(200, 1000))
 @given(jids)
 def test_texts_are_normalised_as_by_slixmpp(text: str) -> None:
     check(text)

@@ -75,7 +75,7 @@ async def test_good_service_answers_behind_readers_of_a_silent_one(client: FakeC
     client.silent.add(SILENT)
     readers = [asyncio.create_task(ask(requests, SILENT)) for _ in range(100)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for _ in range(10):
             assert (await ask(requests, GOOD)).get("type") == "result"
     assert client.sent.count(SILENT) == turns.MAX_PENDING_OF_SERVICE
@@ -148,7 +148,7 @@ async def test_lost_session_fails_waiting_requests_but_marks_no_service_silent(
     readers = [asyncio.create_task(ask(requests, SILENT)) for _ in range(50)]
     await asyncio.sleep(0)
     requests.fail_all(ServiceUnreachable("lost"))
-    results = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 5)
+    results = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 20)
     assert {str(result) for result in results} == {"lost"}
     requests.begin()
     client.silent.clear()
