@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Max, Q, QuerySet
 
@@ -31,6 +32,7 @@ from pubsubcache.utils.slices import Work as Slices
 
 logger = get_logger(__name__)
 
+WEB = "web"  # the owner of jobs that a request of the admin does at once
 MAX_CHOSEN = 100_000  # objects that a job names one by one
 MAX_ATTEMPTS = 3  # processes that may die at the same batch
 KEEP_AGE = timedelta(days=30)  # of ended jobs
@@ -63,7 +65,7 @@ def chosen(rows: QuerySet[Any]) -> list[int]:
     return pks
 
 
-def request(kind: str, parameters: dict[str, Any], user: Any = None) -> Job:
+def request(kind: str, parameters: dict[str, Any], user: Any = None, owner: str = "") -> Job:
     """Add a job. Wake the workers afterwards, when the transaction has ended.
 
     Args:
@@ -73,6 +75,7 @@ def request(kind: str, parameters: dict[str, Any], user: Any = None) -> Job:
             `save_choice` has saved the choice that the job applies. `purge` also takes `created_before` and
             `updated_before` (ISO 8601), `policy` takes `policy`, and `forget` takes `unsubscribe`.
         user: The user of the site who asks for it, if any.
+        owner: The name of this process, if it does the job itself; the job is then claimed.
 
     Returns:
         The job.
@@ -88,7 +91,12 @@ def request(kind: str, parameters: dict[str, Any], user: Any = None) -> Job:
     if kind == Kind.POLICY and parameters["policy"] not in PubsubNode.Policy.values:
         raise InvalidRequest(f"{parameters['policy']!r} is not a policy.")
     _work_of(Job(kind=kind, parameters=parameters))
-    return Job.objects.create(kind=kind, parameters=parameters, requested_by=user, total=size(kind, parameters))
+    job = Job(kind=kind, parameters=parameters, requested_by=user, total=size(kind, parameters))
+    if owner:
+        job.state, job.owner, job.token, job.attempts = State.RUNNING, owner, 1, 1
+        job.started = job.heartbeat = clock.now()
+    job.save()
+    return job
 
 
 def size(kind: str, parameters: dict[str, Any]) -> int:
@@ -177,9 +185,10 @@ async def carry_out(job: Job, report: Report | None = None) -> Job:
         while not job.is_finished:
             began = time.monotonic()
             if job.kind == Kind.REPARSE:
-                job = await _reparse_batch(job)
-            else:
-                job = await uninterrupted(in_thread(_step)(job, work))
+                cursor, rows = await in_thread(_items_to_parse)(job)
+                changed = await _parse(rows)
+                work = partial(_save_parsed, rows=rows, changed=changed, cursor=cursor)
+            job = await uninterrupted(in_thread(_step)(job, work))
             if report is not None:
                 report(job.done, job.total)
             if not job.is_finished:
@@ -190,8 +199,24 @@ async def carry_out(job: Job, report: Report | None = None) -> Job:
         await uninterrupted(in_thread(release)(job))
         raise
     except Exception as error:
-        logger.exception("Job %d failed.", job.pk)
-        job = await in_thread(_fail)(job, f"{type(error).__name__}: {error}")
+        job = await in_thread(_fail)(job, error)
+    return job
+
+
+def do_at_once(job: Job) -> Job:
+    """Do a claimed job of few rows, in synchronous code; return it as it ended. Raises the same as `carry_out`."""
+    work = _work_of(job)
+    try:
+        while not job.is_finished:
+            if job.kind == Kind.REPARSE:
+                cursor, rows = _items_to_parse(job)
+                changed = async_to_sync(_parse)(rows)
+                work = partial(_save_parsed, rows=rows, changed=changed, cursor=cursor)
+            job = _step(job, work)
+    except (JobLost, OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        job = _fail(job, error)
     return job
 
 
@@ -231,30 +256,30 @@ def _held(job: Job) -> Job:
 
 def _end(job: Job, state: str, error: str = "") -> None:
     """End a job. The caller saves it."""
-    job.state, job.error = state, one_line(error)
-    job.finished, job.owner, job.heartbeat, job.cursor = clock.now(), "", None, {}
-    history.record_end(job)
+    job.state, job.error, job.finished = state, one_line(error), clock.now()
+    if job.owner != WEB:  # else the history of the nodes says it
+        history.record_end(job)
+    job.owner, job.heartbeat, job.cursor = "", None, {}
 
 
 @transaction.atomic
-def _fail(job: Job, error: str) -> Job:
+def _fail(job: Job, error: Exception) -> Job:
+    logger.error("Job %d failed.", job.pk, exc_info=error)
     row = _held(job)
-    _end(row, State.FAILED, error)
+    _end(row, State.FAILED, f"{type(error).__name__}: {error}")
     row.save(update_fields=PROGRESS)
     return row
 
 
-async def _reparse_batch(job: Job) -> Job:
-    """Parse some items, then save them as a batch; return the job."""
-    cursor, rows = await in_thread(_items_to_parse)(job)
+async def _parse(rows: list[PubsubItem]) -> set[int]:
+    """Parse items, and return the primary keys of those that changed."""
     outcome = reparsing.Reparsing()
     changed = set()
     for row in rows:
         if await reparsing.parse(row, outcome):
             changed.add(row.pk)
         await Slices(row.node.service).pause()
-    save = partial(_save_parsed, rows=rows, changed=changed, cursor=cursor)
-    return await uninterrupted(in_thread(_step)(job, save))
+    return changed
 
 
 def _items_to_parse(job: Job) -> tuple[dict[str, Any], list[PubsubItem]]:

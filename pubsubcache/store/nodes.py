@@ -287,6 +287,7 @@ def _empty(node: PubsubNode, batch: Batch) -> bool:
     if node.item_count:
         batch.spend(node.item_count)
         batch.note(items=node.item_count)
+    batch.rows -= min(node.evicted_count, EVICTED_AT_ONCE)
     if node.evicted_count > EVICTED_AT_ONCE:
         batch.cursor["emptied"] = node.pk
     return True
@@ -553,6 +554,7 @@ def forget_batch(batch: Batch, nodes: Selection, unsubscribe: bool) -> None:
         elif node.evicted_count > EVICTED_AT_ONCE:
             _hide_before_removal(node, batch, unsubscribe)
             return False
+        batch.rows -= node.evicted_count
         batch.spend(node.item_count)
         batch.counts["items"] += node.item_count
         batch.counts["nodes"] += forget_nodes(PubsubNode.objects.filter(pk=pk), unsubscribe=unsubscribe)
@@ -564,6 +566,8 @@ def forget_batch(batch: Batch, nodes: Selection, unsubscribe: bool) -> None:
 def _hide_before_removal(node: PubsubNode, batch: Batch, unsubscribe: bool) -> None:
     """Make reads of a node go to the service while the rows of its evicted items are removed."""
     batch.cursor["emptied"] = node.pk
+    batch.rows -= EVICTED_AT_ONCE
+    batch.spend(node.item_count)
     batch.counts["items"] += node.item_count
     node.subscribed = unsubscribe and bool(node.subscribed or node.sync_owner)
     _drop_contents(node, EVICTED_AT_ONCE)

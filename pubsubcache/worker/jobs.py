@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 
 from pubsubcache.exceptions import JobLost
+from pubsubcache.models import Job
 from pubsubcache.store import in_thread, jobs, own_thread, uninterrupted
 from pubsubcache.utils.cleaning import get_logger
 
@@ -43,15 +44,21 @@ class JobRunner:
 
     async def _do_next(self) -> bool:
         """Do the next job; return whether there was one."""
-        claim = asyncio.ensure_future(in_thread(jobs.claim)(self.name))
+        claimed: list[Job] = []
+
+        def claim() -> None:
+            if (job := jobs.claim(self.name)) is not None:
+                claimed.append(job)
+
         try:
-            job = await uninterrupted(claim)
+            await uninterrupted(in_thread(claim)())
         except asyncio.CancelledError:
-            if (claimed := claim.result()) is not None:
-                await uninterrupted(in_thread(jobs.release)(claimed))
+            for job in claimed:
+                await uninterrupted(in_thread(jobs.release)(job))
             raise
-        if job is None:
+        if not claimed:
             return False
+        [job] = claimed
         logger.info("Job %d has started: %s.", job.pk, job.kind)
         try:
             job = await jobs.carry_out(job)
