@@ -17,7 +17,7 @@ from django.db.models import Count, Sum
 from pubsubcache.models import PubsubNode, PubsubNodeQuerySet
 
 MAX_ROWS = 1000  # nodes and items that one batch writes
-MAX_SECONDS = 0.1  # that a batch holds its locks; it ends after the chunk of rows that exceeds it
+MAX_SECONDS = 0.08  # that a batch holds its locks; it ends after the chunk of rows that exceeds it
 READ_AHEAD = 100  # nodes
 PAUSE = 0.05  # seconds; at least, between two batches on SQLite
 Report = Callable[[int, int | None], None]
