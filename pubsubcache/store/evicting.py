@@ -13,7 +13,7 @@ from pubsubcache.models import PubsubEvicted, PubsubItem, PubsubNode, PubsubTomb
 from pubsubcache.store.batches import Batch, Report, Selection, each_node, run
 
 BATCH = 1000
-CHUNK = 50  # items evicted between two looks at the clock
+CHUNK = 25  # items evicted between two looks at the clock
 CHUNK_SIZE = 256 * 1024  # characters of their words
 EVICTED_AT_ONCE = 2000  # rows of evicted items removed in one transaction
 EVICTED_COLUMNS = ("name", "position", "created", "updated", "revision")
