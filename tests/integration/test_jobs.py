@@ -20,7 +20,7 @@ from pubsubcache.services.sessions import sessions
 from pubsubcache.store import accounts, in_thread, jobs, syncing
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.worker.jobs import JobRunner
-from tests.admin_data import account, act, item, logged_in, node, online, person, superuser, url
+from tests.admin_data import account, act, item, logged_in, node, online, person, staff, superuser, url
 from tests.fakes import ADDRESS, FakeService, in_loop, note_analyser
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -424,11 +424,11 @@ def test_synchronisation_of_a_disabled_account_is_not_promised() -> None:
 
 
 def test_staff_see_and_cancel_only_their_own_jobs() -> None:
-    mine, all_of_them = person("view_pubsubnode"), person("all_accounts", "view_job", "cancel_job")
-    watching = person("all_accounts", "view_job")
-    user = User.objects.get(username="staff0")
+    owner = staff("view_pubsubnode")
+    mine, all_of_them = logged_in(owner), person("view_job", "cancel_job")
+    watching = person("view_job")
     job = jobs.request("purge", {"nodes": [in_sync().pk]}, User.objects.get(username="staff1"))
-    own = jobs.request("purge", {"nodes": [1]}, user)
+    own = jobs.request("purge", {"nodes": [1]}, owner)
     assert mine.get(url("job", "change", job.pk)).status_code == 302
     mine.post(url("job", "cancel", job.pk))
     listed = mine.get(url("job", "changelist"))
@@ -451,3 +451,13 @@ def test_the_summary_needs_one_query(django_assert_num_queries: Callable[..., An
         found = admin.jobs.summary(user)
     assert [row["job"] for row in found["running"]] == [running]
     assert [row["job"] for row in found["ended"]] == ended[:-6:-1]
+
+
+def test_staff_purge_only_nodes_that_they_own() -> None:
+    made, other = in_sync("a", items=2), node(account("bob@example.org"), "b", items=2)
+    owner = staff("view_pubsubnode", "purge_pubsubnode")
+    Account.objects.filter(jid=ALICE).update(owner=owner)
+    client = logged_in(owner)
+    act(client, "purge", made, other, confirmed="yes")
+    client.post(url("pubsubnode", "purge", other.pk), {"confirmed": "yes"})
+    assert set(PubsubItem.objects.values_list("node", flat=True)) == {other.pk}
