@@ -87,6 +87,10 @@ class LeaseLost(PubsubCacheError):
     """This worker lost the lease of the account, so it must not write for it."""
 
 
+class JobLost(PubsubCacheError):
+    """The job has ended, or another process has taken it over."""
+
+
 class NoLongerKept(SyncFailed):
     """The analysers no longer keep the node in sync."""
 

@@ -19,7 +19,7 @@ from django.db import connections
 from django.db.models import Count, Max, Model, Sum
 
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.models import Account, PubsubItem, PubsubNode, SyncRun
+from pubsubcache.models import Account, Job, PubsubItem, PubsubNode, SyncRun
 from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.states import counts, word_in_database
 from pubsubcache.store import in_thread, own_thread
@@ -91,10 +91,12 @@ class Kind:
     Attributes:
         model: The model whose objects the page shows; users need the permission to view it.
         version: Returns what changes whenever shown data change, as seen by a viewer. It runs each second.
+        needs_permission: False if users see only what is theirs.
     """
 
     model: type[Model]
     version: Callable[[Viewer, tuple[int, ...]], Any]
+    needs_permission: bool = True
 
 
 def _accounts(viewer: Viewer, pks: tuple[int, ...]) -> Any:
@@ -139,6 +141,12 @@ def _runs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
     return list(runs.values_list("pk", "outcome", "node__sync_done")[:SHOWN_RUNS])
 
 
+def _jobs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
+    jobs = Job.objects.visible_to(viewer).order_by("-pk")
+    jobs = jobs.filter(pk__in=pks) if pks else jobs
+    return list(jobs.values_list("pk", "state", "done", "cancel_requested", "owner")[:MAX_OBJECTS])
+
+
 #: The topics by name. Apps may add their own.
 TOPICS: dict[str, Kind] = {
     "account": Kind(Account, _accounts),
@@ -148,6 +156,8 @@ TOPICS: dict[str, Kind] = {
     "items": Kind(PubsubItem, _items),
     "runs": Kind(PubsubNode, _runs),  # those who may view nodes may view their runs
     "account_runs": Kind(Account, _runs),
+    "job": Kind(Job, _jobs, needs_permission=False),
+    "jobs": Kind(Job, _jobs, needs_permission=False),
 }
 
 
@@ -175,8 +185,10 @@ def parse(texts: Collection[str]) -> list[Topic]:
 
 def may_view(user: Any, name: str) -> bool:
     """Whether a user may view the model of the topics called `name`."""
-    options = TOPICS[name].model._meta
-    return any(user.has_perm(f"{options.app_label}.{action}_{options.model_name}") for action in ("view", "change"))
+    kind = TOPICS[name]
+    label, model = kind.model._meta.app_label, kind.model._meta.model_name
+    needed = [f"{label}.{action}_{model}" for action in ("view", "change")]
+    return not kind.needs_permission or any(map(user.has_perm, needed))
 
 
 def may_watch(user: Any, topic: Topic) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
@@ -16,14 +16,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
-from pubsubcache.admin import asking, cafiles, display, services
+from pubsubcache.admin import asking, cafiles, display, services, steering
 from pubsubcache.admin.base import CacheAdmin, bare, log_changes, wake_workers
 from pubsubcache.admin.filters import WorkerFilter
+from pubsubcache.admin.jobs import start
 from pubsubcache.admin.runs import last_runs
-from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models import Account, Job, PubsubNode
 from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.models.fields import Undecryptable
-from pubsubcache.store import remove_accounts
+from pubsubcache.store.jobs import chosen
 
 NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)
 # Fields that decide where the password is sent and who can read it in transit.
@@ -113,7 +114,7 @@ class AccountAdmin(CacheAdmin[Account]):
     ordering = ("jid",)
     search_fields = ("jid", "worker")
     raw_id_fields = ("owner",)
-    actions = ("enable", "disable")
+    actions = ("enable", "disable", "delete_selected")
     readonly_fields = (
         "password_state",
         "session",
@@ -233,24 +234,13 @@ class AccountAdmin(CacheAdmin[Account]):
     def nodes_of(self, objects: Iterable[Account]) -> QuerySet[PubsubNode]:
         return PubsubNode.objects.filter(account__in=[account.pk for account in objects])
 
-    def delete_model(self, request: HttpRequest, obj: Account) -> None:
-        self._remove(request, Account.objects.filter(pk=obj.pk))
+    def remove(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
+        return start(request, Job.Kind.ACCOUNTS, {"accounts": chosen(queryset)})
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        self._remove(request, bare(queryset))
-
-    def _remove(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
-        _gone, leaving = remove_accounts(accounts)
-        wake_workers()
-        if leaving:
-            text = ngettext(
-                "%(count)d account will be removed after a worker has ended its subscriptions. Delete it again to "
-                "remove it now and leave them.",
-                "%(count)d accounts will be removed after a worker has ended their subscriptions. Delete them again "
-                "to remove them now and leave the subscriptions.",
-                leaving,
-            )
-            self.message_user(request, text % {"count": leaving}, messages.WARNING)
+    @admin.action(permissions=["delete"], description=gettext_lazy("Delete selected accounts"))
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
+        """Delete accounts with their nodes; workers end their subscriptions first."""
+        return steering.delete_many(self, request, queryset)
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def session(self, account: Account) -> str:

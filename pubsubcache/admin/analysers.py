@@ -15,14 +15,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from pubsubcache import store
 from pubsubcache.admin import display
-from pubsubcache.admin.base import log_changes, wake_workers
+from pubsubcache.admin.base import log_changes
+from pubsubcache.admin.jobs import start
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.analysers.base import dotted
-from pubsubcache.models import AnalyserChoice, PubsubItem, PubsubNode
+from pubsubcache.models import AnalyserChoice, Job, PubsubItem, PubsubNode
 from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.states import KINDS, Word, word_in_database
 
@@ -133,15 +134,12 @@ def choose(request: HttpRequest) -> HttpResponse:
     if chosen not in CHOICES or not any(row["name"] == name for row in rows(request.user) if row["name"]):
         raise BadRequest("Unknown analyser or choice.")
     to_sync, label = CHOICES[chosen]
-    choice, changed = store.choose_analyser(name, to_sync)
+    choice = store.save_choice(name, to_sync)
     log_changes(request, [choice], _("Synchronised: %(choice)s.") % {"choice": label})
-    wake_workers()
-    text = ngettext(
-        "Nodes of %(analyser)s are synchronised: %(choice)s. This changed %(count)d node.",
-        "Nodes of %(analyser)s are synchronised: %(choice)s. This changed %(count)d nodes.",
-        changed,
-    )
-    messages.success(request, text % {"analyser": name, "choice": label, "count": changed})
+    text = _("Nodes of %(analyser)s are synchronised: %(choice)s.")
+    messages.success(request, text % {"analyser": name, "choice": label})
+    if (page := start(request, Job.Kind.ANALYSER, {"analyser": name})) is not None:
+        return page
     return HttpResponseRedirect(reverse("admin:pubsubcache_analysers"))
 
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import Model, QuerySet
+from django.db.models import Model, QuerySet, Sum
 from django.db.models.constants import LOOKUP_SEP
 from django.db.transaction import on_commit
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -65,6 +66,25 @@ class CacheAdmin(_ModelAdmin[M]):
         """Return the nodes that are deleted together with `objects`."""
         raise NotImplementedError
 
+    def remove(self, request: HttpRequest, queryset: "QuerySet[M]") -> HttpResponse | None:
+        """Delete rows, and tell the user; return a redirect to the page of the job, or None if it is done."""
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: M) -> None:
+        self.note_job(request, self.remove(request, self.model._default_manager.filter(pk=obj.pk)))
+
+    def note_job(self, request: HttpRequest, page: HttpResponse | None) -> None:
+        """Answer the request with the page of the job that it started, if it did."""
+        request.pubsubcache_job = page  # type: ignore[attr-defined]
+
+    def response_change(self, request: HttpRequest, obj: M) -> HttpResponse:
+        return getattr(request, "pubsubcache_job", None) or super().response_change(request, obj)
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
+        """Return to the list. `remove` has told the user what was done."""
+        page: HttpResponse | None = getattr(request, "pubsubcache_job", None)
+        return page or HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
@@ -73,7 +93,7 @@ class CacheAdmin(_ModelAdmin[M]):
         counts = {
             str(self.opts.verbose_name_plural): len(objs),
             str(PubsubNode._meta.verbose_name_plural): nodes.count(),
-            str(PubsubItem._meta.verbose_name_plural): PubsubItem.objects.filter(node__in=nodes).count(),
+            str(PubsubItem._meta.verbose_name_plural): nodes.aggregate(sum=Sum("item_count"))["sum"] or 0,
         }
         names = [str(one) for one in objs[:MAX_NAMES]]
         if len(objs) > MAX_NAMES:

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, cast
 
 from django.contrib import admin
-from django.contrib.admin.actions import delete_selected
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.db.transaction import non_atomic_requests
@@ -97,7 +96,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             obj.save(update_fields=["reconcile_interval"])
             wake_workers()
         if "policy" in form.changed_data:
-            steering.apply_policy(PubsubNode.objects.filter(pk=obj.pk), obj.policy)
+            self.note_job(request, steering.apply_policy(request, PubsubNode.objects.filter(pk=obj.pk), obj.policy))
 
     def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Add a node by its address."""
@@ -106,6 +105,8 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return services.add_view(request, self)
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        if (question := self._policy_question(request, object_id)) is not None:
+            return question
         kwargs["extra_context"] = {
             **(kwargs.get("extra_context") or {}),
             "may_sync": self.has_sync_permission(request),
@@ -118,6 +119,16 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         if (node := kwargs.get("obj")) is not None:
             context |= last_runs(request, node)
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def _policy_question(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        """Return the page that asks before the posted form empties the node, or None."""
+        policy = request.POST.get("policy")
+        if request.method != "POST" or "confirmed" in request.POST or policy not in PubsubNode.Policy.values:
+            return None
+        node = self.get_object(request, object_id)
+        if node is None or node.policy == policy or not self.has_change_permission(request, node):
+            return None
+        return steering.ask_policy(self, request, PubsubNode.objects.filter(pk=node.pk), policy)
 
     def nodes_of(self, objects: Iterable[PubsubNode]) -> QuerySet[PubsubNode]:
         return PubsubNode.objects.filter(pk__in=[node.pk for node in objects])
@@ -133,11 +144,8 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             "There are no nodes yet. A node is added when it is first read, for example with manage.py pubsub_get."
         )
 
-    def delete_model(self, request: HttpRequest, obj: PubsubNode) -> None:
-        steering.forget(PubsubNode.objects.filter(pk=obj.pk))
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
-        steering.forget(queryset)
+    def remove(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
+        return steering.forget(request, queryset)
 
     # Pages of one node
 
@@ -187,24 +195,24 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return steering.purge(self, request, queryset)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Policy: as the analysers decide"))
-    def policy_auto(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+    def policy_auto(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
         """Let analysers decide whether to keep the nodes in sync."""
-        steering.set_policy(self, request, queryset, PubsubNode.Policy.AUTO)
+        return steering.set_policy(self, request, queryset, PubsubNode.Policy.AUTO)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Policy: always synchronise"))
-    def policy_always(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+    def policy_always(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
         """Keep the nodes in sync regardless of analysers."""
-        steering.set_policy(self, request, queryset, PubsubNode.Policy.ALWAYS)
+        return steering.set_policy(self, request, queryset, PubsubNode.Policy.ALWAYS)
 
     @admin.action(permissions=["change"], description=gettext_lazy("Policy: never synchronise"))
-    def policy_never(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> None:
+    def policy_never(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
         """Never cache the nodes."""
-        steering.set_policy(self, request, queryset, PubsubNode.Policy.NEVER)
+        return steering.set_policy(self, request, queryset, PubsubNode.Policy.NEVER)
 
     @admin.action(permissions=["delete"], description=gettext_lazy("Forget selected nodes"))
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[PubsubNode]) -> HttpResponse | None:
         """Delete nodes and their items from the cache. They return when they are read again."""
-        return delete_selected(self, request, queryset)
+        return steering.delete_many(self, request, queryset)
 
     # Columns and fields
 

@@ -1,17 +1,26 @@
 """Removes nodes from the cache, and ends their subscriptions at the services."""
 
-from pubsubcache import store
+from functools import partial
+
 from pubsubcache.management.network import run, unsubscribe_pending
-from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
+from pubsubcache.management.output import Report
+from pubsubcache.models import Account, PubsubNodeQuerySet
+from pubsubcache.store import batches
+from pubsubcache.store.nodes import forget_batch
 
-BATCH = 500
 
+def forget(nodes: PubsubNodeQuerySet, *, unsubscribe: bool, report: Report) -> int:
+    """Remove nodes with their items in batches, and return their number.
 
-def forget(nodes: PubsubNodeQuerySet, *, unsubscribe: bool) -> int:
-    """Remove nodes with their items. With `unsubscribe`, schedule their unsubscription. Return their number."""
+    Args:
+        nodes: The nodes.
+        unsubscribe: Whether to schedule the end of their subscriptions.
+        report: Called with the number of rows done so far and the total.
+    """
     total = 0
-    while batch := list(nodes.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        total += store.forget_nodes(PubsubNode.objects.filter(pk__in=batch), unsubscribe=unsubscribe)
+    while pks := list(nodes.order_by("pk").values_list("pk", flat=True)):  # again for those that were added meanwhile
+        chosen = batches.Selection(pks)
+        total += batches.run(partial(forget_batch, nodes=chosen, unsubscribe=unsubscribe), report, chosen.size)["nodes"]
     return total
 
 

@@ -3,6 +3,7 @@
 from pubsubcache.models.account import Account, AccountQuerySet, PendingUnsubscription, validate_account_jid
 from pubsubcache.models.activity import Activity, ActivityQuerySet
 from pubsubcache.models.item import PubsubEvicted, PubsubItem, PubsubItemQuerySet, PubsubTombstone
+from pubsubcache.models.job import Job, JobQuerySet
 from pubsubcache.models.node import AnalyserChoice, PubsubNode, PubsubNodeQuerySet
 from pubsubcache.models.reparsing import ReparseRun
 from pubsubcache.models.sync_run import SyncRun, SyncRunQuerySet
@@ -14,6 +15,8 @@ __all__ = [
     "Activity",
     "ActivityQuerySet",
     "AnalyserChoice",
+    "Job",
+    "JobQuerySet",
     "NodeTraits",
     "PendingUnsubscription",
     "PubsubEvicted",

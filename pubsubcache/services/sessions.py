@@ -91,6 +91,11 @@ class _Wakers:
         finally:
             self._callbacks.discard(callback)
 
+    @property
+    def are_offered(self) -> bool:
+        """Whether a worker of this process is running."""
+        return bool(self._callbacks)
+
     def call(self) -> None:
         """Call all registered callbacks."""
         for callback in list(self._callbacks):

@@ -7,7 +7,7 @@ or claim with `uninterrupted`.
 from pubsubcache.store.accounts import remove_accounts
 from pubsubcache.store.choices import choices
 from pubsubcache.store.evicting import evict, evictable
-from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, set_policy
+from pubsubcache.store.nodes import choose_analyser, forget_nodes, request_sync, save_choice, set_policy
 from pubsubcache.store.threads import in_thread, own_thread, uninterrupted
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "own_thread",
     "remove_accounts",
     "request_sync",
+    "save_choice",
     "set_policy",
     "uninterrupted",
 ]

@@ -1,16 +1,20 @@
 """Reads and writes accounts: the leases of workers and the state of sessions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from pubsubcache.exceptions import LeaseLost
-from pubsubcache.models import Account, PubsubNode
+from pubsubcache.models import Account, PendingUnsubscription, PubsubNode
 from pubsubcache.store import runs
+from pubsubcache.store.batches import Batch, Report, Selection, run
 from pubsubcache.store.leases import Lease
-from pubsubcache.store.nodes import forget_nodes
+from pubsubcache.store.nodes import forget_batch
 from pubsubcache.utils import clock
 from pubsubcache.utils.cleaning import one_line
 
@@ -22,7 +26,7 @@ def claim_accounts(worker: str) -> list[Account]:
     """Renew the leases of `worker`, take over enabled accounts without a live worker, and return all its accounts.
 
     A takeover also releases the claims of the previous worker. Accounts that are being removed and have no more
-    subscriptions are deleted.
+    nodes and subscriptions are deleted.
     """
     now = clock.now()
     _renew(worker, now)
@@ -39,7 +43,7 @@ def claim_accounts(worker: str) -> list[Account]:
             status_detail="",
             session_started=None,
         )
-    delete_accounts(Account.objects.filter(worker=worker, leaving=True, pending_unsubscriptions=None))
+    delete_accounts(Account.objects.filter(worker=worker, leaving=True, pending_unsubscriptions=None, nodes=None))
     return list(Account.objects.filter(worker=worker, enabled=True))
 
 
@@ -59,29 +63,73 @@ def _release_claims(account: Account) -> None:
     owned.update(sync_owner="", sync_heartbeat=None)
 
 
-@transaction.atomic
-def remove_accounts(accounts: QuerySet[Account]) -> tuple[int, int]:
-    """Remove accounts and their nodes.
+def remove_accounts(accounts: QuerySet[Account], report: Report | None = None) -> tuple[int, int]:
+    """Remove accounts and their nodes in batches.
 
-    An account that has subscriptions and can log in loses its nodes at once. A worker then ends the subscriptions, and
+    An account that has subscriptions and can log in loses its nodes first. A worker then ends the subscriptions, and
     the account is deleted after that. Removing it a second time deletes it immediately.
 
     Returns:
         The number of deleted accounts and the number of accounts that wait for a worker.
     """
-    deleted = leaving = 0
-    for account in accounts.select_for_update(of=("self",)):
+    pks = sorted(accounts.values_list("pk", flat=True))
+    nodes = Selection(PubsubNode.objects.filter(account__in=pks).values_list("pk", flat=True))
+    counts = run(partial(removal_batch, pks=pks), report, nodes.size)
+    return counts["accounts"], counts["leaving"]
+
+
+def removal_batch(batch: Batch, pks: Sequence[int]) -> None:
+    """Remove accounts and their nodes, as much as the batch may.
+
+    Args:
+        batch: The batch.
+        pks: The primary keys of the accounts, sorted.
+    """
+    while not batch.is_spent:
+        if "account" not in batch.cursor:
+            remaining = [pk for pk in pks if pk > batch.cursor.get("removed", 0)]
+            if not remaining:
+                batch.finished = True
+                return
+            _begin_removal(batch, remaining[0])
+        pk = batch.cursor["account"]
+        forget_batch(batch, Selection({"account": pk}), batch.cursor["unsubscribe"])
+        if batch.finished:
+            batch.finished = False
+            _end_removal(batch, pk)
+
+
+def _begin_removal(batch: Batch, pk: int) -> None:
+    """Note how to remove an account, and keep workers from adding nodes to it."""
+    batch.cursor |= {"account": pk, "unsubscribe": False, "after": 0}
+    for account in Account.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk):
         followed = account.nodes.filter(Q(subscribed=True) | ~Q(sync_owner=""))
         has_subscriptions = followed.exists() or account.pending_unsubscriptions.exists()
         can_log_in = account.enabled and account.status not in (Status.AUTH_FAILED, Status.ERROR)
-        if has_subscriptions and can_log_in and not account.leaving:
-            forget_nodes(PubsubNode.objects.filter(account=account), unsubscribe=True)
-            Account.objects.filter(pk=account.pk).update(leaving=True)
-            leaving += 1
-        else:
-            delete_accounts(Account.objects.filter(pk=account.pk))
-            deleted += 1
-    return deleted, leaving
+        batch.cursor["unsubscribe"] = has_subscriptions and can_log_in and not account.leaving
+        batch.cursor["is_new"] = not account.leaving
+        Account.objects.filter(pk=pk).update(leaving=True)
+
+
+def _end_removal(batch: Batch, pk: int) -> None:
+    account = Account.objects.filter(pk=pk)
+    if batch.cursor["unsubscribe"] and PendingUnsubscription.objects.filter(account=pk).exists():
+        batch.counts["leaving"] += 1
+    else:
+        delete_accounts(account)
+        batch.counts["accounts"] += 1
+    batch.cursor = {"removed": pk}
+    batch.spend(1)
+
+
+def cancel_removal(cursor: dict[str, Any]) -> None:
+    """Let an account keep what is left of it, after its removal was cancelled.
+
+    Args:
+        cursor: The cursor of `removal_batch`.
+    """
+    if cursor.get("is_new"):
+        Account.objects.filter(pk=cursor["account"]).update(leaving=False)
 
 
 @transaction.atomic

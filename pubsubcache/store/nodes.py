@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from django.db import models, transaction
 from django.db.models import QuerySet
@@ -12,8 +12,9 @@ from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode, SyncRun
 from pubsubcache.store import runs
+from pubsubcache.store.batches import Batch, Report, Selection, each_node, run
 from pubsubcache.store.choices import locked_choice
-from pubsubcache.store.evicting import drop_items
+from pubsubcache.store.evicting import EVICTED_AT_ONCE, drop_evicted, drop_items, shrink
 from pubsubcache.store.fairness import outside_domains, with_domain
 from pubsubcache.store.leases import fenced
 from pubsubcache.store.statements import Statement
@@ -207,52 +208,113 @@ def _set_to_sync(node: PubsubNode, choice: bool | None) -> None:
         node.analysis_reason = f"Staff decided: nodes of the analyser {node.analyser} are not synchronised."
 
 
-@transaction.atomic
-def choose_analyser(name: str, to_sync: bool | None) -> tuple[AnalyserChoice, int]:
-    """Save the decision of staff on the nodes of an analyser.
+def choose_analyser(name: str, to_sync: bool | None, report: Report | None = None) -> tuple[AnalyserChoice, int]:
+    """Save the decision of staff on the nodes of an analyser, and apply it in batches.
 
-    Nodes with a policy other than auto keep their state. Nodes that are no longer synchronised lose their items at once
-    and workers end their subscriptions.
+    Nodes with a policy other than auto keep their state. Nodes that are no longer synchronised lose their items, and
+    workers end their subscriptions.
 
     Args:
         name: The name of the analyser.
         to_sync: Whether to synchronise its nodes; None leaves the decision to the analyser.
+        report: Called with the number of rows done so far and the total.
 
     Returns:
         The decision, and the number of nodes that it changed.
     """
+    choice = save_choice(name, to_sync)
+    of_analyser = Selection({"analyser": name})
+    counts = run(partial(choice_batch, name=name, nodes=of_analyser), report, of_analyser.size)
+    return choice, counts["nodes"]
+
+
+@transaction.atomic
+def save_choice(name: str, to_sync: bool | None) -> AnalyserChoice:
+    """Save the decision of staff on the nodes of an analyser. `choice_batch` applies it to those that exist."""
     choice = locked_choice(name)
     choice.to_sync = to_sync
     choice.save()
-    changed = 0
-    for node in PubsubNode.objects.select_for_update().filter(analyser=name).order_by("pk"):
-        changed += apply_choice(node, to_sync)
+    return choice
+
+
+def choice_batch(batch: Batch, name: str, nodes: Selection) -> None:
+    """Apply the present decision of staff on an analyser to its nodes, as many as the batch may."""
+    choice = locked_choice(name).to_sync
+
+    def work(pk: int) -> bool:
+        node = PubsubNode.objects.select_for_update().filter(pk=pk, analyser=name).first()
+        if node is None or batch.cursor.get("emptied") == pk:
+            return _drop_rest(node, batch)
+        before = node.sync_state
+        changes = _follow_choice(node, choice)
+        if changes and not _empty(node, batch):
+            return False
+        if changes:
+            _update_state(node, EVICTED_AT_ONCE)
         node.save()
-    return choice, changed
+        if (before == SyncState.NO_SYNC) != (node.sync_state == SyncState.NO_SYNC):
+            batch.note(nodes=1)
+        return "emptied" not in batch.cursor
+
+    each_node(batch, nodes, work)
 
 
-def apply_choice(node: PubsubNode, choice: bool | None) -> bool:
-    """Apply the decision of staff on the analyser of a node. The caller saves the node.
+def apply_choice(node: PubsubNode, choice: bool | None) -> None:
+    """Apply the decision of staff on the analyser of a node. The caller saves the node."""
+    if _follow_choice(node, choice):
+        _update_state(node)
+
+
+def _follow_choice(node: PubsubNode, choice: bool | None) -> bool:
+    """Set `to_sync` as `_set_to_sync` does; return whether the sync state must follow."""
+    before = wants_sync(node)
+    _set_to_sync(node, choice)
+    is_empty = node.sync_state == SyncState.NO_SYNC
+    is_dropped = node.policy == Policy.AUTO and not wants_sync(node) and (choice is False or is_empty)
+    return is_dropped or before != wants_sync(node)
+
+
+def _empty(node: PubsubNode, batch: Batch) -> bool:
+    """Prepare a node for `_update_state`: if it is no longer synchronised, evict all items but a few.
 
     Returns:
-        Whether the node is now synchronised and was not before, or the reverse.
+        Whether it is prepared. If not, the next batch continues.
     """
-    before, state = wants_sync(node), node.sync_state
-    _set_to_sync(node, choice)
-    is_dropped = node.policy == Policy.AUTO and not wants_sync(node) and (choice is False or state == SyncState.NO_SYNC)
-    if is_dropped or before != wants_sync(node):
-        _update_state(node)
-    return (state == SyncState.NO_SYNC) != (node.sync_state == SyncState.NO_SYNC)
+    if wants_sync(node):
+        return True
+    if not shrink(node, batch):
+        return False
+    if node.item_count:
+        batch.spend(node.item_count)
+        batch.note(items=node.item_count)
+    batch.rows -= min(node.evicted_count, EVICTED_AT_ONCE)
+    if node.evicted_count > EVICTED_AT_ONCE:
+        batch.cursor["emptied"] = node.pk
+    return True
 
 
-def _update_state(node: PubsubNode) -> None:
-    """Set the sync state according to `wants_sync`. A node that is already synchronised keeps its state."""
+def _drop_rest(node: PubsubNode | None, batch: Batch) -> bool:
+    """Remove rows of evicted items that a node without items still has; return whether none are left."""
+    is_empty = node is not None and node.sync_state == SyncState.NO_SYNC and not node.sync_owner
+    if node is not None and is_empty and not drop_evicted(node, batch):
+        return False
+    batch.cursor.pop("emptied", None)
+    return True
+
+
+def _update_state(node: PubsubNode, evicted: int | None = None) -> None:
+    """Set the sync state according to `wants_sync`. A node that is already synchronised keeps its state.
+
+    Args:
+        node: The node.
+        evicted: The maximum number of rows of evicted items to remove, see `drop_items`.
+    """
     if wants_sync(node):
         if node.sync_state == SyncState.NO_SYNC:
             set_state(node, None)
             node.next_attempt = None
     else:
-        _drop_contents(node)
+        _drop_contents(node, evicted)
         reason = "Staff decided: never synchronise." if node.policy == Policy.NEVER else node.analysis_reason or ""
         set_state(node, SyncState.NO_SYNC, reason)
         node.checked_at = None
@@ -308,28 +370,46 @@ def request_sync(nodes: QuerySet[PubsubNode]) -> int:
     )
 
 
-@transaction.atomic
-def set_policy(nodes: QuerySet[PubsubNode], policy: str) -> int:
-    """Set the policy of `nodes`; return their number.
+def set_policy(nodes: QuerySet[PubsubNode], policy: str, report: Report | None = None) -> int:
+    """Set the policy of `nodes` in batches; return their number.
 
     Nodes that are no longer synchronised lose their items, and workers end their subscriptions.
+
+    Args:
+        nodes: The nodes.
+        policy: The policy.
+        report: Called with the number of rows done so far and the total.
 
     Raises:
         InvalidRequest: The policy is unknown.
     """
     if policy not in Policy.values:
         raise InvalidRequest(f"{policy!r} is not a policy.")
-    chosen = list(nodes.select_for_update())
-    for node in chosen:
+    chosen = Selection(nodes.values_list("pk", flat=True))
+    return run(partial(policy_batch, nodes=chosen, policy=policy), report, chosen.size)["nodes"]
+
+
+def policy_batch(batch: Batch, nodes: Selection, policy: str) -> None:
+    """Set the policy of nodes, as many as the batch may."""
+
+    def work(pk: int) -> bool:
+        node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+        if node is None or batch.cursor.get("emptied") == pk:
+            return _drop_rest(node, batch)
         node.policy = policy
-        _update_state(node)
+        if not _empty(node, batch):
+            return False
+        _update_state(node, EVICTED_AT_ONCE)
         node.save()
-    return len(chosen)
+        batch.note(nodes=1)
+        return "emptied" not in batch.cursor
+
+    each_node(batch, nodes, work)
 
 
-def _drop_contents(node: PubsubNode) -> None:
+def _drop_contents(node: PubsubNode, evicted: int | None = None) -> None:
     """Remove the items of a node and schedule the end of its subscription. The caller saves the node."""
-    drop_items(node)
+    drop_items(node, evicted)
     node.partial = node.parse_anew = False
     if node.sync_owner:
         runs.end(node.pk, SyncRun.Outcome.ABANDONED)
@@ -431,7 +511,7 @@ def request_revalidation(pk: int) -> None:
 
 @transaction.atomic
 def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
-    """Remove nodes and their items; return the number of nodes.
+    """Remove a few nodes and their items at once; return the number of nodes. `forget_batch` is for many.
 
     Args:
         nodes: The nodes.
@@ -449,6 +529,51 @@ def forget_nodes(nodes: QuerySet[PubsubNode], *, unsubscribe: bool) -> int:
         )
     PubsubNode.objects.filter(pk__in=[node.pk for node in chosen]).delete()
     return len(chosen)
+
+
+def forget_batch(batch: Batch, nodes: Selection, unsubscribe: bool) -> None:
+    """Remove nodes and their items, as many as the batch may. `forget_nodes` removes each, after its items are evicted.
+
+    Args:
+        batch: The batch.
+        nodes: The nodes.
+        unsubscribe: Whether workers end the subscriptions.
+    """
+
+    def work(pk: int) -> bool:
+        node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+        if node is None:
+            batch.cursor.pop("emptied", None)
+            return True
+        if batch.cursor.get("emptied") == pk:
+            if not drop_evicted(node, batch):
+                return False
+            del batch.cursor["emptied"]
+        elif not shrink(node, batch):
+            return False
+        elif node.evicted_count > EVICTED_AT_ONCE:
+            _hide_before_removal(node, batch, unsubscribe)
+            return False
+        batch.rows -= node.evicted_count
+        batch.spend(node.item_count)
+        batch.counts["items"] += node.item_count
+        batch.counts["nodes"] += forget_nodes(PubsubNode.objects.filter(pk=pk), unsubscribe=unsubscribe)
+        return True
+
+    each_node(batch, nodes, work)
+
+
+def _hide_before_removal(node: PubsubNode, batch: Batch, unsubscribe: bool) -> None:
+    """Make reads of a node go to the service while the rows of its evicted items are removed."""
+    batch.cursor["emptied"] = node.pk
+    batch.rows -= EVICTED_AT_ONCE
+    batch.spend(node.item_count)
+    batch.counts["items"] += node.item_count
+    node.subscribed = unsubscribe and bool(node.subscribed or node.sync_owner)
+    _drop_contents(node, EVICTED_AT_ONCE)
+    set_state(node, SyncState.NO_SYNC, "It is being removed from the cache.")
+    node.checked_at = None
+    node.save()
 
 
 @fenced

@@ -5,6 +5,7 @@ Works in batches by primary key, each in its own transaction, which also records
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ from django.utils import timezone
 from pubsubcache.analysers import matching, registry
 from pubsubcache.exceptions import ParseError, PubsubCacheError
 from pubsubcache.models import PubsubItem, PubsubNode, ReparseRun
-from pubsubcache.store import in_thread
+from pubsubcache.store.batches import pause_after
+from pubsubcache.store.threads import in_thread
 from pubsubcache.types import Item
 from pubsubcache.utils import xmlform
 
 BATCH = 100
 BATCH_SIZE = 8 * 1024 * 1024  # characters of XML
-COLUMNS = ("node", "name", "data", "parsed", "parse_error", "publisher", "text")
+COLUMNS = ("node", "name", "data", "parsed", "parse_error", "publisher", "text", "position")
 NODE_COLUMNS = ("service", "name", "analyser")
 
 
@@ -90,11 +92,12 @@ async def reparse(run: ReparseRun, nodes: QuerySet[PubsubNode], report: Callable
     items, total = await in_thread(_parsable)(nodes, outcome, run.last_item)
     while batch := await in_thread(_next_batch)(items, run.last_item):
         run.last_item = batch[-1].pk
-        changed = [row for row in batch if await _parse(row, outcome)]
+        changed = [row for row in batch if await parse(row, outcome)]
         outcome.items += len(batch)
+        began = time.monotonic()
         outcome.changed += await in_thread(_save)(run, changed)
         report(outcome.items, total)
-        await asyncio.sleep(0)
+        await asyncio.sleep(pause_after(time.monotonic() - began))
     await in_thread(_end)(run)
     return outcome
 
@@ -109,18 +112,24 @@ def _parsable(nodes: QuerySet[PubsubNode], outcome: Reparsing, last: int) -> tup
 
 
 def _next_batch(items: QuerySet[PubsubItem], last: int) -> list[PubsubItem]:
+    return some_of(items.filter(pk__gt=last).order_by("pk"))
+
+
+def some_of(items: QuerySet[PubsubItem]) -> list[PubsubItem]:
+    """Return the first of `items` with what `parse` needs: at most `BATCH`, and of limited size."""
     columns = (*COLUMNS, *(f"node__{column}" for column in NODE_COLUMNS))
     pks: list[int] = []
     size = 0
-    for pk, length in items.filter(pk__gt=last).order_by("pk").values_list("pk", Length("data"))[:BATCH]:
+    for pk, length in items.values_list("pk", Length("data"))[:BATCH]:
         size += length
         if pks and size > BATCH_SIZE:
             break
         pks.append(pk)
-    return list(PubsubItem.objects.filter(pk__in=pks).select_related("node").only(*columns).order_by("pk"))
+    found = PubsubItem.objects.filter(pk__in=pks).select_related("node").only(*columns)
+    return sorted(found, key=lambda row: pks.index(row.pk))
 
 
-async def _parse(row: PubsubItem, outcome: Reparsing) -> bool:
+async def parse(row: PubsubItem, outcome: Reparsing) -> bool:
     """Parse an item and set the fields of its row; return whether they changed."""
     before = row.parse_error, _canonical(row.parsed), row.text
     row.parsed, row.parse_error = None, ""
@@ -155,13 +164,16 @@ def _save(run: ReparseRun, rows: list[PubsubItem]) -> int:
         raise Superseded("Another pubsub_reparse has started, and replaces this one.")
     nodes = PubsubNode.objects.select_for_update().filter(pk__in={row.node_id for row in rows}).order_by("pk")
     analysers = {node.pk: node.analyser for node in nodes.only("analyser")}
-    return sum(
-        PubsubItem.objects.filter(pk=row.pk, data=row.data, publisher=row.publisher).update(
-            parsed=row.parsed, parse_error=row.parse_error, text=row.text
-        )
-        for row in rows
-        if analysers.get(row.node_id) == row.node.analyser
-    )
+    return sum(save_row(row) for row in rows if analysers.get(row.node_id) == row.node.analyser)
+
+
+def save_row(row: PubsubItem) -> int:
+    """Save the parsed data of an item, unless it changed since it was read; return the number of saved items.
+
+    The caller has locked the node.
+    """
+    unchanged = PubsubItem.objects.filter(pk=row.pk, data=row.data, publisher=row.publisher)
+    return unchanged.update(parsed=row.parsed, parse_error=row.parse_error, text=row.text)
 
 
 def _end(run: ReparseRun) -> None:

@@ -143,6 +143,9 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False, reason: SyncRun.R
     node.confirmed_position = 0  # until the walk has ended
     if node.is_order_unknown:
         node.probe = []  # edits before it will be listed in their place, those noted meanwhile may not
+    if node.sync_state is None:  # rows of evicted items may be left, if a removal was interrupted
+        node.item_count, node.evicted_count = node.items.count(), node.evicted.count()
+        fetch_evicted = fetch_evicted or bool(node.evicted_count)
     fetch_evicted, node.bring_back = fetch_evicted or node.bring_back, False
     if node.sync_state != SyncState.COMPLETED:
         set_state(node, SyncState.IN_PROGRESS)

@@ -14,7 +14,7 @@ from pubsubcache.models import PubsubItem
 
 register = template.Library()
 
-DASHBOARD = ("accounts", "nodes", "items")
+DASHBOARD = ("accounts", "nodes", "items", "jobs")
 SINCE = "X-Pubsubcache-Since"
 MAX_NEW = 100  # new items to count
 

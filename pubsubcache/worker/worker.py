@@ -1,4 +1,4 @@
-"""The worker: it holds leases of accounts, runs a keeper for each, and listens on channels for requests.
+"""The worker: it holds leases of accounts, runs a keeper for each, does jobs, and listens on channels for requests.
 
 It extends Channels' worker for long-lived sessions: sessions open before the first message arrives, an invalid message
 does not stop the worker, and a signal ends it in order.
@@ -27,6 +27,7 @@ from pubsubcache.store.activity import counters
 from pubsubcache.utils import backoff
 from pubsubcache.utils.cleaning import get_logger
 from pubsubcache.worker import process
+from pubsubcache.worker.jobs import JobRunner
 from pubsubcache.worker.keeper import Keeper
 
 logger = get_logger(__name__)
@@ -57,6 +58,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
         self._due = asyncio.Event()
         self._keepers: dict[int, Keeper] = {}
         self._renewed = time.monotonic()
+        self._jobs = JobRunner(self.name)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT."""
@@ -88,6 +90,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
                 for name, job in [
                     ("leases", self._keep_leases),
                     ("group", self._keep_in_group),
+                    ("jobs", self._jobs.run),
                     ("applications", self.application_checker),
                     *((channel, self._listen_on(channel)) for channel in self.channels),
                 ]
@@ -151,6 +154,7 @@ class PubsubWorker(Worker):  # type: ignore[misc]
 
     def _wake(self) -> None:
         self._due.set()
+        self._jobs.wake()
         for keeper in self._keepers.values():
             keeper.wake()
 

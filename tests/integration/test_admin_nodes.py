@@ -102,7 +102,7 @@ def test_synchronisation_is_requested_and_wakes_workers(
     made.append(node(made[0].account, "b"))
     with django_capture_on_commit_callbacks(execute=True):
         page = act(person("view_pubsubnode", "sync_pubsubnode"), "sync", *made)
-    assert "2 nodes will be synchronised now." in text_of(page)
+    assert "2 nodes will be synchronised as soon as a worker is running." in text_of(page)
     assert PubsubNode.objects.filter(sync_requested__isnull=False, failures=0).count() == 2
     assert async_to_sync(next_message)(channel)["type"] == "pubsub.wake"
 
@@ -113,7 +113,7 @@ def test_node_is_synchronised_by_post_only() -> None:
     client.get(url("pubsubnode", "sync", made.pk))
     assert not PubsubNode.objects.filter(sync_requested__isnull=False).exists()
     page = client.post(url("pubsubnode", "sync", made.pk), follow=True)
-    assert "1 node will be synchronised now." in text_of(page)
+    assert "1 node will be synchronised as soon as a worker is running." in text_of(page)
     assert PubsubNode.objects.filter(sync_requested__isnull=False).exists()
 
 
@@ -191,7 +191,12 @@ def test_form_of_a_node_changes_only_the_policy() -> None:
 
 def test_policy_set_in_the_form_works_like_the_action() -> None:
     made = node(account(), items=2, subscribed=True, sync_state="COMPLETED")
-    superuser().post(url("pubsubnode", "change", made.pk), {"policy": "never"})
+    client = superuser()
+    asked = client.post(url("pubsubnode", "change", made.pk), {"policy": "never"})
+    assert "Remove 2 items of 1 node from the cache, and keep it no longer?" in text_of(asked)
+    made.refresh_from_db()
+    assert (made.sync_state, made.policy) == ("COMPLETED", "auto")
+    client.post(url("pubsubnode", "change", made.pk), {"policy": "never", "confirmed": "yes"})
     made.refresh_from_db()
     assert (made.sync_state, made.subscribed, made.item_count) == ("NO_SYNC", False, 0)
 

@@ -337,7 +337,7 @@ def test_staff_choose_in_the_admin() -> None:
     assert '<option value="no-sync" selected>' in page
     assert "registered: yes" in page
     assert state(node) == EMPTY
-    entry = LogEntry.objects.get()
+    entry = LogEntry.objects.get(content_type__model="analyserchoice")
     assert (entry.object_repr, entry.get_change_message()) == ("tickets", "Synchronised: no.")
     assert str(entry.user) in page
     assert '<option value="default" selected>' in post(client, "tickets", "default").content.decode()

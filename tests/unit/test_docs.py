@@ -25,7 +25,7 @@ from pubsubcache.exchange import records
 from pubsubcache.management import explaining
 from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes, pubsub_search
 from pubsubcache.management.explaining import Explanation, Subject
-from pubsubcache.models import Account, AnalyserChoice, PubsubItem, PubsubNode
+from pubsubcache.models import Account, AnalyserChoice, Job, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext
 from pubsubcache.search import Found, search
 from pubsubcache.syncing.analysis import Finding
@@ -286,7 +286,7 @@ def test_documented_signals_are_the_existing_ones() -> None:
     assert documented == sent
 
 
-@pytest.mark.parametrize("model", [Account, PubsubNode, AnalyserChoice, PubsubItem])
+@pytest.mark.parametrize("model", [Account, PubsubNode, AnalyserChoice, PubsubItem, Job])
 def test_documented_fields_are_the_existing_ones(model: type[Model]) -> None:
     documented = [
         name for row in rows(section("docs/models.md", model.__name__)) for name in re.findall(r"`(\w+)`", row[0])
@@ -297,13 +297,13 @@ def test_documented_fields_are_the_existing_ones(model: type[Model]) -> None:
 
 
 def test_every_custom_permission_is_documented() -> None:
-    ours = {f"pubsubcache.{name}" for model in (Account, PubsubNode) for name, _ in model._meta.permissions}
+    ours = {f"pubsubcache.{name}" for model in (Account, PubsubNode, Job) for name, _ in model._meta.permissions}
     assert ours
     assert ours <= tokens(page("docs/admin.md"))
     known = {
         f"pubsubcache.{verb}_{model._meta.model_name}"
         for verb in ("add", "change", "delete", "view")
-        for model in (Account, PubsubNode, AnalyserChoice, PubsubItem)
+        for model in (Account, PubsubNode, AnalyserChoice, PubsubItem, Job)
     }
     assert {token for token in tokens(page("docs/admin.md")) if token.startswith("pubsubcache.")} <= ours | known
 

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from pubsubcache.management import logins
 from pubsubcache.management.base import PubsubCommand, add_noinput, text
 from pubsubcache.management.forgetting import forget, unsubscribe
-from pubsubcache.management.output import as_table, as_time, counted
+from pubsubcache.management.output import as_table, as_time, counted, progress_bar
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.services import remote
 from pubsubcache.store.accounts import delete_accounts
@@ -109,7 +109,8 @@ class Command(PubsubCommand):
         Account.objects.filter(pk=account.pk).update(enabled=False)
         remote.wake()
         keep = options["keep_subscriptions"]
-        forgotten = forget(nodes, unsubscribe=not keep)
+        with progress_bar(self.stderr, "Removing", options) as report:
+            forgotten = forget(nodes, unsubscribe=not keep, report=report)
         ended, left, why = (0, 0, "") if keep else unsubscribe(account)
         if left:
             self.say(options, f"{counted(left, 'subscription')} could not be ended at the services. {why}")

@@ -14,7 +14,7 @@ from pubsubcache.management import explaining
 from pubsubcache.management.base import PubsubCommand, text
 from pubsubcache.management.explaining import Explanation, Subject, explain
 from pubsubcache.management.network import run
-from pubsubcache.management.output import as_table, counted
+from pubsubcache.management.output import as_table, counted, progress_bar
 from pubsubcache.models import AnalyserChoice, PubsubNode
 from pubsubcache.services.remote import wake
 from pubsubcache.types import NodeAddress
@@ -119,7 +119,8 @@ class Command(PubsubCommand):
                 raise InvalidRequest(f"There is no analyser {name!r}; registered: {known}.")
         for name, switch in chosen:
             to_sync, _, now = SWITCHES[switch]
-            _choice, changed = store.choose_analyser(name, to_sync)
+            with progress_bar(self.stderr, name, options) as report:
+                _choice, changed = store.choose_analyser(name, to_sync, report)
             self.say(options, f"Analyser {name}: {now}; {counted(changed, 'node')} changed.")
         if chosen:
             wake()

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 from pubsubcache import store
 from pubsubcache.lookups.conditions.timepatterns import point_in_time
 from pubsubcache.management.base import PubsubCommand, add_noinput
-from pubsubcache.management.output import counted
+from pubsubcache.management.output import counted, progress_bar
 
 
 class Command(PubsubCommand):
@@ -36,12 +36,12 @@ class Command(PubsubCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         nodes = self.filtered_nodes(options)
-        before = {
-            name: point_in_time(options[name], unsigned=False) if options[name] is not None else None
+        created, updated = (
+            point_in_time(options[name], unsigned=False) if options[name] is not None else None
             for name in ("created_before", "updated_before")
-        }
+        )
         if options["dry_run"] or options["interactive"]:
-            number = store.evictable(nodes, **before).count()
+            number = store.evictable(nodes, created, updated).count()
         if options["dry_run"]:
             self.print_result(
                 options, {"would_remove": number}, f"{counted(number, 'item')} would be removed from the cache."
@@ -49,5 +49,6 @@ class Command(PubsubCommand):
             return
         if options["interactive"]:
             self.confirm(options, f"Remove {counted(number, 'item')} from the cache?")
-        number = store.evict(nodes, **before)
+        with progress_bar(self.stderr, "Removing", options) as report:
+            number = store.evict(nodes, created_before=created, updated_before=updated, report=report)
         self.print_result(options, {"removed": number}, f"{counted(number, 'item')} removed from the cache.")

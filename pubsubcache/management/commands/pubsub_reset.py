@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 
 from pubsubcache.management.base import PubsubCommand, add_noinput
 from pubsubcache.management.forgetting import forget, unsubscribe
-from pubsubcache.management.output import counted
+from pubsubcache.management.output import counted, progress_bar
 from pubsubcache.models import Account
 
 
@@ -31,7 +31,8 @@ class Command(PubsubCommand):
         nodes = self.filtered_nodes(options)
         self.confirm(options, f"Remove {counted(nodes.count(), 'node')} with all their items from the cache?")
         accounts = list(Account.objects.filter(nodes__in=nodes).distinct())
-        forgotten = forget(nodes, unsubscribe=options["unsubscribe"])
+        with progress_bar(self.stderr, "Removing", options) as report:
+            forgotten = forget(nodes, unsubscribe=options["unsubscribe"], report=report)
         ended, pending = 0, 0
         for account in accounts if options["unsubscribe"] else []:
             done, left, why = unsubscribe(account)
