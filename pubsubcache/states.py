@@ -156,9 +156,13 @@ def counts(nodes: PubsubNodeQuerySet) -> dict[Word, int]:
     return {word: numbers[word] for word in Word if word in numbers}
 
 
-def word_in_database() -> Case:
-    """Return the expression for the state of a node that a query finds."""
-    now = clock.now()
+def word_in_database(now: datetime | None = None) -> Case:
+    """Return the expression for the state of a node that a query finds.
+
+    Args:
+        now: The time by the database's clock. The default is the current time.
+    """
+    now = now or clock.now()
     held = ~Q(account__worker="") & ~heartbeat_expired("account__heartbeat", settings.LEASE_TIMEOUT, now)
     followed = (
         Q(subscribed=True, checked_at__isnull=False, checked_token=F("account__fencing_token"))

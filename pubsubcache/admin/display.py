@@ -144,8 +144,11 @@ def session_advice(account: Account) -> str:
 
 def progress(node: PubsubNode, state: NodeState) -> SafeString:
     """Return how far the running synchronisation of a node is, or "" if none is running."""
-    if state.word not in RUNNING or not node.sync_owner:
-        return SafeString("")
+    return progress_bar(node) if state.word in RUNNING and node.sync_owner else SafeString("")
+
+
+def progress_bar(node: PubsubNode) -> SafeString:
+    """Return how far the synchronisation of a node is, as a bar and in words."""
     text = states.progress_text(node)
     # Services may report fewer items than they send.
     known = node.sync_total is not None and node.sync_total >= node.sync_done

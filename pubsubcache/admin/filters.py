@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from pubsubcache.models import Account, PubsubItem
+from pubsubcache.models.item import IsUnparsed
 from pubsubcache.states import Word, word_in_database
 
 
@@ -80,5 +81,5 @@ class ParseErrorFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[PubsubItem]) -> QuerySet[PubsubItem]:
         if self.value() == "yes":
-            return queryset.exclude(parse_error="")
+            return queryset.filter(IsUnparsed("parse_error"))
         return queryset.filter(parse_error="") if self.value() == "no" else queryset

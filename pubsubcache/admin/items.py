@@ -28,6 +28,7 @@ from pubsubcache.utils.cleaning import one_line
 
 MAX_SHOWN = 200_000  # characters of a payload that are shown on a page
 OF_NODE = "node__id__exact"
+OF_ANALYSER = "node__analyser"
 NOT_LISTED = ("data", "parsed", "text", "node__extra", "node__sync_error")
 NOT_LISTED_OF_ACCOUNT = ("node__account__password", "node__account__status_detail")
 
@@ -80,6 +81,10 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         "account_link", "service", "node_link", "whole_id", "uri", "whole_publisher", "created", "updated",
         "problem_whole", "json", "xml", "words",
     )  # fmt: skip
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Allow the links of the dashboard to the items of an analyser."""
+        return lookup == OF_ANALYSER or super().lookup_allowed(lookup, value, request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -24,13 +24,17 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         """Return the activity of the accounts that a user of the site may see; see `AccountQuerySet.visible_to`."""
         return self if user.has_perm(ALL_ACCOUNTS) else self.filter(account__owner=user.pk)
 
-    def per_hour(self, hours: int = 24) -> list[dict[str, Any]]:
+    def per_hour(self, hours: int = 24, now: datetime | None = None) -> list[dict[str, Any]]:
         """Return the sums of the counters in each of the last hours, oldest first. The last hour is the current one.
+
+        Args:
+            hours: The number of hours.
+            now: The time by the database's clock. The default is the current time.
 
         Returns:
             For each hour a dict with `hour` and the counters; they are 0 in hours without activity.
         """
-        current = hour_of(clock.now())
+        current = hour_of(now or clock.now())
         chosen = [current - timedelta(hours=ago) for ago in reversed(range(hours))]
         sums = {name: models.Sum(name) for name in COUNTERS}
         rows = self.filter(hour__gte=chosen[0]).order_by().values("hour").annotate(**sums)

@@ -21,6 +21,17 @@ from pubsubcache.models.node import PubsubNode, is_any_of
 from pubsubcache.types import Item
 
 
+class IsUnparsed(models.Func):
+    """Condition that there is a parse error.
+
+    Without a parameter, SQLite knows that it holds for all entries of the partial index, and reads no rows.
+    """
+
+    template = "NOT (%(expressions)s = '')"
+    output_field = models.BooleanField()
+    conditional = True
+
+
 class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
     """Queries for items."""
 
@@ -59,6 +70,10 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
     def visible_to(self, user: Any) -> Self:
         """Return the items of the accounts that a user of the site may see; see `is_visible_to`."""
         return self.filter(is_visible_to(user, "node__account__owner"))
+
+    def unparsed(self) -> Self:
+        """Return the items that could not be parsed. Uses an index that has only these."""
+        return self.filter(IsUnparsed("parse_error"))
 
     def where_parsed(self, path: str | Sequence[str | int], operator: str, value: Any = True) -> Self:
         """Return the items whose parsed data match a condition.
@@ -181,6 +196,7 @@ class PubsubItem(models.Model):
             models.Index(fields=["node", "created", "position"], name="pubsubcache_item_created"),
             models.Index(fields=["node", "updated", "position"], name="pubsubcache_item_updated"),
             *(hot_key_index(key) for key in KEYS),
+            models.Index(fields=["node"], condition=~models.Q(parse_error=""), name="pubsubcache_item_unparsed"),
         ]
 
     def __str__(self) -> str:

@@ -14,17 +14,25 @@ from pubsubcache.models import PubsubItem
 
 register = template.Library()
 
-DASHBOARD = ("accounts", "nodes", "items", "jobs")
+DASHBOARD = ("accounts", "nodes", "items", "runs", "jobs")
 SINCE = "X-Pubsubcache-Since"
 MAX_NEW = 100  # new items to count
 
 
-@register.inclusion_tag("admin/pubsubcache/overview.html", takes_context=True)
-def pubsubcache_overview(context: Context) -> dict[str, Any]:
-    """Render an overview of the cache, limited to what the current user may view."""
-    from pubsubcache.admin.overview import overview
+@register.inclusion_tag("admin/pubsubcache/dashboard.html", takes_context=True)
+def pubsubcache_dashboard(context: Context) -> dict[str, Any]:
+    """Render the dashboard, limited to what the current user may view."""
+    from pubsubcache.admin import dashboard
 
-    return overview(context["request"].user)
+    return dashboard.dashboard(context["request"].user)
+
+
+@register.inclusion_tag("admin/pubsubcache/summary.html", takes_context=True)
+def pubsubcache_summary(context: Context) -> dict[str, Any]:
+    """Render a summary of the dashboard for the index page, limited to what the current user may view."""
+    from pubsubcache.admin import dashboard
+
+    return dashboard.summary(context["request"].user)
 
 
 @register.inclusion_tag("admin/pubsubcache/live.html", takes_context=True)

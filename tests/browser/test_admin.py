@@ -1,5 +1,8 @@
 """Test the admin in a real browser, from the login to the raw XML of an item, with hostile data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from pubsubcache.models import PubsubItem, PubsubNode
+from pubsubcache.models import Activity, PubsubItem, PubsubNode, SyncRun
+from pubsubcache.models.activity import hour_of
+from pubsubcache.utils import clock
 from tests.admin_data import PASSWORD, SCRIPT, XML, account, item, node
 from tests.examples import EXAMPLES
 from tests.servers.chromium import describe_page, loading, open_page
@@ -59,6 +64,16 @@ class Visitor:
         width = "return arguments[0].scrollWidth - arguments[0].clientWidth"
         return int(self.browser.execute_script(width, self.find(selector)))
 
+    @contextmanager
+    def window(self, width: int) -> Iterator[None]:
+        """Give the window a width in pixels."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
     def hosts(self) -> set[str]:
         """Return the addresses of the servers that the page has made requests to."""
         names = "return performance.getEntries().map(entry => entry.name).filter(name => name.includes('://'))"
@@ -87,7 +102,7 @@ def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor
     parsed = {"title": "Un été", "body": SCRIPT}
     item(of, "first-post", parsed=parsed, data=XML.replace("Un été", f"Un été {SCRIPT}"), text=SCRIPT)
     visitor.log_in("admin")
-    assert "1 stale" in visitor.text("#psc-overview")
+    assert "1 stale" in visitor.text("#psc-summary")
     visitor.follow("Nodes")
     assert "stale" in visitor.text("#result_list")
     visitor.follow("blog <script>")
@@ -195,18 +210,52 @@ def test_staff_read_a_post_and_an_event_without_requests_to_other_hosts(visitor:
     assert visitor.browser.find_elements(By.CSS_SELECTOR, ".psc-item img") == []
     assert visitor.hosts() == {visitor.address}
     for width in (1400, 390):
-        visitor.browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-        )
-        assert visitor.overflow("html") <= 0
-    visitor.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        with visitor.window(width):
+            assert visitor.overflow("html") <= 0
     errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [entry for entry in errors if "favicon" not in entry["message"]] == []
     visitor.find(".psc-picture").click()
     assert visitor.find(".psc-item img").get_attribute("src") == "https://pics.invalid/pond.png"
     visitor.follow("NEXT")
     assert visitor.text(".psc-item h2") == "Newts"
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_dashboard_is_readable(visitor: Visitor, width: int) -> None:
+    now = clock.now()
+    bad = account("a.rather.long.name.of.an.account@subdomain.example.org", status="auth_failed", status_detail=SCRIPT)
+    of = node(bad, "9f2c1d44" * 40, service="x" * 300 + ".example.org", sync_state="ERROR", sync_error="x" * 300)
+    item(of, "one", parsed={"title": f"Frogs {SCRIPT} " + "w" * 300}, parse_error="why")
+    running = {"kind": "full", "reason": "first", "started": now}
+    SyncRun.objects.create(account=bad, node=of, **running, outcome="failed", error=f"{SCRIPT} {'x' * 300}")
+    at_work = node(bad, "big", sync_owner="one", sync_heartbeat=now, sync_done=1, sync_total=4)
+    SyncRun.objects.create(account=bad, node=at_work, **running)
+    for ago in range(24):
+        Activity.objects.create(
+            account=bad, hour=hour_of(now) - timedelta(hours=ago), hits=10 ** (ago % 12), stored=ago
+        )
+    visitor.log_in("admin")
+    with visitor.window(width):
+        for page in ("/admin/", "/admin/pubsubcache/"):
+            visitor.open(page)
+            assert visitor.overflow("html") <= 0
+            assert "No worker is running" in visitor.text("#psc-headline")
+            assert "Check the JID" in visitor.text("#psc-accounts")
+        assert visitor.text("#psc-newest li a").startswith("Frogs <script>")
+        assert visitor.find("#psc-running progress").get_attribute("value") == "1"
+        bars = visitor.browser.find_elements(By.CSS_SELECTOR, "#psc-chart-answers .psc-bar-hits")
+        assert len(bars) == 24
+        assert all(bar.size["height"] >= 1 and bar.size["width"] >= 1 for bar in bars)
+        assert visitor.text("#psc-chart-answers td") == ""  # closed
+        visitor.find("#psc-chart-answers summary").click()
+        assert visitor.text("#psc-chart-answers td") == "1"
+        for section in visitor.browser.find_elements(By.CSS_SELECTOR, ".psc-dashboard > *"):
+            assert visitor.browser.execute_script("return arguments[0].scrollWidth", section) <= section.size["width"]
+        assert visitor.browser.title != "run"
+    errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [entry for entry in errors if "favicon" not in entry["message"]] == []
+    visitor.follow("No worker is running")
+    assert "login refused" in visitor.text("#result_list")
 
 
 def test_changing_the_host_requires_the_password(visitor: Visitor) -> None:

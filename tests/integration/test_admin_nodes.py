@@ -410,27 +410,3 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
 def test_page_of_analysers_requires_permission_to_view_nodes() -> None:
     assert person("view_account").get(reverse("admin:pubsubcache_analysers")).status_code == 403
     assert person("view_pubsubnode").get(reverse("admin:pubsubcache_analysers")).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("permission", "shown"),
-    [("view_account", "1 online"), ("view_pubsubnode", "Last failures"), ("view_pubsubitem", "in the cache")],
-)
-def test_overview_shows_only_what_the_user_may_view(permission: str, shown: str) -> None:
-    node(account(), items=1, sync_state=ERROR, sync_error="why")
-    every = {"1 online", "Last failures", "in the cache"}
-    page = text_of(person(permission).get(reverse("admin:index")))
-    assert shown in page
-    assert not any(other in page for other in every - {shown})
-    assert not any(other in text_of(person().get(reverse("admin:index"))) for other in every)
-
-
-@pytest.mark.parametrize("page", ["/admin/", "/admin/pubsubcache/"])
-def test_the_overview_is_shown_once(page: str) -> None:
-    assert superuser().get(page).content.decode().count('id="psc-overview"') == 1
-
-
-def test_pages_of_other_apps_have_no_overview() -> None:
-    page = superuser().get(reverse("admin:app_list", args=["auth"])).content.decode()
-    assert "psc-overview" not in page
-    assert "pubsubcache/admin.css" not in page

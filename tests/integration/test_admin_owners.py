@@ -178,7 +178,7 @@ def test_owners_see_their_own(world: World) -> None:
     page = world.client.get(url("account", "delete", world.mine.pk)).content.decode()
     assert "Items: 2" in " ".join(page.split())
     page = world.client.get(reverse("admin:app_list", args=[APP])).content.decode()
-    assert "2 in the cache" in page
+    assert "<strong>2</strong> items" in page
     assert "my-type" in world.client.get(url("pubsubnode", "changelist")).content.decode()
 
 
