@@ -16,19 +16,21 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import connections
-from django.db.models import Count, Max, Model, Sum
+from django.db.models import Case, Count, Max, Model, Sum, Value, When
 
+from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, PubsubItem, PubsubNode, SyncRun
 from pubsubcache.models.account import ALL_ACCOUNTS
+from pubsubcache.models.timed import heartbeat_expired
 from pubsubcache.states import counts, word_in_database
 from pubsubcache.store import in_thread, own_thread
-from pubsubcache.types import MAX_NUMBER
 from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
-INTERVAL = 1.0  # seconds between two reads of the versions
+INTERVAL = 1.0  # seconds between two reads of the versions, at least
+SHARE = 20  # the reads are idle for this many times as long as they take
 HEARTBEAT = 10.0  # seconds after which a stream without changes sends a comment
 DURATION = (
     30.0  # seconds after which a stream ends. The browser opens another, for which permissions are checked again.
@@ -98,14 +100,11 @@ class Kind:
 
 
 def _accounts(viewer: Viewer, pks: tuple[int, ...]) -> Any:
-    found = Account.objects.visible_to(viewer).order_by("pk")
-    found = found.filter(pk__in=pks) if pks else found
-    rows = [
-        [getattr(account, name) for name in ACCOUNT_SHOWN] + [account.is_held()]
-        for account in found.defer("password").with_time()
-    ]
-    of_accounts = PubsubNode.objects.filter(account__in=pks) if pks else PubsubNode.objects.all()
-    return rows, counts(of_accounts.visible_to(viewer))
+    accounts = Account.objects.visible_to(viewer).order_by("pk")
+    accounts = accounts.filter(pk__in=pks) if pks else accounts
+    is_free = Case(When(heartbeat_expired("heartbeat", settings.LEASE_TIMEOUT), then=Value(True)), default=Value(False))
+    rows = list(accounts.values_list(is_free, *ACCOUNT_SHOWN))
+    return rows, counts(PubsubNode.objects.visible_to(viewer).filter(account__in=pks)) if pks else None
 
 
 def _nodes(viewer: Viewer, pks: tuple[int, ...]) -> Any:
@@ -169,7 +168,7 @@ def parse(texts: Collection[str]) -> list[Topic]:
         are_numbers = all(number.isascii() and number.isdecimal() and len(number) < 19 for number in listed)
         if name not in TOPICS or not are_numbers or len(listed) > MAX_OBJECTS:
             raise InvalidRequest(f"{text[:100]!r} is not a topic.")
-        topics.append(Topic(name, tuple(sorted({min(int(number), MAX_NUMBER) for number in listed}))))
+        topics.append(Topic(name, tuple(sorted(set(map(int, listed))))))
     return topics
 
 
@@ -275,10 +274,8 @@ class Hub:
         while self._pages and not self._stopped:
             self._wake.clear()
             wanted = {one for page in self._pages for one in page.watched}
-            if (now := time.monotonic()) >= due:
-                due, chosen = now + INTERVAL, wanted
-            else:
-                chosen = wanted - self._versions.keys()
+            began = time.monotonic()
+            chosen = wanted if began >= due else wanted - self._versions.keys()
             try:
                 versions = await in_thread(read_versions)(chosen) if chosen else {}
             except Exception as error:
@@ -288,6 +285,9 @@ class Hub:
                 await asyncio.sleep(INTERVAL)
                 continue
             works = True
+            if chosen is wanted:
+                ended = time.monotonic()
+                due = max(began + INTERVAL, ended + SHARE * (ended - began))
             self._versions = {one: version for one, version in (self._versions | versions).items() if one in wanted}
             self._tell()
             with suppress(TimeoutError):
