@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import connections
-from django.db.models import Case, Count, Max, Model, Sum, Value, When
+from django.db.models import Case, Count, Max, Model, QuerySet, Sum, Value, When
 
 from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
@@ -32,9 +32,7 @@ logger = get_logger(__name__)
 INTERVAL = 1.0  # seconds between two reads of the versions, at least
 SHARE = 20  # the reads are idle for this many times as long as they take
 HEARTBEAT = 10.0  # seconds after which a stream without changes sends a comment
-DURATION = (
-    30.0  # seconds after which a stream ends. The browser opens another, for which permissions are checked again.
-)
+DURATION = 30.0  # seconds after which a stream ends; the browser opens another, if the user is still permitted
 RETRY = 1000  # milliseconds after which the browser opens another stream
 # Not the heartbeat, which changes all the time.
 ACCOUNT_SHOWN = (
@@ -91,12 +89,14 @@ class Kind:
     """How topics of a name are watched.
 
     Attributes:
-        model: The model whose objects the page shows; users need the permission to view it.
+        model: The model that users need the permission to view.
         version: Returns what changes whenever shown data change, as seen by a viewer. It runs each second.
+        named_by: The model of the primary keys in a topic, if it is another one.
     """
 
     model: type[Model]
     version: Callable[[Viewer, tuple[int, ...]], Any]
+    named_by: type[Model] | None = None
 
 
 def _accounts(viewer: Viewer, pks: tuple[int, ...]) -> Any:
@@ -132,10 +132,18 @@ def _items(viewer: Viewer, pks: tuple[int, ...]) -> Any:
 
 
 def _runs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
-    """The newest runs, of all accounts or of those with the primary keys `pks`."""
-    runs = SyncRun.objects.visible_to(viewer).order_by("-pk")
-    runs = runs.filter(account__in=pks) if pks else runs
-    return list(runs.values_list("pk", "outcome", "node__sync_done")[:SHOWN_RUNS])
+    """The newest runs, of all nodes or of those with the primary keys `pks`."""
+    runs = SyncRun.objects.visible_to(viewer)
+    return _newest(runs.filter(node__in=pks) if pks else runs)
+
+
+def _account_runs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
+    """The newest runs of accounts."""
+    return _newest(SyncRun.objects.visible_to(viewer).filter(account__in=pks))
+
+
+def _newest(runs: QuerySet[SyncRun]) -> list[Any]:
+    return list(runs.order_by("-pk").values_list("pk", "outcome", "node__sync_done")[:SHOWN_RUNS])
 
 
 #: The topics by name. Apps may add their own.
@@ -144,9 +152,9 @@ TOPICS: dict[str, Kind] = {
     "accounts": Kind(Account, _accounts),
     "node": Kind(PubsubNode, _nodes),
     "nodes": Kind(PubsubNode, _nodes),
-    "items": Kind(PubsubItem, _items),
+    "items": Kind(PubsubItem, _items, named_by=PubsubNode),
     "runs": Kind(PubsubNode, _runs),  # those who may view nodes may view their runs
-    "account_runs": Kind(Account, _runs),
+    "account_runs": Kind(PubsubNode, _account_runs, named_by=Account),
 }
 
 
@@ -182,8 +190,8 @@ def may_watch(user: Any, topic: Topic) -> bool:
     """Whether a user may see the objects of a topic: at least one of them, as others may be gone since."""
     if not may_view(user, topic.name):
         return False
-    model: Any = TOPICS[topic.name].model
-    model = PubsubNode if model is PubsubItem else model  # items are named by their node
+    kind = TOPICS[topic.name]
+    model: Any = kind.named_by or kind.model
     return not topic.pks or bool(model.objects.visible_to(user).filter(pk__in=topic.pks).exists())
 
 

@@ -17,9 +17,9 @@ from django.utils import timezone
 from pubsubcache import live
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.live import Topic, Viewer, Watched
-from pubsubcache.models import Account, PubsubItem, PubsubNode
+from pubsubcache.models import Account, PubsubItem, PubsubNode, SyncRun
 from pubsubcache.store import in_thread, own_thread
-from tests.admin_data import account, item, logged_in, node, online, person, superuser, url
+from tests.admin_data import account, item, logged_in, node, online, person, staff, superuser, url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -85,6 +85,17 @@ def test_edited_item_changes_the_version_of_the_items_of_its_node() -> None:
     assert version(f"items:{made.pk}") != before
 
 
+def test_sync_run_changes_the_versions_of_its_node_and_account() -> None:
+    made = node(account())
+    topics = ("runs", f"runs:{made.pk}", f"account_runs:{made.account_id}")
+    before = [version(topic) for topic in topics]
+    run = SyncRun.objects.create(account=made.account, node=made, kind="full", reason="staff")
+    running = [version(topic) for topic in topics]
+    SyncRun.objects.filter(pk=run.pk).update(outcome="done")
+    for versions in zip(before, running, [version(topic) for topic in topics], strict=True):
+        assert len(set(versions)) == 3
+
+
 def test_lost_worker_changes_versions_though_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     made = node(account(**online()), sync_state="COMPLETED", subscribed=True, checked_at=timezone.now())
     topics = (f"node:{made.pk}", "nodes", "accounts")
@@ -99,11 +110,12 @@ def test_versions_do_not_tell_owners_about_other_accounts() -> None:
     bob = User.objects.create_user("bob")
     own, other = node(account("bob@example.org", owner=bob)), node(account())
     viewer = Viewer.of(bob)
-    topics = ("nodes", "items", "accounts", f"node:{other.pk}", f"items:{other.pk}", f"account:{other.account_id}")
+    topics = ("nodes", "items", "accounts", "runs", f"node:{other.pk}", f"items:{other.pk}", f"runs:{other.pk}")
+    topics += (f"account:{other.account_id}",)
     before = version(*topics, viewer=viewer)
     PubsubNode.objects.filter(pk=other.pk).update(sync_state="ERROR", item_count=7)
     Account.objects.filter(pk=other.account_id).update(status="error")
-    node(other.account, "new")
+    SyncRun.objects.create(account=other.account, node=node(other.account, "new"), kind="full", reason="staff")
     assert version(*topics, viewer=viewer) == before
     PubsubNode.objects.filter(pk=own.pk).update(sync_state="ERROR")
     assert version(*topics, viewer=viewer) != before
@@ -115,9 +127,9 @@ def test_only_staff_who_may_see_the_objects_are_answered() -> None:
     assert ask(superuser(), topic).json().keys() == {"version"}
     assert ask(Client(), topic).status_code == 403
     assert ask(logged_in(User.objects.create_user("visitor")), topic).status_code == 403
-    assert ask(person("view_account", "all_accounts"), topic).status_code == 403
-    assert ask(person("view_pubsubnode"), topic).status_code == 403
-    allowed = person("view_pubsubnode", "all_accounts")
+    assert ask(person("view_account"), topic).status_code == 403
+    assert ask(logged_in(staff("view_pubsubnode")), topic).status_code == 403
+    allowed = person("view_pubsubnode")
     assert ask(allowed, topic).status_code == 200
     assert ask(allowed, topic, "accounts").status_code == 403
     assert ask(allowed, f"node:{made.pk},{made.pk + 1}").status_code == 200
@@ -126,9 +138,9 @@ def test_only_staff_who_may_see_the_objects_are_answered() -> None:
 
 
 def test_owners_watch_their_own_nodes() -> None:
-    client = person("view_pubsubnode")
-    made = node(account(owner=User.objects.get()))
-    assert ask(client, f"node:{made.pk}").status_code == 200
+    owner = staff("view_pubsubnode")
+    made = node(account(owner=owner))
+    assert ask(logged_in(owner), f"node:{made.pk}").status_code == 200
 
 
 def test_process_without_an_event_loop_does_not_stream() -> None:
@@ -142,12 +154,14 @@ def test_pages_name_the_topics_that_they_show() -> None:
     made = node(account(), items=1)
     client = superuser()
     pages = {
-        url("pubsubnode", "change", made.pk): [f"node:{made.pk}"],
+        url("pubsubnode", "change", made.pk): [f"node:{made.pk}", f"runs:{made.pk}"],
         url("pubsubnode", "changelist"): ["nodes", f"node:{made.pk}"],
         url("pubsubitem", "changelist"): ["items"],
         url("pubsubitem", "changelist", node__id__exact=made.pk): [f"items:{made.pk}"],
+        url("syncrun", "changelist"): ["runs"],
+        url("syncrun", "changelist", node__id__exact=made.pk): [f"runs:{made.pk}"],
         url("account", "changelist"): ["accounts", "nodes"],
-        url("account", "change", made.account_id): [f"account:{made.account_id}"],
+        url("account", "change", made.account_id): [f"account:{made.account_id}", f"account_runs:{made.account_id}"],
         reverse("admin:app_list", args=["pubsubcache"]): ["accounts nodes items"],
     }
     for page, topics in pages.items():
@@ -157,7 +171,7 @@ def test_pages_name_the_topics_that_they_show() -> None:
 
 
 def test_pages_watch_only_what_the_user_may_view() -> None:
-    client = person("view_pubsubnode", "all_accounts")
+    client = person("view_pubsubnode")
     page = client.get(reverse("admin:app_list", args=["pubsubcache"])).content.decode()
     assert 'data-psc-topics="nodes"' in page
 
