@@ -16,23 +16,23 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import connections
-from django.db.models import Count, Max, Model, Sum
+from django.db.models import Case, Count, Max, Model, QuerySet, Sum, Value, When
 
+from pubsubcache.conf import settings
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.models import Account, Job, PubsubItem, PubsubNode, SyncRun
 from pubsubcache.models.account import ALL_ACCOUNTS
+from pubsubcache.models.timed import heartbeat_expired
 from pubsubcache.states import counts, word_in_database
 from pubsubcache.store import in_thread, own_thread
-from pubsubcache.types import MAX_NUMBER
 from pubsubcache.utils.cleaning import get_logger
 
 logger = get_logger(__name__)
 
-INTERVAL = 1.0  # seconds between two reads of the versions
+INTERVAL = 1.0  # seconds between two reads of the versions, at least
+SHARE = 20  # the reads are idle for this many times as long as they take
 HEARTBEAT = 10.0  # seconds after which a stream without changes sends a comment
-DURATION = (
-    30.0  # seconds after which a stream ends. The browser opens another, for which permissions are checked again.
-)
+DURATION = 30.0  # seconds after which a stream ends; the browser opens another, if the user is still permitted
 RETRY = 1000  # milliseconds after which the browser opens another stream
 # Not the heartbeat, which changes all the time.
 ACCOUNT_SHOWN = (
@@ -89,25 +89,24 @@ class Kind:
     """How topics of a name are watched.
 
     Attributes:
-        model: The model whose objects the page shows; users need the permission to view it.
+        model: The model that users need the permission to view.
         version: Returns what changes whenever shown data change, as seen by a viewer. It runs each second.
+        named_by: The model of the primary keys in a topic, if it is another one.
         needs_permission: False if users see only what is theirs.
     """
 
     model: type[Model]
     version: Callable[[Viewer, tuple[int, ...]], Any]
+    named_by: type[Model] | None = None
     needs_permission: bool = True
 
 
 def _accounts(viewer: Viewer, pks: tuple[int, ...]) -> Any:
-    found = Account.objects.visible_to(viewer).order_by("pk")
-    found = found.filter(pk__in=pks) if pks else found
-    rows = [
-        [getattr(account, name) for name in ACCOUNT_SHOWN] + [account.is_held()]
-        for account in found.defer("password").with_time()
-    ]
-    of_accounts = PubsubNode.objects.filter(account__in=pks) if pks else PubsubNode.objects.all()
-    return rows, counts(of_accounts.visible_to(viewer))
+    accounts = Account.objects.visible_to(viewer).order_by("pk")
+    accounts = accounts.filter(pk__in=pks) if pks else accounts
+    is_free = Case(When(heartbeat_expired("heartbeat", settings.LEASE_TIMEOUT), then=Value(True)), default=Value(False))
+    rows = list(accounts.values_list(is_free, *ACCOUNT_SHOWN))
+    return rows, counts(PubsubNode.objects.visible_to(viewer).filter(account__in=pks)) if pks else None
 
 
 def _nodes(viewer: Viewer, pks: tuple[int, ...]) -> Any:
@@ -135,10 +134,18 @@ def _items(viewer: Viewer, pks: tuple[int, ...]) -> Any:
 
 
 def _runs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
-    """The newest runs, of all accounts or of those with the primary keys `pks`."""
-    runs = SyncRun.objects.visible_to(viewer).order_by("-pk")
-    runs = runs.filter(account__in=pks) if pks else runs
-    return list(runs.values_list("pk", "outcome", "node__sync_done")[:SHOWN_RUNS])
+    """The newest runs, of all nodes or of those with the primary keys `pks`."""
+    runs = SyncRun.objects.visible_to(viewer)
+    return _newest(runs.filter(node__in=pks) if pks else runs)
+
+
+def _account_runs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
+    """The newest runs of accounts."""
+    return _newest(SyncRun.objects.visible_to(viewer).filter(account__in=pks))
+
+
+def _newest(runs: QuerySet[SyncRun]) -> list[Any]:
+    return list(runs.order_by("-pk").values_list("pk", "outcome", "node__sync_done")[:SHOWN_RUNS])
 
 
 def _jobs(viewer: Viewer, pks: tuple[int, ...]) -> Any:
@@ -153,9 +160,9 @@ TOPICS: dict[str, Kind] = {
     "accounts": Kind(Account, _accounts),
     "node": Kind(PubsubNode, _nodes),
     "nodes": Kind(PubsubNode, _nodes),
-    "items": Kind(PubsubItem, _items),
+    "items": Kind(PubsubItem, _items, named_by=PubsubNode),
     "runs": Kind(PubsubNode, _runs),  # those who may view nodes may view their runs
-    "account_runs": Kind(Account, _runs),
+    "account_runs": Kind(PubsubNode, _account_runs, named_by=Account),
     "job": Kind(Job, _jobs, needs_permission=False),
     "jobs": Kind(Job, _jobs, needs_permission=False),
 }
@@ -179,7 +186,7 @@ def parse(texts: Collection[str]) -> list[Topic]:
         are_numbers = all(number.isascii() and number.isdecimal() and len(number) < 19 for number in listed)
         if name not in TOPICS or not are_numbers or len(listed) > MAX_OBJECTS:
             raise InvalidRequest(f"{text[:100]!r} is not a topic.")
-        topics.append(Topic(name, tuple(sorted({min(int(number), MAX_NUMBER) for number in listed}))))
+        topics.append(Topic(name, tuple(sorted(set(map(int, listed))))))
     return topics
 
 
@@ -195,8 +202,8 @@ def may_watch(user: Any, topic: Topic) -> bool:
     """Whether a user may see the objects of a topic: at least one of them, as others may be gone since."""
     if not may_view(user, topic.name):
         return False
-    model: Any = TOPICS[topic.name].model
-    model = PubsubNode if model is PubsubItem else model  # items are named by their node
+    kind = TOPICS[topic.name]
+    model: Any = kind.named_by or kind.model
     return not topic.pks or bool(model.objects.visible_to(user).filter(pk__in=topic.pks).exists())
 
 
@@ -287,10 +294,8 @@ class Hub:
         while self._pages and not self._stopped:
             self._wake.clear()
             wanted = {one for page in self._pages for one in page.watched}
-            if (now := time.monotonic()) >= due:
-                due, chosen = now + INTERVAL, wanted
-            else:
-                chosen = wanted - self._versions.keys()
+            began = time.monotonic()
+            chosen = wanted if began >= due else wanted - self._versions.keys()
             try:
                 versions = await in_thread(read_versions)(chosen) if chosen else {}
             except Exception as error:
@@ -300,6 +305,9 @@ class Hub:
                 await asyncio.sleep(INTERVAL)
                 continue
             works = True
+            if chosen is wanted:
+                ended = time.monotonic()
+                due = max(began + INTERVAL, ended + SHARE * (ended - began))
             self._versions = {one: version for one, version in (self._versions | versions).items() if one in wanted}
             self._tell()
             with suppress(TimeoutError):

@@ -154,7 +154,7 @@ def progress_bar(node: PubsubNode) -> SafeString:
     known = node.sync_total is not None and node.sync_total >= node.sync_done
     values = format_html(' max="{}" value="{}"', max(node.sync_total or 1, 1), node.sync_done) if known else ""
     return format_html(
-        '<div class="psc-progress"><progress aria-label="{}"{}></progress> <span>{}</span></div>',
+        '<span class="psc-progress"><progress aria-label="{}"{}></progress> <span>{}</span></span>',
         _("Progress of the synchronisation"),
         values,
         text,

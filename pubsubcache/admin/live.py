@@ -1,9 +1,15 @@
 """The address that live pages of the admin listen to: see `pubsubcache.live` and `static/pubsubcache/live.js`."""
 
 from django.contrib.admin import AdminSite
-from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseForbidden,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -20,19 +26,17 @@ def live_view(request: HttpRequest, site: AdminSite) -> HttpResponseBase:
     With the parameter `poll`, the answer is JSON. Without it, the answer is a stream under ASGI, and has no content
     under WSGI, so that browsers poll.
 
-    Raises:
-        PermissionDenied: The user is not staff, or may not see one of the topics.
-        BadRequest: A topic is unknown.
+    The status is 403 if the user is not staff any more, or may not see one of the topics.
     """
-    # No redirect to the login page: the browser would take it for an answer.
+    # Neither a redirect to the login page, which the browser would take for an answer, nor a traceback in the log.
     if not site.has_permission(request):
-        raise PermissionDenied
+        return HttpResponseForbidden()
     try:
         topics = live.parse(request.GET.getlist("topic"))
     except InvalidRequest as error:
-        raise BadRequest(str(error)) from error
+        return HttpResponseBadRequest(str(error), content_type="text/plain")
     if not all(live.may_watch(request.user, topic) for topic in topics):
-        raise PermissionDenied
+        return HttpResponseForbidden()
     viewer = live.Viewer.of(request.user)
     watched = [live.Watched(topic, viewer) for topic in topics]
     if "poll" in request.GET:

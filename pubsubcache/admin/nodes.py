@@ -229,10 +229,11 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     @admin.display(description=gettext_lazy("state"))
     def state(self, node: PubsubNode) -> str:
         """State and progress, each badge with its explanation."""
-        found = [state_of(node), *notes_of(node)]
-        lines = ((display.badge(one.kind, one.label), one.explanation) for one in found)
-        shown = format_html_join("", '<div class="psc-state">{} <span>{}</span></div>', lines)
-        return shown + display.progress(node, found[0])
+        state = state_of(node)
+        shown = [(state, display.progress(node, state) or state.explanation)]
+        shown += [(note, note.explanation) for note in notes_of(node)]
+        lines = ((display.badge(one.kind, one.label), text) for one, text in shown)
+        return format_html_join("", '<div class="psc-state">{} <span>{}</span></div>', lines)
 
     @admin.display(description=gettext_lazy("state"), ordering="sync_state")
     def state_and_reason(self, node: PubsubNode) -> str:

@@ -142,6 +142,7 @@ function update(element, twin) {
     if (element.matches(OWN) || element.isEqualNode(twin)) {
         return;
     }
+    const isSelected = element.matches("tr.selected"); // by the script of the list
     const isEntry = element.matches("input:not([type=hidden])");
     const kept = isEntry ? ["value", "checked"] : element.matches("details") ? ["open"] : [];
     for (const { name } of [...element.attributes]) {
@@ -149,7 +150,6 @@ function update(element, twin) {
             element.removeAttribute(name);
         }
     }
-    const isSelected = element.matches("tr.selected"); // by the script of the list
     for (const { name, value } of twin.attributes) {
         if (element.getAttribute(name) !== value && !kept.includes(name)) {
             element.setAttribute(name, value);
