@@ -27,7 +27,7 @@ def staff(*permissions: str) -> User:
     """Return a member of staff with these permissions of the app."""
     user = User.objects.create_user(f"staff{User.objects.count()}", password=PASSWORD, is_staff=True)
     found = Permission.objects.filter(content_type__app_label="pubsubcache", codename__in=permissions)
-    assert found.count() == len(permissions)
+    assert found.count() == len(set(permissions))
     user.user_permissions.set(found)
     return user
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from django.db import models
 
-from pubsubcache.models.account import ALL_ACCOUNTS, Account
+from pubsubcache.models.account import Account, is_visible_to
 from pubsubcache.utils import clock
 
 #: The counters.
@@ -21,8 +21,8 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
     """Queries for activity."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the activity of the accounts that a user of the site may see; see `AccountQuerySet.visible_to`."""
-        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(account__owner=user.pk)
+        """Return the activity of the accounts that a user of the site may see; see `is_visible_to`."""
+        return self.filter(is_visible_to(user, "account__owner"))
 
     def per_hour(self, hours: int = 24, now: datetime | None = None) -> list[dict[str, Any]]:
         """Return the sums of the counters in each of the last hours, oldest first. The last hour is the current one.

@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from pubsubcache.models.account import ALL_ACCOUNTS, Account
+from pubsubcache.models.account import Account, is_visible_to
 from pubsubcache.models.node import PubsubNode
 from pubsubcache.models.timed import TimedQuerySet
 
@@ -16,8 +16,8 @@ class SyncRunQuerySet(TimedQuerySet["SyncRun"]):
     """Queries for sync runs."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the runs of the accounts that a user of the site may see; see `AccountQuerySet.visible_to`."""
-        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(account__owner=user.pk)
+        """Return the runs of the accounts that a user of the site may see; see `is_visible_to`."""
+        return self.filter(is_visible_to(user, "account__owner"))
 
     def failed(self, since: datetime) -> Self:
         """Return the runs that started at `since` or later and failed or were refused."""
