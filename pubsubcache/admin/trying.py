@@ -197,7 +197,7 @@ def _payloads(subject: Subject, found: Explanation) -> str:
     counts = Counter(namespace or _("no namespace") for namespace in namespaces_of(subject.samples))
     listed = ", ".join(f"{one_line(namespace, 200)} ({number})" for namespace, number in counts.most_common(5))
     if not found.finding.namespace:
-        return _("%(namespaces)s. No analyser is registered for any of these.") % {"namespaces": listed or "-"}
+        return _("%(namespaces)s. No analyser matches these namespaces.") % {"namespaces": listed or "-"}
     if len(counts) == 1:
         return listed
     prevails = {"namespaces": listed, "namespace": one_line(found.finding.namespace, 200)}
@@ -255,7 +255,7 @@ def _synchronised(subject: Subject, found: Explanation) -> str:
         return _("Yes: staff chose so for the analyser.") if choice else _("No: staff chose so for the analyser.")
     if analysis.to_sync != analyser.to_sync:
         return _("Yes: match_cb decided so.") if analysis.to_sync else _("No: match_cb decided so.")
-    return _("Yes: so the analyser is registered.") if analysis.to_sync else _("No: so the analyser is registered.")
+    return _("Yes, as the analyser is registered.") if analysis.to_sync else _("No, as the analyser is registered.")
 
 
 def _parser(found: Explanation, data: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.models import PendingUnsubscription, PubsubItem, PubsubNode
@@ -391,7 +392,7 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
         Analyser(name="recipes", type="recipe", namespace=f"urn:x{SCRIPT}"),
     ]
     with registry.temporarily(*analysers, replace=True):
-        response = person("view_pubsubnode").get(reverse("admin:pubsubcache_analysers"))
+        response = person("view_pubsubnode", "all_accounts").get(reverse("admin:pubsubcache_analysers"))
     page = response.content.decode()
     assert [row["name"] for row in response.context["rows"]] == ["tickets", "recipes", "gone", ""]
     assert [dict(row["tally"].nodes) for row in response.context["rows"]] == [
@@ -405,6 +406,9 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
     assert f"{parse_ticket.__module__}.parse_ticket" in page
     assert SCRIPT not in page
     assert "analyser=&amp;state=waiting" in page
+    errors = url("pubsubitem", "changelist", node__analyser="tickets", parse_error="yes")
+    assert escape(errors) in page
+    assert "1 item" in text_of(superuser().get(errors))
 
 
 def test_page_of_analysers_requires_permission_to_view_nodes() -> None:
