@@ -11,7 +11,7 @@ from django.urls import reverse
 from pubsubcache.admin.trying import MAX_PASTED
 from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.models import PubsubItem, PubsubNode
-from tests.admin_data import SCRIPT, account, item, node, person, superuser, url
+from tests.admin_data import SCRIPT, account, item, logged_in, node, person, staff, superuser, url
 from tests.examples import EXAMPLES
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -163,7 +163,7 @@ def superuser_page(node_pk: int, item_id: str) -> str:
 
 
 def test_nodes_of_others_are_neither_explained_nor_named() -> None:
-    client = person("view_pubsubnode", "view_pubsubitem")
+    client = logged_in(staff("view_pubsubnode", "view_pubsubitem"))
     own = node(account(owner=User.objects.get()), "recipes/own")
     foreign = node(account("bob@example.org"), "recipes/secret")
     assert facts(client.get(TRY, {"node": own.pk}))
@@ -190,7 +190,7 @@ def test_the_list_of_models_leads_to_the_analysers() -> None:
 
 
 def test_only_rows_of_visible_accounts_count() -> None:
-    client = person("view_pubsubnode")
+    client = logged_in(staff("view_pubsubnode"))
     foreign = node(account("bob@example.org"), "recipes/secret", analyser="recipes", items=2)
     item(foreign, "bad", parse_error="no")
     shown = {row["name"]: row["tally"] for row in client.get(reverse("admin:pubsubcache_analysers")).context["rows"]}

@@ -392,7 +392,7 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
         Analyser(name="recipes", type="recipe", namespace=f"urn:x{SCRIPT}"),
     ]
     with registry.temporarily(*analysers, replace=True):
-        response = person("view_pubsubnode", "all_accounts").get(reverse("admin:pubsubcache_analysers"))
+        response = person("view_pubsubnode").get(reverse("admin:pubsubcache_analysers"))
     page = response.content.decode()
     assert [row["name"] for row in response.context["rows"]] == ["tickets", "recipes", "gone", ""]
     assert [dict(row["tally"].nodes) for row in response.context["rows"]] == [

@@ -25,7 +25,7 @@ from pubsubcache.services.sessions import sessions
 from pubsubcache.store import choose_analyser, in_thread, nodes, scheduling, set_policy
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
-from tests.admin_data import PASSWORD, SCRIPT, person, superuser
+from tests.admin_data import PASSWORD, SCRIPT, logged_in, person, staff, superuser
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
 
 ALICE = "alice@example.org"
@@ -329,7 +329,7 @@ def _tickets() -> Iterator[None]:
         yield
 
 
-CHOOSER = ("view_pubsubnode", "change_analyserchoice", "all_accounts")
+CHOOSER = ("view_pubsubnode", "change_analyserchoice")
 
 
 @pytest.mark.usefixtures("_tickets")
@@ -369,10 +369,10 @@ def test_one_form_saves_only_the_choices_that_its_user_changed() -> None:
 @pytest.mark.usefixtures("_tickets")
 def test_choice_requires_permission() -> None:
     node = make_node()
-    for client in (person("view_pubsubnode"), person("view_pubsubnode", "change_analyserchoice")):
+    for client in (person("view_pubsubnode"), logged_in(staff(*CHOOSER))):
         assert b"<select" not in client.get(reverse(PAGE)).content
         assert post(client, "tickets", "no-sync", confirmed="yes").status_code == 403
-    assert post(person("change_analyserchoice", "all_accounts"), "tickets", "no-sync").status_code == 403
+    assert post(person("change_analyserchoice"), "tickets", "no-sync").status_code == 403
     checking = Client(enforce_csrf_checks=True)
     checking.force_login(User.objects.create_superuser("root", password=PASSWORD))
     assert post(checking, "tickets", "no-sync").status_code == 403
