@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import User
 from selenium.common.exceptions import NoSuchElementException
 from selenium.webdriver import Chrome
@@ -190,22 +191,27 @@ def test_all_pages_work_under_the_policy_and_ask_no_other_host(visitor: Visitor)
     visitor.open("/")
     visitor.log_in("admin")
     user = User.objects.get().pk
-    admin, app = "/admin/", "/admin/pubsubcache/"
+    root, app = "/admin/", "/admin/pubsubcache/"
+    models = [one._meta.model_name for one in admin.site._registry if one._meta.app_label == "pubsubcache"]
     pages = [
         "/",
-        admin,
+        root,
         app,
-        *(f"{app}{model}/" for model in ("account", "pubsubnode", "pubsubitem", "analyserchoice")),
+        *(
+            f"{app}{model._meta.model_name}/"
+            for model in admin.site._registry
+            if model._meta.app_label == "pubsubcache"
+        ),
         f"{app}account/add/",
         *(f"{app}account/{of.account_id}/{page}/" for page in ("change", "history", "delete")),
         *(f"{app}pubsubnode/{of.pk}/{page}/" for page in ("change", "history", "delete", "purge")),
         f"{app}pubsubitem/{post.pk}/change/",
         f"{app}pubsubitem/?q=pond",
         f"{app}analyserchoice/try/?node={of.pk}",
-        f"{admin}auth/user/add/",
-        *(f"{admin}auth/user/{user}/{page}/" for page in ("change", "password")),
-        f"{admin}auth/group/add/",
-        f"{admin}password_change/",
+        f"{root}auth/user/add/",
+        *(f"{root}auth/user/{user}/{page}/" for page in ("change", "password")),
+        f"{root}auth/group/add/",
+        f"{root}password_change/",
     ]
     for page in pages:
         visitor.open(page)

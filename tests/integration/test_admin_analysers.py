@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from pubsubcache.admin.trying import MAX_PASTED
 from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.models import PubsubItem, PubsubNode
+from pubsubcache.store import choose_analyser
 from tests.admin_data import SCRIPT, account, item, logged_in, node, person, staff, superuser, url
 from tests.examples import EXAMPLES
 
@@ -195,3 +198,14 @@ def test_only_rows_of_visible_accounts_count() -> None:
     item(foreign, "bad", parse_error="no")
     shown = {row["name"]: row["tally"] for row in client.get(reverse("admin:pubsubcache_analysers")).context["rows"]}
     assert (shown["recipes"].nodes, shown["recipes"].items, shown["recipes"].parse_errors) == ({}, 0, 0)
+
+
+def test_the_page_of_analysers_makes_few_queries() -> None:
+    owner = account()
+    for number, name in enumerate(("recipes", "broken", "gone", "")):
+        item(node(owner, f"node-{number}", analyser=name, items=2), "bad", parse_error="no")
+        choose_analyser(name, True)
+    client = superuser()
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(reverse("admin:pubsubcache_analysers")).status_code == 200
+    assert len(queries) <= 12
