@@ -197,11 +197,7 @@ def test_all_pages_work_under_the_policy_and_ask_no_other_host(visitor: Visitor)
         "/",
         root,
         app,
-        *(
-            f"{app}{model._meta.model_name}/"
-            for model in admin.site._registry
-            if model._meta.app_label == "pubsubcache"
-        ),
+        *(f"{app}{model}/" for model in models),
         f"{app}account/add/",
         *(f"{app}account/{of.account_id}/{page}/" for page in ("change", "history", "delete")),
         *(f"{app}pubsubnode/{of.pk}/{page}/" for page in ("change", "history", "delete", "purge")),
