@@ -17,10 +17,10 @@ PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-long unit lint docs lock oracle bench clean python-packages run-packages test-packages
+.PHONY: help run test test-long unit lint docs screenshots lock oracle bench clean python-packages run-packages test-packages
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: run-packages $(VENV)/run.stamp  ## serve the admin with the cache at work (XMPP_JID, XMPP_PASSWORD: your account)
 	@exec $(BIN)/python -m project.run
@@ -45,6 +45,9 @@ lint: $(VENV)/test.stamp  ## check style, types, migrations and deployment setti
 
 docs: $(VENV)/test.stamp  ## write the generated parts of docs/analysers.md
 	$(PRODUCTION) $(BIN)/python -m docs.generate
+
+screenshots: test-packages $(VENV)/test.stamp  ## take the pictures of the documentation from the sample site
+	$(BIN)/python -m docs.screenshots
 
 lock: $(VENV)/test.stamp  ## pin the requirements of pyproject.toml with hashes (UPGRADE=1: newest versions)
 	$(LOCK) pyproject.toml --output-file requirements.txt

@@ -114,8 +114,8 @@ def forget_sample_account() -> None:
     Account.objects.filter(jid=f"{SAMPLE_USER}@{DOMAIN}").update(enabled=False)
 
 
-async def announce(address: tuple[str, int], words: list[str]) -> None:
-    """Print the address of the site, followed by `words`, as soon as it accepts connections."""
+async def announce(address: tuple[str, int], words: str, login: str) -> None:
+    """Print `words`, the address of the admin and how to log in, as soon as the site accepts connections."""
     host, port = ("127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]), address[1]  # noqa: S104
     async with asyncio.timeout(READY_TIMEOUT):
         while True:
@@ -126,7 +126,7 @@ async def announce(address: tuple[str, int], words: list[str]) -> None:
                 continue
             writer.close()
             break
-    print("", f"The admin is at http://{host}:{port}/admin/", *words, "", sep="\n", flush=True)
+    print("", words, f"The admin is at http://{host}:{port}/admin/", login, sep="\n", flush=True)
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def run() -> None:
             account = given_account()
             if account is not None:
                 forget_sample_account()
-                tasks = [announce(address, [login, f"The account is {account.jid}."])]
+                tasks = [announce(address, f"The account is {account.jid}.", login)]
             else:
                 tasks = _start_sample(stack, address, login)
         except PubsubCacheError as error:
@@ -209,8 +209,8 @@ def _start_sample(stack: ExitStack, address: tuple[str, int], login: str) -> lis
         raise CannotRun(str(error)) from error
     asyncio.run(content.publish(prosody))
     account = sample_account(prosody)
-    words = [login, f"The account is {account.jid}, on a private Prosody at {prosody.host}:{prosody.port}."]
-    return [announce(address, words), visit(account, prosody)]
+    words = f"The account is {account.jid}, on a private Prosody at {prosody.host}:{prosody.port}."
+    return [announce(address, words, login), visit(account, prosody)]
 
 
 def _interrupt(*_: object) -> None:
@@ -222,6 +222,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    os.environ.setdefault("LOG_LEVEL", "WARNING")
     try:
         django.setup()
         run()

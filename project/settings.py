@@ -36,9 +36,11 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "project.headers.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -47,6 +49,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "project.urls"
+CSRF_FAILURE_VIEW = "project.errors.csrf_failure"
 ASGI_APPLICATION = "project.asgi.application"
 WSGI_APPLICATION = "project.wsgi.application"
 
@@ -114,12 +117,17 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# Browsers choose among the languages. The default is for those that want another one.
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en-us")
+LANGUAGES = [("en", "English"), ("fr", "Français")]
+if LANGUAGE_CODE not in ("en-us", *dict(LANGUAGES)):
+    LANGUAGES.append((LANGUAGE_CODE, LANGUAGE_CODE))
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
 # Static files are served straight from the packages.
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_USE_MANIFEST = False

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"services"},
     {"store"},
     {"syncing"},
-    {"cache", "search", "exchange", "database"},
+    {"cache", "search", "exchange", "explaining", "database"},
     {"bots", "states", "live"},
     {"routing", "worker", "receivers", "checks", "admin", "management", "templatetags"},
 ]

@@ -5,6 +5,6 @@ accounts, or all with `all_accounts`. There are also the permissions `sync_pubsu
 services cannot be edited and is always escaped.
 """
 
-from pubsubcache.admin import accounts, items, jobs, nodes, runs
+from pubsubcache.admin import accounts, analysers, items, jobs, nodes, runs
 
-__all__ = ["accounts", "items", "jobs", "nodes", "runs"]
+__all__ = ["accounts", "analysers", "items", "jobs", "nodes", "runs"]

@@ -18,7 +18,9 @@ from pubsubcache import states
 from pubsubcache.lookups.snippets import as_html
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.states import NodeState
+from pubsubcache.utils.cleaning import visible
 
+MAX_SHOWN = 200_000  # characters of a text that are shown on a page
 MAX_SHORT = 4000  # characters of a text to consider before shortening it
 EMPTY = "-"  # Django's placeholder for empty values
 RUNNING = (states.Word.FIRST_SYNC, states.Word.REVALIDATING)
@@ -66,8 +68,23 @@ def snippet(text: str) -> SafeString:
 
 
 def preformatted(text: str) -> SafeString:
-    """Return text as a preformatted block."""
-    return format_html('<pre class="psc-block" dir="ltr">{}</pre>', text)
+    """Return text as a preformatted block, with visible control characters."""
+    return format_html('<pre class="psc-block" dir="ltr">{}</pre>', visible(text))
+
+
+def cut(text: str) -> SafeString:
+    """Return the beginning of a text as a preformatted block, with a notice if there is more."""
+    shown = preformatted(text[:MAX_SHOWN])
+    if len(text) <= MAX_SHOWN:
+        return shown
+    values = {"shown": number(MAX_SHOWN), "all": number(len(text))}
+    notice = _("Only the first %(shown)s of %(all)s characters are shown.") % values
+    return format_html('<p class="psc-notice">{}</p>{}', notice, shown)
+
+
+def linked(url: str, text: str) -> SafeString:
+    """Return a link with remote text, whose text direction is isolated."""
+    return format_html('<a href="{}"><bdi>{}</bdi></a>', url, text)
 
 
 def pretty_json(value: Any) -> str:

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pubsubcache.admin import display, paginator, readable
+from pubsubcache.admin import display, paginator, readable, trying
 from pubsubcache.admin.base import CacheAdmin
 from pubsubcache.admin.filters import AccountFilter, ParseErrorFilter, ValuesFilter
 from pubsubcache.admin.paginator import LargeTablePaginator
@@ -26,7 +26,6 @@ from pubsubcache.models import PubsubItem, PubsubItemQuerySet, PubsubNode
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.cleaning import one_line
 
-MAX_SHOWN = 200_000  # characters of a payload that are shown on a page
 OF_NODE = "node__id__exact"
 OF_ANALYSER = "node__analyser"
 NOT_LISTED = ("data", "parsed", "text", "node__extra", "node__sync_error")
@@ -52,7 +51,12 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     """Read-only admin of items. Deleting one would make answers of the cache wrong; nodes can be purged instead."""
 
     list_display = ("short_id", "heading", "place", "short_publisher", "made", "changed")
-    list_filter = (("node__account", AccountFilter), ("node__type", ValuesFilter), ParseErrorFilter)
+    list_filter = (
+        ("node__account", AccountFilter),
+        ("node__type", ValuesFilter),
+        ("node__analyser", ValuesFilter),
+        ParseErrorFilter,
+    )
     list_select_related = ("node__account",)
     search_fields = ("name",)  # enables the search box; get_search_results implements the search
     search_help_text = gettext_lazy(
@@ -158,6 +162,8 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
         if obj is not None:
             previous, following = neighbours(obj)
             shown = {"subtitle": one_line(obj.name, 200), "readable": readable.readable(obj)}
+            if trying.may_try(request.user):
+                shown["explain_url"] = trying.url_of(obj.node_id, obj.name)
             context = {**context, **shown, "previous": previous, "next": following}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -285,27 +291,19 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
             return display.EMPTY
         url = reverse("admin:pubsubcache_pubsubitem_json", args=[item.pk])
         download = format_html('<p><a href="{}">{}</a></p>', url, _("Download the JSON"))
-        return self._cut(display.pretty_json(item.parsed)) + download
+        return display.cut(display.pretty_json(item.parsed)) + download
 
     @admin.display(description=gettext_lazy("item"))
     def xml(self, item: PubsubItem) -> str:
         """The whole item as indented XML."""
         url = reverse("admin:pubsubcache_pubsubitem_raw", args=[item.pk])
         download = format_html('<p><a href="{}">{}</a></p>', url, _("Download the stored XML"))
-        return self._cut(readable_xml(item.data)) + download
+        return display.cut(readable_xml(item.data)) + download
 
     @admin.display(description=gettext_lazy("words"))
     def words(self, item: PubsubItem) -> str:
         """Text for full text search."""
-        return self._cut(item.text) if item.text else display.EMPTY
-
-    def _cut(self, text: str) -> str:
-        shown = display.preformatted(text[:MAX_SHOWN])
-        if len(text) <= MAX_SHOWN:
-            return shown
-        values = {"shown": display.number(MAX_SHOWN), "all": display.number(len(text))}
-        notice = _("Only the first %(shown)s of %(all)s characters are shown.") % values
-        return format_html('<p class="psc-notice">{}</p>', notice) + shown
+        return display.cut(item.text) if item.text else display.EMPTY
 
 
 def neighbours(item: PubsubItem) -> tuple[int | None, int | None]:
@@ -332,7 +330,7 @@ def as_download(text: str, media_type: str, filename: str) -> HttpResponse:
 
 def readable_xml(text: str) -> str:
     """Return indented XML; unchanged if it is too long or cannot be parsed."""
-    if len(text) > MAX_SHOWN:
+    if len(text) > display.MAX_SHOWN:
         return text
     try:
         return xmlform.indented(text)

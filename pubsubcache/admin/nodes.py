@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import DurationField, QuerySet
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -14,9 +14,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from pubsubcache.admin import display, services, steering
-from pubsubcache.admin.analysers import analysers_view
+from pubsubcache.admin import display, services, steering, trying
 from pubsubcache.admin.base import CacheAdmin, wake_workers
+from pubsubcache.admin.durations import UnitDurationField, in_words
 from pubsubcache.admin.filters import AccountFilter, StateFilter, ValuesFilter
 from pubsubcache.admin.live import live_view
 from pubsubcache.admin.paginator import LargeTablePaginator
@@ -64,8 +64,9 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     search_fields = ("name", "service")
     search_help_text = gettext_lazy("Searches the names of nodes and services.")
     actions = ("sync", "purge", "policy_auto", "policy_always", "policy_never", "delete_selected")
+    formfield_overrides = {DurationField: {"form_class": UnitDurationField}}
     fieldsets = [(title, {"fields": fields}) for title, fields in SHOWN.items()]
-    readonly_fields = [name for fields in SHOWN.values() for name in fields if name not in EDITABLE]
+    readonly_fields = [*(name for fields in SHOWN.values() for name in fields if name not in EDITABLE), "interval"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubNode]:
         return with_state(cast(PubsubNodeQuerySet, super().get_queryset(request)))
@@ -75,7 +76,6 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         return [
             # It waits for a service.
             path("add/", non_atomic_requests(wrap(self.add_view)), name="pubsubcache_pubsubnode_add"),
-            path("analysers/", wrap(self.analysers_page), name="pubsubcache_analysers"),
             path("live/", partial(live_view, site=self.admin_site), name="pubsubcache_live"),
             path("<int:pk>/sync/", wrap(self.sync_page), name="pubsubcache_pubsubnode_sync"),
             path("<int:pk>/purge/", wrap(self.purge_page), name="pubsubcache_pubsubnode_purge"),
@@ -109,6 +109,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
             return question
         kwargs["extra_context"] = {
             **(kwargs.get("extra_context") or {}),
+            "may_explain": trying.may_try(request.user),
             "may_sync": self.has_sync_permission(request),
             "may_purge": self.has_purge_permission(request),
             "show_save_and_add_another": False,
@@ -129,6 +130,13 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         if node is None or node.policy == policy or not self.has_change_permission(request, node):
             return None
         return steering.ask_policy(self, request, PubsubNode.objects.filter(pk=node.pk), policy)
+
+    def get_fieldsets(self, request: HttpRequest, obj: PubsubNode | None = None) -> Any:
+        """Show the interval with units to users who cannot change it."""
+        if self.has_change_permission(request, obj):
+            return super().get_fieldsets(request, obj)
+        shown = {"reconcile_interval": "interval"}
+        return [(title, {"fields": [shown.get(name, name) for name in fields]}) for title, fields in SHOWN.items()]
 
     def nodes_of(self, objects: Iterable[PubsubNode]) -> QuerySet[PubsubNode]:
         return PubsubNode.objects.filter(pk__in=[node.pk for node in objects])
@@ -175,12 +183,6 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     def _gone(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
-
-    def analysers_page(self, request: HttpRequest) -> HttpResponse:
-        """Show the analysers to users who may view nodes."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        return analysers_view(request, self.admin_site)
 
     # Actions
 
@@ -290,10 +292,15 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
         }
         return format_html("<div>{}</div><ul>{}</ul>", total, lines)
 
-    @admin.display(description=gettext_lazy("items purged from the cache"))
+    @admin.display(description=gettext_lazy("evicted items"))
     def purged(self, node: PubsubNode) -> str:
         """Number of evicted items, for which reads ask the service."""
         return display.number(node.evicted_count - left_out(node, 0)[1])
+
+    @admin.display(description=gettext_lazy("revalidate every"))
+    def interval(self, node: PubsubNode) -> str:
+        """The interval with units, for users who cannot change it."""
+        return in_words(node.reconcile_interval) if node.reconcile_interval else display.EMPTY
 
     @admin.display(description=gettext_lazy("extra"))
     def extra_data(self, node: PubsubNode) -> str:

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             "pubsubitem",
             models.Index(
-                fields=["node"], condition=~models.Q(("parse_error", "")), name="pubsubcache_item_unparsed"
+                fields=["id", "node"], condition=~models.Q(("parse_error", "")), name="pubsubcache_item_unparsed"
             ),
         ),
     ]

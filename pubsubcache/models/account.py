@@ -106,7 +106,7 @@ class Account(models.Model):
     )
     password = EncryptedTextField(_("password"), blank=True, default="", editable=False)
     host = models.CharField(
-        _("host"), max_length=255, blank=True, help_text=_("Only if the domain's DNS records don't tell.")
+        _("host"), max_length=255, blank=True, help_text=_("Only if the domain has no DNS records for XMPP.")
     )
     port = models.PositiveIntegerField(_("port"), null=True, blank=True)
     tls_verify = models.BooleanField(
@@ -115,7 +115,7 @@ class Account(models.Model):
     ca_file = models.CharField(
         _("CA file"), max_length=1000, blank=True, help_text=_("A file of certificates to trust, beside the system's.")
     )
-    enabled = models.BooleanField(_("enabled"), default=True, help_text=_("Workers keep a session of it."))
+    enabled = models.BooleanField(_("enabled"), default=True, help_text=_("Workers keep a session for it."))
     owner = models.ForeignKey(
         django_settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,

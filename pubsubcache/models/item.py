@@ -195,8 +195,8 @@ class PubsubItem(models.Model):
             models.Index(fields=["node", "position"], name="pubsubcache_item_position"),
             models.Index(fields=["node", "created", "position"], name="pubsubcache_item_created"),
             models.Index(fields=["node", "updated", "position"], name="pubsubcache_item_updated"),
+            models.Index(fields=["id", "node"], condition=~models.Q(parse_error=""), name="pubsubcache_item_unparsed"),
             *(hot_key_index(key) for key in KEYS),
-            models.Index(fields=["node"], condition=~models.Q(parse_error=""), name="pubsubcache_item_unparsed"),
         ]
 
     def __str__(self) -> str:
@@ -235,8 +235,8 @@ class PubsubEvicted(models.Model):
     revision = models.BigIntegerField(default=0)
 
     class Meta:
-        verbose_name = _("purged item")
-        verbose_name_plural = _("purged items")
+        verbose_name = _("evicted item")
+        verbose_name_plural = _("evicted items")
         constraints = [models.UniqueConstraint(fields=["node", "name"], name="pubsubcache_evicted_unique")]
         indexes = [
             models.Index(fields=["node", "position"], name="pubsubcache_evicted_position"),

@@ -128,33 +128,35 @@ class PubsubNode(models.Model):
     sync_error = models.TextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     next_attempt = models.DateTimeField(_("next attempt"), null=True, blank=True)
-    unavailable_count = models.PositiveIntegerField(_("answers service-unavailable in a row"), default=0)
-    unavailable_since = models.DateTimeField(_("the first of them"), null=True, blank=True)
-    sync_requested = models.DateTimeField(_("synchronisation asked for"), null=True, blank=True)
-    bring_back = models.BooleanField(_("fetch what was purged"), default=False)
+    unavailable_count = models.PositiveIntegerField(_("service-unavailable answers in a row"), default=0)
+    unavailable_since = models.DateTimeField(_("first service-unavailable answer"), null=True, blank=True)
+    sync_requested = models.DateTimeField(_("synchronisation requested"), null=True, blank=True)
+    bring_back = models.BooleanField(_("fetch evicted items again"), default=False)
     sync_owner = models.CharField(_("synchronised by"), max_length=100, blank=True, default="")
-    sync_heartbeat = models.DateTimeField(_("synchronisation heartbeat"), null=True, blank=True)
-    sync_done = models.PositiveIntegerField(_("items read so far"), default=0)
+    sync_heartbeat = models.DateTimeField(_("heartbeat of the synchronisation"), null=True, blank=True)
+    sync_done = models.PositiveIntegerField(_("items read"), default=0)
     sync_total = models.PositiveIntegerField(_("items to read"), null=True, blank=True)
-    checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
+    checked_at = models.DateTimeField(_("last revalidated"), null=True, blank=True)
     # The account's fencing token when the check started. It identifies the session that reports changes since then.
     checked_token = models.BigIntegerField(default=0, editable=False)
-    compared_at = models.DateTimeField(_("contents compared"), null=True, blank=True)
+    compared_at = models.DateTimeField(_("last full sync"), null=True, blank=True)
     reconcile_interval = models.DurationField(
-        _("compare every"),
+        _("revalidate every"),
         null=True,
         blank=True,
         validators=[MinValueValidator(timedelta(seconds=1))],
-        help_text=_("Hours, minutes and seconds, such as 00:10:00. Empty: as the settings of the site say."),
+        help_text=_("For example 10 min, 2 h or 1 d 4 h. If empty, the setting of the site applies."),
     )
     access_model = models.CharField(_("access model"), max_length=20, blank=True, default="")
     last_read = models.DateTimeField(_("last read"), default=timezone.now)
     pinned = models.BooleanField(
-        _("pinned"), default=False, help_text=_("Kept though nobody reads it: chosen by hand, imported, or one's own.")
+        _("pinned"),
+        default=False,
+        help_text=_("Kept even if nobody reads it: chosen by hand, imported, or of the account itself."),
     )
     item_count = models.PositiveIntegerField(_("items"), default=0)
     partial = models.BooleanField(_("partial"), default=False)
-    evicted_count = models.PositiveIntegerField(_("items purged from the cache"), default=0)
+    evicted_count = models.PositiveIntegerField(_("evicted items"), default=0)
     next_position = models.BigIntegerField(_("next position"), default=1)
     # Incremented by each batch of notifications. Items and tombstones record it, so that a page requested before a
     # change does not undo the change.
@@ -228,12 +230,12 @@ class AnalyserChoice(models.Model):
 
     analyser = models.CharField(_("analyser"), max_length=100, unique=True)
     to_sync = models.BooleanField(
-        _("synchronise"), null=True, default=None, help_text=_("Unknown: as the analyser was registered.")
+        _("synchronise"), null=True, default=None, help_text=_("Unknown: as the analyser is registered.")
     )
 
     class Meta:
-        verbose_name = _("choice for an analyser")
-        verbose_name_plural = _("choices for analysers")
+        verbose_name = _("analyser")
+        verbose_name_plural = _("analysers")
 
     def __str__(self) -> str:
         return self.analyser

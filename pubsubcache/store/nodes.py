@@ -10,7 +10,15 @@ from django.db.models.functions import Now, Substr
 
 from pubsubcache.analysers import Analysis, registry
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode, SyncRun
+from pubsubcache.models import (
+    Account,
+    AnalyserChoice,
+    PendingUnsubscription,
+    PubsubItem,
+    PubsubNode,
+    PubsubNodeQuerySet,
+    SyncRun,
+)
 from pubsubcache.store import runs
 from pubsubcache.store.batches import Batch, Report, Selection, each_node, run
 from pubsubcache.store.choices import locked_choice
@@ -257,6 +265,14 @@ def choice_batch(batch: Batch, name: str, nodes: Selection) -> None:
         return "emptied" not in batch.cursor
 
     each_node(batch, nodes, work)
+
+
+def emptied_by_choice(name: str, to_sync: bool | None) -> PubsubNodeQuerySet:
+    """Return the nodes with items that `choose_analyser` would empty; see there for the arguments."""
+    found = PubsubNode.objects.filter(analyser=name, policy=Policy.AUTO, by_hand=False, item_count__gt=0)
+    if to_sync is None:
+        return found.filter(to_sync=True, by_analyser=False)
+    return found.none() if to_sync else found
 
 
 def apply_choice(node: PubsubNode, choice: bool | None) -> None:

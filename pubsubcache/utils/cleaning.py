@@ -21,6 +21,7 @@ _ESCAPED = (
 _TRANSLATION = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _ESCAPED} | {
     ord(character): " " for character in _LINE_BREAKS
 }
+_VISIBLE = {code: escape for code, escape in _TRANSLATION.items() if chr(code) not in _LINE_BREAKS}
 
 
 def one_line(text: object, limit: int = MAX_LENGTH) -> str:
@@ -36,6 +37,11 @@ def one_line(text: object, limit: int = MAX_LENGTH) -> str:
     whole = str(text)
     line = whole[: limit + 1].translate(_TRANSLATION)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """Return `text` with visible escapes for control characters and bidirectional controls, but with its lines."""
+    return text.translate(_VISIBLE)
 
 
 def get_logger(name: str) -> logging.Logger:

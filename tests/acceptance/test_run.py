@@ -96,6 +96,7 @@ def is_complete(rows: list[tuple[Any, ...]]) -> bool:
 
 def test_sample_is_cached_and_shown_in_the_admin(site: Site) -> None:
     assert "Log out" in log_in(site)
+    assert re.search(r"Log in as user \S+, password \S+\.\n\Z", site.log_tail()), "the login is the last line"
     counts = {(service, name): count for service, name, _, count in site.await_rows(NODES, is_complete)}
     assert counts["pubsub.sample.test", "garden-journal"] >= JOURNAL_LENGTH
     assert counts["alice@sample.test", "urn:xmpp:microblog:0"] == len(ARTICLES)
@@ -118,7 +119,7 @@ def test_second_run_keeps_everything(site: Site) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["Starting a private Prosody", "bob@sample.test is online", "The admin is at"])
 def test_signal_ends_all_processes(folder: Path, number: signal.Signals, moment: str) -> None:
-    site = Site(folder, ready=moment)
+    site = Site(folder, ready=moment, LOG_LEVEL="INFO")
     site.stop_signal = number
     with site:
         processes = psutil.Process(site.pid).children(recursive=True)

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from pubsubcache.admin import display, paginator, readable
 from pubsubcache.admin import items as items_admin
-from pubsubcache.admin import paginator, readable
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.models import PubsubItem, PubsubNode
 from tests.admin_data import SCRIPT, XML, account, item, node, person, superuser, url
@@ -73,11 +73,11 @@ def test_a_lone_surrogate_is_shown_as_its_escape() -> None:
 
 
 def test_a_large_payload_is_cut_and_can_be_downloaded_whole() -> None:
-    data = XML.replace("Un été", "x" * (items_admin.MAX_SHOWN * 3))
-    made = item(node(account()), data=data, text="y" * (items_admin.MAX_SHOWN * 3))
+    data = XML.replace("Un été", "x" * (display.MAX_SHOWN * 3))
+    made = item(node(account()), data=data, text="y" * (display.MAX_SHOWN * 3))
     client = person("view_pubsubitem")
     page = client.get(url("pubsubitem", "change", made.pk)).content.decode()
-    assert len(page) < items_admin.MAX_SHOWN * 2 + 50_000
+    assert len(page) < display.MAX_SHOWN * 2 + 50_000
     assert "Only the first 200,000 of" in page
     response = client.get(url("pubsubitem", "raw", made.pk))
     assert response.content.decode() == data
@@ -604,7 +604,7 @@ def test_a_page_takes_few_queries(name: str, django_assert_max_num_queries: Call
 
 
 def test_json_is_downloaded_whole() -> None:
-    parsed = {"title": "日本", "text": "x" * (items_admin.MAX_SHOWN * 2)}
+    parsed = {"title": "日本", "text": "x" * (display.MAX_SHOWN * 2)}
     made = item(node(account()), parsed=parsed)
     response = person("view_pubsubitem").get(url("pubsubitem", "json", made.pk))
     assert json.loads(response.content) == parsed

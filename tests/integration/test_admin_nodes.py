@@ -12,6 +12,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.models import PendingUnsubscription, PubsubItem, PubsubNode
@@ -405,6 +406,9 @@ def test_analysers_are_listed_with_the_states_of_their_nodes() -> None:
     assert f"{parse_ticket.__module__}.parse_ticket" in page
     assert SCRIPT not in page
     assert "analyser=&amp;state=waiting" in page
+    errors = url("pubsubitem", "changelist", node__analyser="tickets", parse_error="yes")
+    assert escape(errors) in page
+    assert "1 item" in text_of(superuser().get(errors))
 
 
 def test_page_of_analysers_requires_permission_to_view_nodes() -> None:

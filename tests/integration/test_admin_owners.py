@@ -134,7 +134,7 @@ def test_pages_and_actions_are_found() -> None:
     """The walk below covers what it is meant to cover. A new admin needs a row in `World.hidden_rows`."""
     assert {model.__name__ for model in ADMINS} == {"Account", "PubsubNode", "PubsubItem", "SyncRun"}
     assert {f"admin/{APP}/account/<path:object_id>/history/", f"admin/{APP}/pubsubnode/<int:pk>/purge/"} <= set(ROUTES)
-    assert {f"admin/{APP}/pubsubnode/analysers/", f"admin/{APP}/pubsubitem/<int:pk>/raw/"} <= set(ROUTES)
+    assert {f"admin/{APP}/analyserchoice/try/", f"admin/{APP}/pubsubitem/<int:pk>/raw/"} <= set(ROUTES)
     assert {("pubsubnode", "purge"), ("account", "disable"), ("pubsubnode", "delete_selected")} <= set(ACTIONS)
     assert set(apps.get_app_config(APP).get_models()) >= {Account, PubsubNode, PubsubItem}
 
@@ -259,7 +259,7 @@ def test_only_staff_with_all_accounts_change_the_owner(world: World) -> None:
 
 
 def test_choices_for_analysers_need_all_accounts(world: World) -> None:
-    chosen = {"analyser": "microblog", "choice": "no-sync"}
+    chosen = {"choice-microblog": "no-sync"}
     page = reverse("admin:pubsubcache_analysers")
     assert "<select" not in world.client.get(page).content.decode()
     assert world.client.post(page, chosen).status_code == 403

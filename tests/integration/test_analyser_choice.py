@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ from pubsubcache.services.sessions import sessions
 from pubsubcache.store import choose_analyser, in_thread, nodes, scheduling, set_policy
 from pubsubcache.syncing.full_sync import sync_node
 from pubsubcache.types import ItemsPage, NodeAddress
-from tests.admin_data import PASSWORD, SCRIPT, person, superuser
+from tests.admin_data import PASSWORD, SCRIPT, logged_in, person, staff, superuser
 from tests.fakes import ADDRESS, NOTE, FakeService, in_loop, note_analyser
 
 ALICE = "alice@example.org"
@@ -318,8 +319,8 @@ def test_unregistered_analyser_can_be_switched() -> None:
 PAGE = "admin:pubsubcache_analysers"
 
 
-def post(client: Client, analyser: str, choice: str) -> Any:
-    return client.post(reverse(PAGE), {"analyser": analyser, "choice": choice}, follow=True)
+def post(client: Client, analyser: str, choice: str, **more: str) -> Any:
+    return client.post(reverse(PAGE), {f"choice-{analyser}": choice, **more}, follow=True)
 
 
 @pytest.fixture
@@ -328,11 +329,18 @@ def _tickets() -> Iterator[None]:
         yield
 
 
+CHOOSER = ("view_pubsubnode", "change_analyserchoice")
+
+
 @pytest.mark.usefixtures("_tickets")
 def test_staff_choose_in_the_admin() -> None:
     node = make_node()
-    client = person("view_pubsubnode", "change_analyserchoice")
-    page = post(client, "tickets", "no-sync").content.decode()
+    client = person(*CHOOSER)
+    asked = post(client, "tickets", "no-sync").content.decode()
+    assert "tickets: 3 items of 1 node" in asked
+    assert state(node) == KEPT
+    hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]+)">', asked))
+    page = client.post(reverse(PAGE), hidden, follow=True).content.decode()
     assert "This changed 1 node." in page
     assert '<option value="no-sync" selected>' in page
     assert "registered: yes" in page
@@ -344,12 +352,26 @@ def test_staff_choose_in_the_admin() -> None:
     assert state(node)[0] is None
 
 
+def test_one_form_saves_only_the_choices_that_its_user_changed() -> None:
+    analysers = [Analyser(name=name, type=name, node=name, to_sync=True) for name in "abc"]
+    with registry.temporarily(*analysers, replace=True):
+        client = person(*CHOOSER)
+        page = client.get(reverse(PAGE)).content.decode()
+        form = dict(re.findall(r'<input type="hidden" name="(initial-[^"]+)" value="([^"]*)"', page))
+        assert form == {f"initial-choice-{name}": "default" for name in "abc"}
+        choose_analyser("b", True)  # meanwhile
+        form |= {"choice-a": "no-sync", "choice-b": "default", "choice-c": "sync"}
+        said = client.post(reverse(PAGE), form, follow=True).content.decode()
+    assert store.choices() == {"a": False, "b": True, "c": True}
+    assert said.count("This changed 0 nodes.") == 2
+
+
 @pytest.mark.usefixtures("_tickets")
 def test_choice_requires_permission() -> None:
     node = make_node()
-    client = person("view_pubsubnode")
-    assert b"<select" not in client.get(reverse(PAGE)).content
-    assert post(client, "tickets", "no-sync").status_code == 403
+    for client in (person("view_pubsubnode"), logged_in(staff(*CHOOSER))):
+        assert b"<select" not in client.get(reverse(PAGE)).content
+        assert post(client, "tickets", "no-sync", confirmed="yes").status_code == 403
     assert post(person("change_analyserchoice"), "tickets", "no-sync").status_code == 403
     checking = Client(enforce_csrf_checks=True)
     checking.force_login(User.objects.create_superuser("root", password=PASSWORD))
@@ -359,15 +381,20 @@ def test_choice_requires_permission() -> None:
 
 @pytest.mark.usefixtures("_tickets")
 @pytest.mark.parametrize(
-    ("name", "choice"), [("nothing", "sync"), ("", "sync"), ("tickets", "perhaps"), ("tickets", "")]
+    ("name", "choice", "status"),
+    [("nothing", "sync", 200), ("", "sync", 200), ("tickets", "perhaps", 400), ("tickets", "", 400)],
 )
-def test_invalid_choice_is_a_bad_request(name: str, choice: str) -> None:
+def test_invalid_choice_changes_nothing(name: str, choice: str, status: int) -> None:
     make_node("without", analyser="")
-    assert post(superuser(), name, choice).status_code == 400
+    assert post(superuser(), name, choice).status_code == status
     assert not AnalyserChoice.objects.exists()
 
 
 def test_names_of_analysers_are_escaped() -> None:
     make_node(analyser=SCRIPT)
     choose_analyser(SCRIPT, True)
-    assert SCRIPT not in superuser().get(reverse(PAGE)).content.decode()
+    client = superuser()
+    assert SCRIPT not in client.get(reverse(PAGE)).content.decode()
+    page = post(client, SCRIPT, "no-sync").content.decode()
+    assert "3 items of 1 node" in page
+    assert SCRIPT not in page

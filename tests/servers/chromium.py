@@ -103,4 +103,4 @@ def forget_visits(browser: Chrome) -> None:
     open_page(browser, "about:blank")
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
-    browser.get_log("browser")
+    browser.get_log("browser")  # type: ignore[no-untyped-call]

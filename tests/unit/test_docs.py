@@ -18,13 +18,12 @@ from django.core.management.base import BaseCommand
 from django.db.models import Field, Model
 from django.dispatch import Signal
 
-from pubsubcache import analysers, checks, conf, exceptions, signals
+from pubsubcache import analysers, checks, conf, exceptions, explaining, signals
 from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.cache import get_items
 from pubsubcache.exchange import records
-from pubsubcache.management import explaining
+from pubsubcache.explaining import Explanation, Subject
 from pubsubcache.management.commands import pubsub_account, pubsub_get, pubsub_nodes, pubsub_search
-from pubsubcache.management.explaining import Explanation, Subject
 from pubsubcache.models import Account, AnalyserChoice, Job, PubsubItem, PubsubNode
 from pubsubcache.parsers import ParseContext
 from pubsubcache.search import Found, search

@@ -6,13 +6,13 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Count
 
-from pubsubcache import store
+from pubsubcache import explaining, store
 from pubsubcache.analysers import registry
 from pubsubcache.analysers.base import dotted
 from pubsubcache.exceptions import InvalidRequest
-from pubsubcache.management import explaining
+from pubsubcache.explaining import Explanation, Subject, explain
 from pubsubcache.management.base import PubsubCommand, text
-from pubsubcache.management.explaining import Explanation, Subject, explain
+from pubsubcache.management.explaining import as_text, from_file, from_node
 from pubsubcache.management.network import run
 from pubsubcache.management.output import as_table, counted, progress_bar
 from pubsubcache.models import AnalyserChoice, PubsubNode
@@ -87,13 +87,13 @@ class Command(PubsubCommand):
             return subject, await explain(subject)
 
         data = explaining.as_data(*run(work))
-        self.print_result(options, data, explaining.as_text(data))
+        self.print_result(options, data, as_text(data))
 
     def _in_file(self, options: dict[str, Any]) -> Callable[[], Awaitable[Subject]]:
         if any(options[name] for name in ("account", "item", "no_cache", "cache_only")):
             raise InvalidRequest("FILE cannot be combined with --account, --item, --no-cache or --cache-only.")
         service = jid.normalise(options["service"]) if options["service"] else ""
-        subject = explaining.from_file(options["file"], NodeAddress(service, options["node"] or ""))
+        subject = from_file(options["file"], NodeAddress(service, options["node"] or ""))
 
         async def find() -> Subject:
             return subject
@@ -106,7 +106,7 @@ class Command(PubsubCommand):
         account = self.account(options["account"])
         service = account.jid if options["service"] is None else jid.normalise(options["service"])
         source = {name: options[name] for name in ("no_cache", "cache_only")}
-        return lambda: explaining.from_node(account, NodeAddress(service, options["node"]), options["item"], **source)
+        return lambda: from_node(account, NodeAddress(service, options["node"]), options["item"], **source)
 
     def _choose(self, options: dict[str, Any]) -> None:
         chosen = [(name.strip().lower(), switch) for switch in SWITCHES for name in options[switch]]
