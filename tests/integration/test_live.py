@@ -162,7 +162,7 @@ def test_pages_name_the_topics_that_they_show() -> None:
         url("syncrun", "changelist", node__id__exact=made.pk): [f"runs:{made.pk}"],
         url("account", "changelist"): ["accounts", "nodes"],
         url("account", "change", made.account_id): [f"account:{made.account_id}", f"account_runs:{made.account_id}"],
-        reverse("admin:app_list", args=["pubsubcache"]): ["accounts nodes items"],
+        reverse("admin:app_list", args=["pubsubcache"]): ["accounts nodes items runs jobs"],
     }
     for page, topics in pages.items():
         shown = client.get(page).content.decode()
@@ -173,7 +173,7 @@ def test_pages_name_the_topics_that_they_show() -> None:
 def test_pages_watch_only_what_the_user_may_view() -> None:
     client = person("view_pubsubnode")
     page = client.get(reverse("admin:app_list", args=["pubsubcache"])).content.decode()
-    assert 'data-psc-topics="nodes"' in page
+    assert 'data-psc-topics="nodes runs jobs"' in page
 
 
 def test_answers_to_forms_are_not_live() -> None:
