@@ -52,12 +52,6 @@ class Visitor:
         buttons = self.browser.find_elements(By.CSS_SELECTOR, ".psc-tabs button")
         next(button for button in buttons if button.text == name).click()
 
-    def resize(self, width: int) -> None:
-        self.browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-        )
-
     def search(self, words: str) -> None:
         box = self.find("#searchbar")
         box.clear()
@@ -203,16 +197,15 @@ def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     visitor.log_in("admin")
     pages = [*(f"{model}/" for model in ("account", "pubsubnode", "pubsubitem")), f"pubsubnode/{hostile.pk}/delete/"]
     for width in (1400, 390):
-        visitor.resize(width)
-        for page in pages:
-            visitor.open(f"/admin/pubsubcache/{page}")
-            assert visitor.overflow("html") <= 0, page
-            assert "delete" in page or visitor.overflow(RESULTS) <= 1, page
-        visitor.open("/admin/pubsubcache/pubsubnode/")
-        service = next(cell for cell in visitor.cells("field-place") if "pubsub.sample.test" in cell.text)
-        assert "pubsub.sample.test" in service.text.split("\n")
-        assert visitor.find("#changelist-filter details").get_attribute("open") is None
-    visitor.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        with visitor.window(width):
+            for page in pages:
+                visitor.open(f"/admin/pubsubcache/{page}")
+                assert visitor.overflow("html") <= 0, page
+                assert "delete" in page or visitor.overflow(RESULTS) <= 1, page
+            visitor.open("/admin/pubsubcache/pubsubnode/")
+            service = next(cell for cell in visitor.cells("field-place") if "pubsub.sample.test" in cell.text)
+            assert "pubsub.sample.test" in service.text.split("\n")
+            assert visitor.find("#changelist-filter details").get_attribute("open") is None
 
 
 def test_staff_filter_items_by_tag(visitor: Visitor) -> None:
