@@ -22,6 +22,7 @@ from pubsubcache.store.nodes import UNAVAILABLE_ANSWERS
 from pubsubcache.utils import clock
 
 SyncState = PubsubNode.SyncState
+MOMENT = "Y-m-d H:i T"  # the only format of times, with the time zone
 
 
 class Word(TextChoices):
@@ -266,7 +267,7 @@ def _joined(*sentences: str) -> str:
 
 
 def _at(moment: datetime | None) -> str:
-    return "" if moment is None else date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
+    return "" if moment is None else date_format(timezone.localtime(moment), MOMENT)
 
 
 def _number(value: int) -> str:

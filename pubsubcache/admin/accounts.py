@@ -30,6 +30,8 @@ NEW_PASSWORD = "new_password"  # noqa: S105  (the name of a field)
 # Fields that decide where the password is sent and who can read it in transit.
 CONNECTION = ("host", "port", "tls_verify", "ca_file")
 
+SESSION_STARTED, HEARTBEAT = (display.moment_of(Account, name) for name in ("session_started", "heartbeat"))
+
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     """Form for an account. The password can be set, but is never shown."""
@@ -115,16 +117,16 @@ class AccountAdmin(CacheAdmin[Account]):
     search_fields = ("jid", "worker")
     raw_id_fields = ("owner",)
     actions = ("enable", "disable", "delete_selected")
-    readonly_fields = (
+    readonly_fields = [
         "password_state",
         "session",
         "status_detail",
         "what_to_do",
-        "session_started",
-        "heartbeat",
+        SESSION_STARTED,
+        HEARTBEAT,
         "worker",
         "node_link",
-    )
+    ]
 
     class Media:
         js = ("pubsubcache/accounts.js",)
@@ -197,7 +199,7 @@ class AccountAdmin(CacheAdmin[Account]):
         if obj is None:
             return [(None, {"fields": login}), connection]
         failed = ["what_to_do"] if display.session_advice(obj) else []
-        live = ["session", "status_detail", *failed, "session_started", "heartbeat", "worker", "node_link"]
+        live = ["session", "status_detail", *failed, SESSION_STARTED, HEARTBEAT, "worker", "node_link"]
         return [(None, {"fields": login}), (gettext_lazy("Session"), {"fields": live}), connection]
 
     def _may_write(self, request: HttpRequest, obj: Account | None) -> bool:

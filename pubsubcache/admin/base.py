@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model, QuerySet, Sum
 from django.db.models.constants import LOOKUP_SEP
 from django.db.transaction import on_commit
@@ -32,6 +33,17 @@ else:
             return cls
 
 
+class CacheChangeList(ChangeList):
+    """Shows list filters closed, unless they are in use."""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        specs, *rest = super().get_filters(request)
+        for spec in specs:
+            if spec.template == "admin/filter.html":
+                spec.template = "admin/pubsubcache/filter.html"
+        return specs, *rest
+
+
 class CacheAdmin(_ModelAdmin[M]):
     """Base admin class that shows the rows of accounts the user may see, with a hint for empty lists.
 
@@ -52,6 +64,9 @@ class CacheAdmin(_ModelAdmin[M]):
         if not SECRETS.isdisjoint(lookup.split(LOOKUP_SEP)):
             return False
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return CacheChangeList
 
     def empty_note(self, request: HttpRequest) -> str:
         """Return a hint (text or HTML) to show if the table is empty, or ""."""

@@ -1,27 +1,31 @@
 """Formats values for display: badges, shortened names, times and preformatted text. All input is escaped."""
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib import admin
+from django.db.models import Model
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pubsubcache import states
-from pubsubcache.lookups.snippets import as_html
+from pubsubcache.lookups.snippets import HIT_END, HIT_START, as_html
 from pubsubcache.models import Account, PubsubNode
 from pubsubcache.states import NodeState
-from pubsubcache.utils.cleaning import visible
+from pubsubcache.utils import cleaning
 
 MAX_SHOWN = 200_000  # characters of a text that are shown on a page
-MAX_SHORT = 4000  # characters of a text to consider before shortening it
+WHOLE = 24  # characters of a text that stays on one line, such as the JID of a service
+_MARKS = (HIT_START, HIT_END)
+_SPLIT = re.compile(f"([{HIT_START}{HIT_END}])")
 EMPTY = "-"  # Django's placeholder for empty values
 RUNNING = (states.Word.FIRST_SYNC, states.Word.REVALIDATING)
 
@@ -46,15 +50,19 @@ def badge(kind: str, label: str, title: str = "") -> SafeString:
         label: The text.
         title: The tooltip.
     """
-    return format_html('<span class="psc-badge psc-{}" title="{}">{}</span>', kind, title, label)
+    return format_html('<span class="psc-badge psc-{}" title="{}">{}</span>', kind, cleaning.label(title, 1000), label)
 
 
 def short(text: str, length: int = 60) -> str | SafeString:
-    """Truncate remote text to `length` characters, with the full text as tooltip, and isolate its text direction."""
-    if not text:
+    """Return remote text as one line of at most `length` characters, with more of it as tooltip.
+
+    Bidirectional controls are visible, and the text direction is isolated. A text of at most `WHOLE` characters is not
+    broken into lines.
+    """
+    if not (shown := cleaning.label(text, length).strip()):
         return EMPTY
-    # Truncator normalises the whole text in quadratic time.
-    return format_html('<bdi title="{}">{}</bdi>', text[:1000], Truncator(text[:MAX_SHORT]).chars(length))
+    kind = "psc-whole" if len(shown) <= WHOLE else "psc-cut"
+    return format_html('<bdi class="{}" title="{}">{}</bdi>', kind, cleaning.label(text, 1000), shown)
 
 
 def stacked(first: str, second: str) -> SafeString:
@@ -63,13 +71,15 @@ def stacked(first: str, second: str) -> SafeString:
 
 
 def snippet(text: str) -> SafeString:
-    """Return a snippet with highlighted hits as HTML."""
+    """Return a snippet with highlighted hits as HTML, in which bidirectional controls are visible."""
+    pieces = (piece if piece in _MARKS else cleaning.label(piece, 1000) for piece in _SPLIT.split(text))
+    text = "".join(pieces)
     return format_html('<bdi class="psc-snippet">{}</bdi>', as_html(text))
 
 
 def preformatted(text: str) -> SafeString:
     """Return text as a preformatted block, with visible control characters."""
-    return format_html('<pre class="psc-block" dir="ltr">{}</pre>', visible(text))
+    return format_html('<pre class="psc-block" dir="ltr">{}</pre>', cleaning.visible(text))
 
 
 def cut(text: str) -> SafeString:
@@ -99,8 +109,26 @@ def number(value: int) -> str:
 
 
 def moment(value: datetime | None) -> str:
-    """Return a time in the short localised format."""
-    return EMPTY if value is None else date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
+    """Return a time in the format of the admin, with the current time zone."""
+    return EMPTY if value is None else date_format(timezone.localtime(value), states.MOMENT)
+
+
+def moment_of(model: type[Model], name: str) -> Any:
+    """Return a read-only field for the admin that shows a time of a model in the format of the admin."""
+
+    @admin.display(description=model._meta.get_field(name).verbose_name, ordering=name)  # type: ignore[union-attr]
+    def shown(row: Any) -> str:
+        return moment(getattr(row, name))
+
+    shown.__name__ = name
+    return shown
+
+
+def labelled(name: str, value: str) -> SafeString:
+    """Return a value with its name, which is visible only where the table has no head. Empty ones are hidden there."""
+    if value == EMPTY:
+        return format_html('<span class="psc-none">{}</span>', EMPTY)
+    return format_html('<span class="psc-label">{}</span> {}', name, value)
 
 
 def ago(value: datetime | None) -> str | SafeString:

@@ -22,12 +22,21 @@ from pubsubcache.admin.live import live_view
 from pubsubcache.admin.paginator import LargeTablePaginator
 from pubsubcache.admin.runs import last_runs
 from pubsubcache.models import Account, PubsubNode, PubsubNodeQuerySet
+from pubsubcache.parsers.uris import parse_xmpp
 from pubsubcache.states import notes_of, state_of, with_state
 from pubsubcache.store.extra import extra_of
 from pubsubcache.store.reading import left_out
+from pubsubcache.utils.cleaning import label
 
+MOMENTS = {
+    name: display.moment_of(PubsubNode, name)
+    for name in (
+        "sync_state_updated", "checked_at", "compared_at", "sync_requested", "next_attempt", "sync_heartbeat",
+        "last_read",
+    )
+}  # fmt: skip
 SHOWN = {
-    None: ("account", "service", "name", "uri", "content"),
+    None: ("account", "service", "whole_name", "uri", "content"),
     gettext_lazy("Synchronisation"): (
         "policy", "reconcile_interval", "state", "reason", "sync_state_updated", "checked_at", "compared_at",
         "subscribed", "sync_requested", "failures", "next_attempt", "sync_owner", "sync_heartbeat",
@@ -37,6 +46,7 @@ SHOWN = {
 }  # fmt: skip
 
 LEFT_OUT_SHOWN = 20
+MAX_NAME = 3000  # characters of a name
 EDITABLE = ("policy", "reconcile_interval")
 POLICY_WORDS: dict[str, Any] = {
     PubsubNode.Policy.ALWAYS: gettext_lazy("always"),
@@ -50,7 +60,7 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
 
     list_display = ("short_name", "place", "state_and_reason", "kind", "content", "checked")
     list_filter = (
-        ("account", AccountFilter),
+        AccountFilter,
         StateFilter,
         ("type", ValuesFilter),
         ("subtype", ValuesFilter),
@@ -62,14 +72,26 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     )
     paginator = LargeTablePaginator
     search_fields = ("name", "service")
-    search_help_text = gettext_lazy("Searches the names of nodes and services.")
+    search_help_text = gettext_lazy("Searches the names of nodes and services. Or an xmpp: URI.")
     actions = ("sync", "purge", "policy_auto", "policy_always", "policy_never", "delete_selected")
     formfield_overrides = {DurationField: {"form_class": UnitDurationField}}
-    fieldsets = [(title, {"fields": fields}) for title, fields in SHOWN.items()]
-    readonly_fields = [*(name for fields in SHOWN.values() for name in fields if name not in EDITABLE), "interval"]
+    fieldsets = [(title, {"fields": [MOMENTS.get(name, name) for name in names]}) for title, names in SHOWN.items()]
+    readonly_fields = [
+        *(MOMENTS.get(name, name) for names in SHOWN.values() for name in names if name not in EDITABLE),
+        "interval",
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubNode]:
         return with_state(cast(PubsubNodeQuerySet, super().get_queryset(request)))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[PubsubNode], search_term: str
+    ) -> tuple[QuerySet[PubsubNode], bool]:
+        """Search names and services; an XMPP URI finds its node, or the nodes of its service."""
+        if (uri := parse_xmpp(search_term)) is None:
+            return super().get_search_results(request, queryset, search_term)
+        found = queryset.filter(service=uri.service)
+        return (found if uri.node is None else found.filter(name=uri.node)), False
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -258,20 +280,29 @@ class NodeAdmin(CacheAdmin[PubsubNode]):
     @admin.display(description=gettext_lazy("type"), ordering="type")
     def kind(self, node: PubsubNode) -> str:
         """Type and subtype, and the analyser that set them."""
-        return display.stacked(" / ".join(filter(None, (node.type, node.subtype))) or display.EMPTY, node.analyser)
+        if not (kind := " / ".join(filter(None, (node.type, node.subtype)))):
+            return display.labelled(_("Type"), display.EMPTY)
+        return display.labelled(_("Type"), display.stacked(display.short(kind), node.analyser))
 
     @admin.display(description=gettext_lazy("items"), ordering="item_count")
     def content(self, node: PubsubNode) -> str:
         """Number of items, linked to their list."""
         url = reverse("admin:pubsubcache_pubsubitem_changelist", query={"node__id__exact": node.pk})
         partial = display.badge("warn", _("partial"), _("Only the newest items are stored.")) if node.partial else ""
-        return format_html('<a class="psc-number" href="{}">{}</a> {}', url, display.number(node.item_count), partial)
+        number = display.number(node.item_count)
+        link = format_html('<a class="psc-number" href="{}">{}</a> {}', url, number, partial)
+        return display.labelled(_("Items"), link)
 
     @admin.display(description=gettext_lazy("checked"), ordering="checked_at")
     def checked(self, node: PubsubNode) -> str:
         """When the node was last known to equal that of the service, and whether the account is subscribed."""
         subscribed = _("subscribed") if node.subscribed else _("not subscribed")
-        return display.stacked(display.ago(node.checked_at), subscribed)
+        return display.labelled(_("Checked"), display.stacked(display.ago(node.checked_at), subscribed))
+
+    @admin.display(description=gettext_lazy("name"))
+    def whole_name(self, node: PubsubNode) -> str:
+        """The whole name of the node, with visible control characters."""
+        return label(node.name, MAX_NAME)
 
     @admin.display(description=gettext_lazy("URI"))
     def uri(self, node: PubsubNode) -> str:

@@ -27,6 +27,7 @@ from pubsubcache.models import PubsubItem, PubsubNode
 from pubsubcache.parsers import html, uris
 from pubsubcache.parsers.microblog import COMMENTS_PREFIX
 from pubsubcache.parsers.text import storable
+from pubsubcache.utils import cleaning
 from pubsubcache.utils.cleaning import get_logger, one_line
 
 logger = get_logger(__name__)
@@ -149,7 +150,7 @@ def line(value: Any, limit: int = MAX_LINE) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise TypeError("not a text")
-    return one_line(value, limit)
+    return cleaning.label(value, limit)
 
 
 def moment(value: Any) -> str:

@@ -114,19 +114,22 @@ def duration(run: SyncRun) -> str:
     return display.EMPTY if run.duration is None else display.seconds(max(run.duration, timedelta()))
 
 
+STARTED, FINISHED = (display.moment_of(SyncRun, name) for name in ("started", "finished"))
+
+
 @admin.register(SyncRun)
 class SyncRunAdmin(CacheAdmin[SyncRun]):
     """Read-only admin of sync runs. Those who may view nodes may view their runs."""
 
     list_display = ("begin", "result", "place", "why", "numbers", "requests", "took")
-    list_filter = ("outcome", "reason", "kind", ("account", AccountFilter))
+    list_filter = ("outcome", "reason", "kind", AccountFilter)
     sortable_by = ()  # newest first, along an index
     actions = None
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
     paginator = LargeTablePaginator
     fields = (
-        "account_jid", "linked_node", "kind", "reason", "result", "started", "finished", "took", "numbers", "requests",
+        "account_jid", "linked_node", "kind", "reason", "result", STARTED, FINISHED, "took", "numbers", "requests",
         "whole_error",
     )  # fmt: skip
     readonly_fields = fields

@@ -17,8 +17,9 @@ from pubsubcache.lookups.parsed import order_of_parsed, parsed_matches
 from pubsubcache.lookups.snippets import Snippet
 from pubsubcache.models.account import is_visible_to
 from pubsubcache.models.fields import JSONField
-from pubsubcache.models.node import PubsubNode, is_any_of
+from pubsubcache.models.node import MAX_LABEL, PubsubNode, is_any_of
 from pubsubcache.types import Item
+from pubsubcache.utils.cleaning import label
 
 
 class IsUnparsed(models.Func):
@@ -200,7 +201,7 @@ class PubsubItem(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return label(self.name, MAX_LABEL)
 
     @property
     def item_id(self) -> str:

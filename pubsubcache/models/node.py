@@ -16,7 +16,9 @@ from pubsubcache.models.timed import TimedQuerySet, heartbeat_expired
 from pubsubcache.models.traits import TRAITS, NodeTraits
 from pubsubcache.types import NodeAddress
 from pubsubcache.utils import clock
+from pubsubcache.utils.cleaning import label
 
+MAX_LABEL = 200  # characters of a node or item as text
 CLAIM_LEASES = 5  # a claim lasts this many leases, because fetching and storing a large page takes long
 
 
@@ -187,7 +189,7 @@ class PubsubNode(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.service} {self.name}"
+        return label(f"{label(self.service, MAX_LABEL)} {self.name}", MAX_LABEL)
 
     @property
     def address(self) -> NodeAddress:

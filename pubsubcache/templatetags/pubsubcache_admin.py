@@ -91,3 +91,9 @@ def _newer(since: str, changes: ChangeList) -> tuple[Q | None, str]:
     """Return the same for the list of all items, whose newest stand first."""
     newer = Q(pk__gt=int(since)) if since.isdecimal() and len(since) < 19 else None
     return newer, str(max((item.pk for item in changes.result_list), default=0))
+
+
+@register.filter
+def is_chosen(choices: list[dict[str, Any]]) -> bool:
+    """Return whether a choice of a list filter other than the first, which stands for no filter, is selected."""
+    return any(choice["selected"] for choice in choices[1:])

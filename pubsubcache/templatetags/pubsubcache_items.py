@@ -8,13 +8,14 @@ from typing import Any
 from django import template
 from django.utils.html import format_html, format_html_join
 
-from pubsubcache.admin import readable
+from pubsubcache.admin import display, readable
 from pubsubcache.models import PubsubNode
 
 register = template.Library()
 
 register.filter("line", readable.line)
 register.filter("moment", readable.moment)
+register.filter("time", display.moment)
 register.filter("entries", readable.entries)
 register.filter("typed", readable.typed)
 register.filter("place", readable.place)

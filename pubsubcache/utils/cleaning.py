@@ -4,8 +4,11 @@ import logging
 import traceback
 from typing import Any
 
+from pubsubcache.utils.texts import without_piles
+
 MAX_LENGTH = 1000
 MAX_RECORD = 2000
+MAX_PILED = 4000  # characters of a text, among them combining ones, that are looked at for a short label
 MAX_TRACEBACK_LINES = 100
 
 _LINE_BREAKS = "\t\n\v\f\r\x85\u2028\u2029"
@@ -42,6 +45,11 @@ def one_line(text: object, limit: int = MAX_LENGTH) -> str:
 def visible(text: str) -> str:
     """Return `text` with visible escapes for control characters and bidirectional controls, but with its lines."""
     return text.translate(_VISIBLE)
+
+
+def label(text: object, limit: int) -> str:
+    """Return `text` as one line for pages: like `one_line`, and with few combining characters on each letter."""
+    return one_line(without_piles(str(text)[: MAX_PILED + limit]), limit)
 
 
 def get_logger(name: str) -> logging.Logger:

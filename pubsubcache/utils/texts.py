@@ -10,6 +10,7 @@ import unicodedata
 from typing import Literal
 
 MAX_RUN = 30  # combining characters in a row
+MAX_PILE = 4  # the same for display; few languages write more on one letter
 _PLANES = range(0x300, 0x20000)  # the rest is Han, tags and private use
 
 
@@ -22,6 +23,7 @@ def _combining_characters() -> str:
 
 
 COMBINING = _combining_characters()
+_PILE = re.compile(f"[{COMBINING}]{{{MAX_PILE + 1},}}")
 _LONG_RUN = re.compile(f"([{COMBINING}][{COMBINING}]{{{MAX_RUN},}})")
 
 
@@ -40,6 +42,11 @@ def normalise(form: Literal["NFC", "NFD"], text: str) -> str:
 def shorten_runs(text: str) -> str:
     """Truncate runs of combining characters in `text` to `MAX_RUN`."""
     return text if text.isascii() else _LONG_RUN.sub(lambda run: run[0][:MAX_RUN], text)
+
+
+def without_piles(text: str) -> str:
+    """Truncate runs of combining characters in `text` to `MAX_PILE`, so that lines do not run into each other."""
+    return text if text.isascii() else _PILE.sub(lambda run: run[0][:MAX_PILE], text)
 
 
 # Python rejects numbers of several thousand digits, and no code point has a hundred.

@@ -33,6 +33,9 @@ _INLINE = frozenset(
     )
 )  # fmt: skip
 _WITHIN_WORDS = frozenset(f"{{{XHTML}}}{name}" for name in _INLINE)
+# Attributes with text for people: tags, labels of fields, names of rooms, files and bookmarks, titles of links.
+_READ_ATTRIBUTES = ("title", "name", "label", "term", "alt")
+_READ_ATTRIBUTES_OF_XHTML = ("title", "alt")  # other names are anchors
 _HTML_TYPES = frozenset({"html", "text/html"})
 _MARKUP = re.compile(
     r"<(?:!--.*?(?:-->|\Z)|(?P<raw>script|style)\b.*?(?:</(?P=raw)\b[^>]*>?|\Z)|[/!?]?(?P<name>[a-z][\w:-]*)[^>]*>?)",
@@ -214,16 +217,20 @@ def namespace_in(text: str) -> str | None:
 
 
 def words(item: Element) -> str:
-    """Extract the text of an item for full text search: character data in NFC, with white space collapsed.
+    """Extract the text of an item for full text search, in NFC and with white space collapsed.
 
-    An element that contains only a date or a URN is skipped. One that contains only an XMPP URI yields its JID. Tags in
+    It consists of character data, followed by the attributes that people read, such as tags and names. An element or
+    attribute that contains only a date or a URN is skipped. One that contains only an XMPP URI yields its JID. Tags in
     character data (`type="html"`, RFC 4287, 3.1) and ASCII words longer than `MAX_WORD` are removed. Inline elements
     such as emphasis do not split words.
     """
     pieces: list[str] = []
+    read: list[str] = []
     for kind, element in _events(item):
         if element is item:
             continue
+        if kind == "start" and element.attrib:
+            read += _read_attributes(element)
         if element.tag not in _WITHIN_WORDS:
             pieces.append(" ")
         piece = element.text if kind == "start" else element.tail
@@ -231,8 +238,17 @@ def words(item: Element) -> str:
             piece = unescape(_MARKUP.sub(_space, piece))
         if piece:
             pieces.append(_FOR_PROGRAMS.sub(r"\g<jid>", piece) if kind == "start" else piece)
-    found = normalise("NFC", shorten_runs("".join(pieces))).split()
+    found = normalise("NFC", shorten_runs(" ".join(["".join(pieces), *read]))).split()
     return " ".join(word for word in found if len(word) <= MAX_WORD or not word.isascii())
+
+
+def _read_attributes(element: Element) -> Iterator[str]:
+    """Yield the texts of the attributes that people read. Equal ones, such as a term and its label, count once."""
+    is_xhtml = isinstance(element.tag, str) and split_tag(element.tag)[0] == XHTML
+    names = _READ_ATTRIBUTES_OF_XHTML if is_xhtml else _READ_ATTRIBUTES
+    for text in dict.fromkeys(element.get(name, "") for name in names):
+        if text:
+            yield _FOR_PROGRAMS.sub(r"\g<jid>", text)
 
 
 def _space(match: re.Match[str]) -> str:

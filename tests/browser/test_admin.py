@@ -48,6 +48,11 @@ class Visitor:
     def follow(self, words: str) -> None:
         self._click(self._find(By.PARTIAL_LINK_TEXT, words))
 
+    def show(self, name: str) -> None:
+        """Press the button of a section of the page."""
+        buttons = self.browser.find_elements(By.CSS_SELECTOR, ".psc-tabs button")
+        next(button for button in buttons if button.text == name).click()
+
     def search(self, words: str) -> None:
         box = self.find("#searchbar")
         box.clear()
@@ -56,6 +61,10 @@ class Visitor:
 
     def find(self, selector: str) -> WebElement:
         return self._find(By.CSS_SELECTOR, selector)
+
+    def cells(self, name: str) -> list[WebElement]:
+        """Return the cells of a column."""
+        return self.browser.find_elements(By.CSS_SELECTOR, f"#result_list tbody .{name}")
 
     def text(self, selector: str) -> str:
         return self.find(selector).text
@@ -135,11 +144,12 @@ def test_staff_browse_from_the_first_page_to_the_xml_of_an_item(visitor: Visitor
     assert "stale" in visitor.text("#result_list")
     visitor.follow("blog <script>")
     visitor.press(".object-tools a[href*='pubsubitem']")
-    visitor.follow("first-post")
-    for section in visitor.browser.find_elements(By.CSS_SELECTOR, "details:not([open]) > summary"):
-        section.click()
+    visitor.follow("Un été")
+    visitor.show("Parsed JSON")
+    assert '"title": "Un été"' in visitor.text(".field-json .psc-json")
+    visitor.show("XML")
     assert "<title>Un été" in visitor.text(".field-xml pre")
-    assert '"title": "Un été"' in visitor.text(".field-json pre")
+    assert visitor.text(".field-json .psc-json") == ""
     assert visitor.browser.title != "run"
     assert visitor.browser.find_elements(By.CSS_SELECTOR, "pre script") == []
     assert visitor.problems() == []
@@ -261,14 +271,41 @@ def test_staff_search_items(visitor: Visitor) -> None:
 
 def test_the_lists_fit_the_window(visitor: Visitor) -> None:
     owner = account("a.rather.long.name.of.an.account@subdomain.example.org")
+    account("bob@example.org")
     kind = {"type": "blog", "subtype": "comment", "analyser": "microblog"}
     state = {"sync_state": "ERROR", "sync_error": "x" * 300, "service": "pubsub.of.a.long.name.example.org"}
     of = node(owner, "urn:xmpp:microblog:0:comments/" + "9f2c1d44" * 20, **state, **kind)
     item(of, "b5a8e7d0" * 20, parsed={"title": "w" * 300}, publisher="someone@example.org/" + "r" * 300)
+    hostile = node(owner, "gpj.\u202etxt" + "W" * 1500, **{**state, "service": "pubsub.sample.test"})
+    item(hostile, "i" * 1500, parsed={"title": "T" * 500 + "z" + "\u0301" * 300, "author": "A" * 500})
     visitor.log_in("admin")
-    for model in ("account", "pubsubnode", "pubsubitem"):
-        visitor.open(f"/admin/pubsubcache/{model}/")
-        assert visitor.overflow(RESULTS) <= 1
+    pages = [*(f"{model}/" for model in ("account", "pubsubnode", "pubsubitem")), f"pubsubnode/{hostile.pk}/delete/"]
+    for width in (1400, 390):
+        with visitor.window(width):
+            for page in pages:
+                visitor.open(f"/admin/pubsubcache/{page}")
+                assert visitor.overflow("html") <= 0, page
+                assert "delete" in page or visitor.overflow(RESULTS) <= 1, page
+            visitor.open("/admin/pubsubcache/pubsubnode/")
+            service = next(cell for cell in visitor.cells("field-place") if "pubsub.sample.test" in cell.text)
+            assert "pubsub.sample.test" in service.text.split("\n")
+            assert visitor.find("#changelist-filter details").get_attribute("open") is None
+
+
+def test_staff_filter_items_by_tag(visitor: Visitor) -> None:
+    of = node(account(), "blog")
+    item(of, "one", parsed={"title": "Frost", "tags": ["winter"]})
+    item(of, "two", parsed={"title": "Sun"})
+    visitor.log_in("admin")
+    visitor.open("/admin/pubsubcache/pubsubitem/")
+    visitor.find("[data-filter-title=tag] summary").click()
+    visitor.find("[name=tag]").send_keys("winter")
+    visitor.press("[data-filter-title=tag] button")
+    assert [cell.text.split("\n")[0] for cell in visitor.cells("field-heading")] == ["Frost"]
+    visitor.search("sun")
+    assert "Nothing found for sun" in visitor.text(".psc-help")
+    visitor.follow("without filters")
+    assert [cell.text.split("\n")[0] for cell in visitor.cells("field-heading")] == ["Sun"]
 
 
 def test_staff_read_a_post_and_an_event_without_requests_to_other_hosts(visitor: Visitor) -> None:
@@ -290,7 +327,7 @@ def test_staff_read_a_post_and_an_event_without_requests_to_other_hosts(visitor:
     visitor.open(f"/admin/pubsubcache/pubsubitem/{first.pk}/change/")
     assert visitor.text(".psc-item h2") == "A new pond"
     assert visitor.text(".psc-picture") == "The pond"
-    assert visitor.text(".field-json pre") == ""  # closed
+    assert visitor.text(".field-json .psc-json") == ""  # closed
     assert visitor.browser.find_elements(By.CSS_SELECTOR, ".psc-item img") == []
     assert visitor.hosts() == {visitor.address}
     assert visitor.overflows() == []

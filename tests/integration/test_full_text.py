@@ -8,6 +8,8 @@ from django.db.models import Count, Max, Value
 
 from pubsubcache.exceptions import InvalidRequest
 from pubsubcache.lookups import snippets
+from pubsubcache.lookups.fulltext import sqlite
+from pubsubcache.lookups.fulltext.query import parse
 from pubsubcache.models import Account, PubsubItem, PubsubNode
 
 pytestmark = pytest.mark.both_databases
@@ -234,6 +236,36 @@ def test_full_text_combines_with_other_queries(node: PubsubNode) -> None:
     assert found.filter(rank__gt=0).distinct().count() == 3
     assert found.annotate(one=Value(1)).values("one").count() == 3
     assert found.only("name").order_by("rank").last() is not None
+
+
+@pytest.mark.parametrize("query", ["winter", "winter -north", "-winter"])
+def test_a_search_within_a_node_ranks_like_one_of_all_nodes(query: str, node: PubsubNode) -> None:
+    other = PubsubNode.objects.create(account=node.account, service="s", name="other")
+    PubsubItem.objects.create(node=other, name="other", data="<item/>", text="winter")
+    ranks = dict(PubsubItem.objects.full_text(query).exclude(name="other").values_list("name", "rank"))
+    assert ranks
+    before = PubsubItem.objects.filter(node=node).full_text(query)
+    after = PubsubItem.objects.full_text(query).filter(node__id__exact=node.pk)
+    for found in (before, after, node.items.full_text(query)):
+        assert dict(found.values_list("name", "rank")) == ranks
+    assert (before | PubsubItem.objects.filter(node=other)).count() == len(ranks) + 1
+
+
+@pytest.mark.parametrize(("count", "is_ranked_alone"), [(5, True), (sqlite.SMALL + 1, False)])
+def test_sqlite_ranks_only_the_items_of_a_small_node(count: int, is_ranked_alone: bool, node: PubsubNode) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL's planner decides this itself")
+    PubsubNode.objects.update(item_count=count)
+    other = PubsubNode.objects.create(account=node.account, service="s", name="other")
+    PubsubItem.objects.create(node=other, name="other", data="<item/>", text="winter")
+    tree = parse("winter")
+    assert tree is not None
+    sql, parameters = sqlite.selected(tree, node.pk)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        found = {pk for pk, _ in cursor.fetchall()}
+    names = {"title", "body", "apart"} if is_ranked_alone else {"title", "body", "apart", "other"}
+    assert found == set(PubsubItem.objects.filter(name__in=names).values_list("pk", flat=True))
 
 
 def test_index_follows_updates_and_deletions() -> None:

@@ -134,7 +134,7 @@ def content(text: str, kind: str = "text") -> Element:
     """Return an `<item/>` with an Atom entry of this content."""
     item = Element(f"{{{PUBSUB}}}item", {"id": "i"})
     entry = SubElement(item, "{http://www.w3.org/2005/Atom}entry")
-    SubElement(entry, "{http://www.w3.org/2005/Atom}content", {"type": kind, "src": text}).text = text
+    SubElement(entry, "{http://www.w3.org/2005/Atom}content", {"type": kind, "src": text, "title": text}).text = text
     return item
 
 

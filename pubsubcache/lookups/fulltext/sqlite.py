@@ -10,8 +10,11 @@ from copy import copy
 from typing import Any
 
 from django.db import models
+from django.db.models.expressions import Col
+from django.db.models.lookups import Exact
 from django.db.models.sql.constants import INNER, LOUTER
 from django.db.models.sql.datastructures import BaseTable
+from django.db.models.sql.where import AND
 
 from pubsubcache.lookups.fulltext.folding import separators
 from pubsubcache.lookups.fulltext.query import And, Node, Not, Or, Term
@@ -19,6 +22,8 @@ from pubsubcache.lookups.hotkeys import ITEMS
 
 TABLE = "pubsubcache_words"
 COLUMNS = "parsed_title, text"
+NODES = "pubsubcache_pubsubnode"
+SMALL = 20_000  # items of a node; the ids of a larger one take longer than the ranks of other nodes' items
 _WEIGHTS = "10.0, 1.0"
 
 _ADD = f"INSERT INTO {TABLE} (rowid, {COLUMNS}) VALUES (new.id, new.parsed_title, new.text);"  # noqa: S608
@@ -93,7 +98,7 @@ class _Found(BaseTable):
         self.parent_alias, self.tree, self.join_type = parent_alias, tree, INNER
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        found, parameters = selected(self.tree)
+        found, parameters = selected(self.tree, node_of(compiler.query, self.parent_alias))
         parent, alias = map(compiler.quote_name_unless_alias, (self.parent_alias, self.table_alias))
         return f"{self.join_type} ({found}) {alias} ON ({parent}.id = {alias}.id)", parameters
 
@@ -149,13 +154,42 @@ class IsFound(FoundColumn):
         return IsFound(change_map.get(self.alias, self.alias))
 
 
-def selected(tree: Node) -> tuple[str, tuple[Any, ...]]:
-    """Return a SELECT of `id` and `rank` with its parameters. Its LIMIT keeps the planner from flattening it."""
+def node_of(query: Any, alias: str) -> int | None:
+    """Return the primary key of the only node whose items a query can return, or None.
+
+    Args:
+        query: The `django.db.models.sql.Query`.
+        alias: The alias of the items in the query.
+    """
+    where = query.where
+    if where.connector != AND or where.negated:
+        return None
+    for condition in where.children:
+        column = condition.lhs if isinstance(condition, Exact) else None
+        if isinstance(column, Col) and (column.alias, column.target.column) == (alias, "node_id"):
+            return condition.rhs if isinstance(condition.rhs, int) else None
+    return None
+
+
+def selected(tree: Node, node: int | None = None) -> tuple[str, tuple[Any, ...]]:
+    """Return a SELECT of `id` and `rank` with its parameters. Its LIMIT keeps the planner from flattening it.
+
+    Args:
+        tree: The search query.
+        node: Primary key of the node whose items are wanted; None for all. If the node is small, only its items are
+            ranked, because ranking is what takes time. The plus sign keeps FTS5 from searching once for each of them.
+    """
     if is_positive(tree):
         rank = f"-bm25({TABLE}, {_WEIGHTS})"
-        sql = f"SELECT rowid AS id, {rank} AS rank FROM {TABLE} WHERE {TABLE} MATCH %s LIMIT -1"  # noqa: S608
-        return sql, (compiled(tree),)
+        sql = f"SELECT rowid AS id, {rank} AS rank FROM {TABLE} WHERE {TABLE} MATCH %s"  # noqa: S608
+        if node is None:
+            return f"{sql} LIMIT -1", (compiled(tree),)
+        is_large = f"(SELECT item_count FROM {NODES} WHERE id = %s) > {SMALL}"  # noqa: S608
+        is_wanted = f"+rowid IN (SELECT id FROM {ITEMS} WHERE node_id = %s)"  # noqa: S608
+        return f"{sql} AND ({is_large} OR {is_wanted}) LIMIT -1", (compiled(tree), node, node)
     condition, parameters = _condition(tree)
+    if node is not None:
+        condition, parameters = f"node_id = %s AND {condition}", (node, *parameters)
     return f"SELECT id, 0.0 AS rank FROM {ITEMS} WHERE {condition} LIMIT -1", parameters  # noqa: S608
 
 

@@ -256,6 +256,16 @@ HTML = "http://www.w3.org/1999/xhtml"
             "see urn:x and 2026-11-30T18:00Z http://b.example/item",
         ),
         ("<a>cafe\u0301 \u0438\u0306</a>", "caf\u00e9 \u0439"),
+        (
+            '<category term="how-to" label="How to"/><category term="compost" label="compost" scheme="urn:x"/>ends',
+            "ends How to how-to compost",
+        ),
+        ('<conference name="Rose growers" autojoin="true"><nick>Mira</nick></conference>', "Mira Rose growers"),
+        ('<link title="The pond" rel="alternate" href="https://a.example/"/><url name="urn:x"/>', "The pond"),
+        (
+            f'<p xmlns="{HTML}"><a name="top" title="Up">H</a><abbr title="x y">e</abbr>y<img alt="A frog"/></p>',
+            "Hey Up x y A frog",
+        ),
         (f"<data>{'QUJD' * 200}</data>", ""),
         (f"<a>{'日' * 600} {'a' * 500} {'a' * 501}</a>", f"{'日' * 600} {'a' * 500}"),
     ],
