@@ -341,5 +341,5 @@ def test_the_number_of_queries_does_not_grow(page: str, django_assert_max_num_qu
         Activity.objects.create(account=owner, hour=hour_of(clock.now()), hits=3)
     client = person(*VIEW)
     client.get(page)
-    with django_assert_max_num_queries(11):  # another is for the jobs
+    with django_assert_max_num_queries(12):
         client.get(page)
