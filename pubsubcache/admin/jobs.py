@@ -65,7 +65,8 @@ def _level(job: Job) -> int:
 
 def has_worker() -> bool:
     """Whether a worker is running, as far as this process can tell: it knows its own, and those that hold accounts."""
-    return wakers.are_offered or any(account.is_held() for account in Account.objects.exclude(worker="").with_time())
+    held = Account.objects.exclude(worker="").defer("password").with_time()
+    return wakers.are_offered or any(account.is_held() for account in held)
 
 
 def summary(user: Any) -> dict[str, Any]:
@@ -129,6 +130,7 @@ class JobAdmin(CacheAdmin[Job]):
     list_display = ("kind_name", "state_badge", "progress", "outcome", "requested_by", "requested", "ended")
     list_filter = ("state", "kind")
     list_select_related = ("requested_by",)
+    actions = None
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:

@@ -160,7 +160,7 @@ def test_staff_synchronise_and_evict_a_node(visitor: Visitor) -> None:
     visitor.log_in("admin")
     visitor.open(f"/admin/pubsubcache/pubsubnode/{of.pk}/change/")
     visitor.press(".psc-tool")
-    assert "1 node will be synchronised now." in visitor.text(".messagelist")
+    assert "1 node will be synchronised as soon as a worker is running." in visitor.text(".messagelist")
     assert PubsubNode.objects.get().sync_requested is not None
     visitor.follow("PURGE FROM THE CACHE")
     assert "Remove 2 items of 1 node" in visitor.text("#psc-question")
