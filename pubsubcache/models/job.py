@@ -16,7 +16,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def visible_to(self, user: Any) -> Self:
         """Return the jobs that a user of the site may see: their own, or all with the permission `all_accounts`."""
-        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(requested_by=user.pk)
+        return self if user.has_perm(ALL_ACCOUNTS) else self.filter(requested_by__in=[user.pk])
 
     def unfinished(self) -> Self:
         """Return the jobs that wait or run."""
