@@ -246,6 +246,8 @@ class AnalyserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Save the choices of a posted form, after a confirmation if nodes lose their items."""
         if not self.has_change_permission(request):
             raise PermissionDenied
+        if name := request.POST.get("reparse"):
+            return self._parse_again(request, name)
         form = ChoicesForm([row["name"] for row in rows(request.user) if row["name"]], request.POST)
         if not form.is_valid():
             raise BadRequest("Unknown choice.")
@@ -259,6 +261,13 @@ class AnalyserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not chosen:
             messages.info(request, _("No choice was changed."))
         return pages[0] if len(pages) == 1 else HttpResponseRedirect(reverse(PAGE))
+
+    def _parse_again(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Parse the items of the nodes of an analyser again, after its parser has changed."""
+        if registry.get(name) is None:
+            raise BadRequest("Unknown analyser.")
+        page = start(request, Job.Kind.REPARSE, {"nodes": {"analyser": name}})
+        return page or HttpResponseRedirect(reverse(PAGE))
 
     def _emptied(self, name: str, to_sync: bool | None) -> str:
         """Return what a choice removes from the cache, as a sentence, or ""."""

@@ -179,7 +179,7 @@ def test_staff_choose_for_analysers_with_one_form(visitor: Visitor) -> None:
     visitor.press(".submit-row input")
     assert "microblog: 2 items of 1 node" in visitor.text("#content")
     visitor.press("#content form [type=submit]")
-    assert "This changed 1 node." in visitor.text(".messagelist")
+    assert "Nodes of microblog are synchronised: no." in visitor.text(".messagelist")
     assert "1 not synchronised" in visitor.text(row)
     assert "registered: yes" in visitor.text(row)
     assert Select(visitor.find(f"{row} select")).first_selected_option.text == "no"

@@ -20,7 +20,7 @@ from pubsubcache import cache, store
 from pubsubcache.analysers import Analyser, Analysis, registry
 from pubsubcache.exceptions import NoLongerKept, ServiceUnreachable
 from pubsubcache.management.syncing import sync_address
-from pubsubcache.models import Account, AnalyserChoice, PendingUnsubscription, PubsubItem, PubsubNode
+from pubsubcache.models import Account, AnalyserChoice, Job, PendingUnsubscription, PubsubItem, PubsubNode
 from pubsubcache.services.sessions import sessions
 from pubsubcache.store import choose_analyser, in_thread, nodes, scheduling, set_policy
 from pubsubcache.syncing.full_sync import sync_node
@@ -341,7 +341,7 @@ def test_staff_choose_in_the_admin() -> None:
     assert state(node) == KEPT
     hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]+)">', asked))
     page = client.post(reverse(PAGE), hidden, follow=True).content.decode()
-    assert "This changed 1 node." in page
+    assert "Nodes of tickets are synchronised: no." in page
     assert '<option value="no-sync" selected>' in page
     assert "registered: yes" in page
     assert state(node) == EMPTY
@@ -363,7 +363,7 @@ def test_one_form_saves_only_the_choices_that_its_user_changed() -> None:
         form |= {"choice-a": "no-sync", "choice-b": "default", "choice-c": "sync"}
         said = client.post(reverse(PAGE), form, follow=True).content.decode()
     assert store.choices() == {"a": False, "b": True, "c": True}
-    assert said.count("This changed 0 nodes.") == 2
+    assert [f"Nodes of {name} are synchronised" in said for name in "abc"] == [True, False, True]
 
 
 @pytest.mark.usefixtures("_tickets")
@@ -398,3 +398,16 @@ def test_names_of_analysers_are_escaped() -> None:
     page = post(client, SCRIPT, "no-sync").content.decode()
     assert "3 items of 1 node" in page
     assert SCRIPT not in page
+
+
+@pytest.mark.usefixtures("_tickets")
+def test_staff_parse_the_items_of_an_analyser_again() -> None:
+    make_node()
+    client = person(*CHOOSER)
+    assert 'name="reparse" value="tickets"' in client.get(reverse(PAGE)).content.decode()
+    assert client.post(reverse(PAGE), {"reparse": "nothing"}).status_code == 400
+    assert logged_in(staff(*CHOOSER)).post(reverse(PAGE), {"reparse": "tickets"}).status_code == 403
+    assert not Job.objects.exists()
+    client.post(reverse(PAGE), {"reparse": "tickets", "choice-tickets": "no-sync"})
+    assert Job.objects.get().parameters == {"nodes": {"analyser": "tickets"}}
+    assert not AnalyserChoice.objects.exists()
