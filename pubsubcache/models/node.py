@@ -59,9 +59,16 @@ class PubsubNodeQuerySet(TimedQuerySet["PubsubNode"]):
         """Return the nodes without a valid claim."""
         return self.filter(models.Q(sync_owner="") | heartbeat_expired("sync_heartbeat", claim_timeout(), now))
 
+    def for_update(self) -> Self:
+        """Return the nodes, locked until the transaction ends, in the order of their primary keys.
+
+        Without an order of its own, a query would join the accounts for the default order, and lock them too.
+        """
+        return self.order_by("pk").select_for_update(of=("self",))
+
     def lock(self) -> None:
         """Lock the nodes until the transaction ends. Waits for writers, which lock a node before they change it."""
-        list(self.order_by("pk").select_for_update(of=("self",)).values_list("pk"))
+        list(self.for_update().values_list("pk"))
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete the nodes and their items, under locks: otherwise a writer could add an item meanwhile."""

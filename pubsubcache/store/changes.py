@@ -92,7 +92,7 @@ def apply_changes(node_pk: int, changes: Sequence[Change]) -> Outcome | None:
     Raises:
         NodeTooLarge: The changes make the node exceed the maximum size.
     """
-    node = PubsubNode.objects.select_for_update().filter(pk=node_pk).first()
+    node = PubsubNode.objects.for_update().filter(pk=node_pk).first()
     if node is None or node.sync_state not in (SyncState.COMPLETED, SyncState.IN_PROGRESS):
         return None
     node.revision += 1

@@ -56,7 +56,7 @@ def empty_node(pk: int) -> None:
 
 @transaction.atomic
 def _drop_batch(model: type[Model], pk: int) -> int:
-    node = PubsubNode.objects.select_for_update().filter(pk=pk, sync_state=SyncState.ERROR, sync_owner="").first()
+    node = PubsubNode.objects.for_update().filter(pk=pk, sync_state=SyncState.ERROR, sync_owner="").first()
     if node is None:
         return 0
     rows = model._default_manager.filter(node=node)
@@ -180,7 +180,7 @@ def evict_batch(
     order = ["updated"] if updated_before else ["created"] if created_before else []
 
     def work(pk: int) -> bool:
-        node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+        node = PubsubNode.objects.for_update().filter(pk=pk).first()
         if node is None:
             return True
         present = PubsubItem.objects.filter(node=node, pk__lte=batch.cursor["newest"])

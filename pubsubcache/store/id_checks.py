@@ -40,7 +40,7 @@ def check(pk: int, revision: int, item_ids: list[str] | int, *, newest: list[str
     Returns:
         EQUAL, CHANGED or DIFFERENT. EQUAL also if the node is not synchronised.
     """
-    node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+    node = PubsubNode.objects.for_update().filter(pk=pk).first()
     if node is None or node.sync_state != SyncState.COMPLETED:
         return CheckResult.EQUAL
     if node.revision != revision or node.sync_owner:

@@ -313,7 +313,7 @@ def _save_parsed(batch: Batch, rows: list[PubsubItem], changed: set[int], cursor
     """
     batch.cursor = dict(cursor)
     batch.finished = not rows
-    for node in PubsubNode.objects.select_for_update().filter(pk__in={row.node_id for row in rows}).only("analyser"):
+    for node in PubsubNode.objects.for_update().filter(pk__in={row.node_id for row in rows}).only("analyser"):
         for row in rows:
             if batch.is_spent:
                 break

@@ -158,7 +158,7 @@ def update_analysis(
         The node, or None if it was removed.
     """
     choice = _choice_for(analysis)
-    node = PubsubNode.objects.select_related("account").select_for_update(of=("self",)).filter(pk=pk).first()
+    node = PubsubNode.objects.select_related("account").for_update().filter(pk=pk).first()
     if node is None:
         return None
     before = wants_sync(node)
@@ -250,7 +250,7 @@ def choice_batch(batch: Batch, name: str, nodes: Selection) -> None:
     choice = locked_choice(name).to_sync
 
     def work(pk: int) -> bool:
-        node = PubsubNode.objects.select_for_update().filter(pk=pk, analyser=name).first()
+        node = PubsubNode.objects.for_update().filter(pk=pk, analyser=name).first()
         if node is None or batch.cursor.get("emptied") == pk:
             return _drop_rest(node, batch)
         before = node.sync_state
@@ -365,7 +365,7 @@ def get_or_create_node(account_jid: str, address: NodeAddress, *, by_hand: bool 
     """
     account = Account.objects.get(jid=account_jid, leaving=False)
     own = address.service == account.jid
-    node, created = PubsubNode.objects.select_for_update().get_or_create(
+    node, created = PubsubNode.objects.for_update().get_or_create(
         account=account, service=address.service, name=address.name, defaults={"pinned": own}
     )
     if created:
@@ -409,7 +409,7 @@ def policy_batch(batch: Batch, nodes: Selection, policy: str) -> None:
     """Set the policy of nodes, as many as the batch may."""
 
     def work(pk: int) -> bool:
-        node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+        node = PubsubNode.objects.for_update().filter(pk=pk).first()
         if node is None or batch.cursor.get("emptied") == pk:
             return _drop_rest(node, batch)
         node.policy = policy
@@ -450,7 +450,7 @@ def hide_node(pk: int, error: str, *, requests: int = 0) -> None:
         error: How the service refused.
         requests: The number of requests that the sync run sent, if the service refused one of these.
     """
-    for node in PubsubNode.objects.select_for_update().filter(pk=pk):
+    for node in PubsubNode.objects.for_update().filter(pk=pk):
         hide(node, error, requests=requests)
         node.unavailable_count, node.unavailable_since = 0, None
         node.save()
@@ -514,7 +514,7 @@ def set_subscribed(pk: int, subscribed: bool) -> None:
 @fenced
 def record_publishers(pk: int, named: bool) -> None:
     """Record whether the service names the publishers of a node's items."""
-    for node in PubsubNode.objects.select_for_update().filter(pk=pk):
+    for node in PubsubNode.objects.for_update().filter(pk=pk):
         node.traits = replace(node.traits, publishers=named)
         node.save(update_fields=["extra"])
 
@@ -557,7 +557,7 @@ def forget_batch(batch: Batch, nodes: Selection, unsubscribe: bool) -> None:
     """
 
     def work(pk: int) -> bool:
-        node = PubsubNode.objects.select_for_update().filter(pk=pk).first()
+        node = PubsubNode.objects.for_update().filter(pk=pk).first()
         if node is None:
             batch.cursor.pop("emptied", None)
             return True

@@ -162,7 +162,7 @@ def _save(run: ReparseRun, rows: list[PubsubItem]) -> int:
     """
     if not ReparseRun.objects.filter(pk=run.pk, token=run.token).update(last_item=run.last_item):
         raise Superseded("Another pubsub_reparse has started, and replaces this one.")
-    nodes = PubsubNode.objects.select_for_update().filter(pk__in={row.node_id for row in rows}).order_by("pk")
+    nodes = PubsubNode.objects.for_update().filter(pk__in={row.node_id for row in rows})
     analysers = {node.pk: node.analyser for node in nodes.only("analyser")}
     return sum(save_row(row) for row in rows if analysers.get(row.node_id) == row.node.analyser)
 

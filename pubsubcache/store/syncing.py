@@ -130,7 +130,7 @@ def claim(pk: int, owner: str, *, fetch_evicted: bool = False, reason: SyncRun.R
         The claim. None if another live process has claimed the node, or the node was removed.
     """
     now = clock.now()
-    free = PubsubNode.objects.unclaimed(now).select_related("account").select_for_update(of=("self",))
+    free = PubsubNode.objects.unclaimed(now).select_related("account").for_update()
     if (node := free.filter(pk=pk).first()) is None:
         return None
     if fetch_evicted and reason is None:
@@ -169,7 +169,7 @@ def _highest(node: PubsubNode) -> int:
 
 
 def _claimed_node(claim: Claim) -> PubsubNode:
-    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    node = PubsubNode.objects.for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
         raise ClaimLost("The node was removed, or another process has taken over its synchronisation.")
     return node
@@ -490,7 +490,7 @@ def fail(claim: Claim, error: str, *, retry: bool = True, condition: str = "") -
         retry: Whether to schedule another attempt.
         condition: The error condition in the answer of the service, "" if it did not answer.
     """
-    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    node = PubsubNode.objects.for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
         return
     if count_unavailable(node, condition):
@@ -525,7 +525,7 @@ def refuse(claim: Claim, error: str) -> None:
 
 @fenced
 def _refuse(claim: Claim, error: str) -> bool:
-    node = PubsubNode.objects.select_for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
+    node = PubsubNode.objects.for_update().filter(pk=claim.node_pk, sync_owner=claim.owner).first()
     if node is None:
         return False
     set_state(node, SyncState.ERROR, error)

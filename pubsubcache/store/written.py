@@ -19,6 +19,6 @@ def apply_answer(node: PubsubNode, changes: Sequence[Change]) -> Outcome | None:
         The outcome. None, without any change, if notifications or a sync may have changed the node since it was read.
     """
     unchanged = {"revision": node.revision, "next_position": node.next_position, "sync_owner": ""}
-    if not PubsubNode.objects.select_for_update().filter(pk=node.pk, **unchanged).exists():
+    if not PubsubNode.objects.for_update().filter(pk=node.pk, **unchanged).exists():
         return None
     return apply_changes(node.pk, changes)
