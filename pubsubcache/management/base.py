@@ -15,7 +15,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 
 from pubsubcache import database
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError
@@ -97,7 +97,7 @@ class PubsubCommand(ExitCodeCommand):
             try:
                 return super().execute(*args, **options)
             finally:
-                transaction.on_commit(counters.flush)
+                counters.flush_soon()
 
     # Options
 

@@ -44,8 +44,17 @@ class Counters:
 
     def flush_if_due(self) -> None:
         """Write the counts if `INTERVAL` has passed. Inside a transaction, this happens after its end."""
-        if self._counts and time.monotonic() - self._flushed >= INTERVAL:
+        if time.monotonic() - self._flushed >= INTERVAL:
+            self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Write the counts now, or after the end of the transaction. Does not open the database without counts."""
+        if not self._counts:
+            return
+        try:
             transaction.on_commit(self.flush)
+        except Error as error:
+            logger.debug("The counters could not be written: %s", error)
 
     def flush(self) -> None:
         """Write the counts. If the database is locked, keep them for the next time."""

@@ -14,19 +14,26 @@ from tests.admin_data import account, node, online
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 NOW = timezone.now
-SOON = {"next_attempt": NOW() + timedelta(hours=1)}
+SOON = {"next_attempt": timedelta(hours=1)}  # a time from now, see `node_with`
 
 
 def completed(**fields: Any) -> dict[str, Any]:
-    return {"sync_state": "COMPLETED", "checked_at": NOW(), "compared_at": NOW(), **fields}
+    return {"sync_state": "COMPLETED", "checked_at": timedelta(), "compared_at": timedelta(), **fields}
 
 
 def running(**fields: Any) -> dict[str, Any]:
-    return {"sync_owner": "somebody", "sync_heartbeat": NOW(), "sync_done": 10, "sync_total": 20, **fields}
+    return {"sync_owner": "somebody", "sync_heartbeat": timedelta(), "sync_done": 10, "sync_total": 20, **fields}
 
 
 def old(**fields: Any) -> dict[str, Any]:
-    return completed(checked_at=NOW() - timedelta(days=1), **fields)
+    return completed(checked_at=-timedelta(days=1), **fields)
+
+
+def node_with(of: Account, **fields: Any) -> PubsubNode:
+    """Create a node. Times are given relative to now, because cases are collected long before they run."""
+    now = NOW()
+    times = {name: now + value for name, value in fields.items() if isinstance(value, timedelta)}
+    return node(of, **{**fields, **times})
 
 
 def evict(of: PubsubNode, *, reason: str = "") -> None:
@@ -66,7 +73,7 @@ UNAVAILABLE = {"unavailable_count": 5, "sync_error": "unavailable", "sync_state"
         ("leaving", {}, "waiting", "warn", "The account is being removed."),
         ("refused", {}, "waiting", "warn", "The account has no session: login refused."),
         ("offline", {}, "waiting", "warn", "No worker holds the account."),
-        ("online", {**ERROR, "sync_requested": NOW()}, "waiting", "busy", "A worker will synchronise it soon."),
+        ("online", {**ERROR, "sync_requested": timedelta()}, "waiting", "busy", "A worker will synchronise it soon."),
         ("online", ERROR, "refused", "bad", "hidden: The service refused: forbidden."),
         ("online", {**UNAVAILABLE, **SOON}, "refused", "bad", "It is tried again at"),
         ("online", {**ERROR, **SOON}, "failing", "bad", "forbidden. It is tried again at"),
@@ -87,14 +94,14 @@ def test_state_is_given_in_a_word_with_its_reason(
         "leaving": online(leaving=True),
         "refused": {"status": "auth_failed"},
     }
-    node(account(**accounts[owner]), **fields)
+    node_with(account(**accounts[owner]), **fields)
     state = state_of(shown())
     assert (state.word, state.kind) == (word, kind)
     assert explanation in state.explanation
 
 
 def test_purged_node_is_evicted_and_not_merely_empty() -> None:
-    of = node(account(**online()), **completed(subscribed=True))
+    of = node_with(account(**online()), **completed(subscribed=True))
     assert state_of(shown()).word == Word.FOLLOWED
     evict(of)
     state = state_of(shown())
@@ -103,7 +110,7 @@ def test_purged_node_is_evicted_and_not_merely_empty() -> None:
 
 
 def test_partly_purged_node_says_so_beside_its_state() -> None:
-    of = node(account(**online()), items=1, **completed(subscribed=True))
+    of = node_with(account(**online()), items=1, **completed(subscribed=True))
     assert notes_of(shown()) == []
     evict(of)
     assert state_of(shown()).word == Word.FOLLOWED
@@ -111,13 +118,13 @@ def test_partly_purged_node_says_so_beside_its_state() -> None:
 
 
 def test_items_that_cannot_be_stored_do_not_count_as_evicted() -> None:
-    evict(node(account(**online()), **completed(subscribed=True)), reason="too large")
+    evict(node_with(account(**online()), **completed(subscribed=True)), reason="too large")
     assert state_of(shown()).word == Word.FOLLOWED
     assert notes_of(shown()) == []
 
 
 def test_requested_sync_is_shown_beside_the_state() -> None:
-    node(account(enabled=False), **completed(), sync_requested=NOW())
+    node_with(account(enabled=False), **completed(), sync_requested=timedelta())
     assert [(note.label, note.explanation) for note in notes_of(shown())] == [
         ("sync requested", "The account is disabled.")
     ]
