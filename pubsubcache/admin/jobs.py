@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, Q, QuerySet, When
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
@@ -187,16 +187,15 @@ class JobAdmin(CacheAdmin[Job]):
 
     def cancel_page(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Cancel a job (POST)."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         job = self.get_object(request, str(pk))
         if job is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))  # type: ignore[no-any-return,attr-defined]
         if not self.has_cancel_permission(request, job):
             raise PermissionDenied
-        jobs.cancel(job)
-        log_changes(request, [job], _("Cancel requested."))
-        wake_workers()
+        if request.method == "POST":
+            jobs.cancel(job)
+            log_changes(request, [job], _("Cancel requested."))
+            wake_workers()
         return HttpResponseRedirect(reverse("admin:pubsubcache_job_change", args=[pk]))
 
     @admin.display(description=gettext_lazy("job"), ordering="kind")
