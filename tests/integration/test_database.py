@@ -120,12 +120,14 @@ def test_only_the_newest_copies_are_kept(fresh: str, number: int) -> None:
     if not is_sqlite(fresh):
         return  # nothing is copied
     make_older(fresh)
+    ours = [name for name in database.unapplied(fresh, whole_site=True) if name.startswith("pubsubcache.")]
+    last_but_one = ours[-2].removeprefix("pubsubcache.")
     made: list[Path] = []
     with patch.object(database, "BACKUPS", number):
         for _ in range(4):
             database.prepare(fresh, whole_site=True)
             made += [copy for copy in copies(fresh) if copy not in made]
-            call_command("migrate", "pubsubcache", "zero", database=fresh, verbosity=0, interactive=False)
+            call_command("migrate", "pubsubcache", last_but_one, database=fresh, verbosity=0, interactive=False)
     assert copies(fresh) == made[len(made) - number :]
     assert len(copies(fresh)) == number
 
