@@ -23,6 +23,7 @@ MARKERS = {
     "both_databases": "runs on PostgreSQL as well as on SQLite, for its outcome may depend on the database",
     "one_server": "runs with Prosody only, and with --long with every XMPP server",
     "every_server": "runs with every XMPP server, on PostgreSQL too or although its module has the mark one_server",
+    "sqlite_only": "runs only on SQLite, though its module has the mark both_databases",
     "postgresql_only": "runs only on PostgreSQL, as it needs a database server with its own clock",
     "long": "takes long: `make test-long` runs it, `make test` runs a smaller version of it",
 }
@@ -77,6 +78,8 @@ def _server(item: pytest.Item) -> str:
 
 
 def _is_taken(marks: set[str], on_postgresql: bool, long: bool, server: str) -> bool:
+    if on_postgresql and "sqlite_only" in marks:
+        return False
     if long:
         return on_postgresql or "postgresql_only" not in marks
     one_server = "every_server" not in marks and (on_postgresql or "one_server" in marks)

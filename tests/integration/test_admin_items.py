@@ -16,7 +16,7 @@ from pubsubcache.models import PubsubItem, PubsubNode
 from tests.admin_data import SCRIPT, XML, account, item, node, person, superuser, url
 from tests.examples import EXAMPLES, SERVICE, Example
 
-pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
+pytestmark = pytest.mark.django_db
 
 
 def listed(client: Any, **query: Any) -> list[str]:
@@ -103,6 +103,7 @@ def test_items_cannot_be_edited(page: str) -> None:
     assert PubsubItem.objects.values().get() == before
 
 
+@pytest.mark.both_databases
 def test_items_are_found() -> None:
     owner, other = account(), account("bob@example.org")
     blog, tickets = node(owner, "blog", type="blog"), node(other, "tickets", type="ticket")
@@ -123,6 +124,7 @@ def test_items_are_found() -> None:
     assert page.count("not parsed") == 1
 
 
+@pytest.mark.both_databases
 def test_search_shows_the_best_first_with_highlighted_words() -> None:
     blog = node(account(), "blog")
     item(blog, "best", text=f"Harbour, harbour, harbour {SCRIPT}", parsed={"title": "Harbour"})
@@ -143,6 +145,7 @@ def test_search_shows_the_best_first_with_highlighted_words() -> None:
     assert "&lt;script&gt;" in page
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "query",
     [
@@ -176,6 +179,7 @@ def test_refused_search_is_explained() -> None:
     assert not response.context["cl"].result_list
 
 
+@pytest.mark.both_databases
 def test_search_with_too_many_hits_is_not_ranked_or_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "CAP", 60)
     made = node(account())
@@ -190,6 +194,7 @@ def test_search_with_too_many_hits_is_not_ranked_or_counted(monkeypatch: pytest.
     assert all("LIMIT 61" in sql for sql in counts)
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("pk", ["x", "", "9" * 40, "0"])
 def test_filter_by_an_unknown_node_causes_no_server_error(pk: str) -> None:
     item(node(account()))
@@ -197,6 +202,7 @@ def test_filter_by_an_unknown_node_causes_no_server_error(pk: str) -> None:
     assert response.status_code == 200
 
 
+@pytest.mark.both_databases
 def test_list_loads_no_payloads_and_makes_no_query_per_item(
     django_assert_max_num_queries: Callable[..., Any],
 ) -> None:
@@ -215,6 +221,7 @@ def plan_of(client: Any, **query: Any) -> str:
     return str(response.context["cl"].queryset[:50].explain())
 
 
+@pytest.mark.both_databases
 def test_the_order_comes_from_an_index() -> None:
     client = superuser()
     made = node(account(), items=3)
@@ -230,6 +237,7 @@ def test_the_order_comes_from_an_index() -> None:
     assert not sorting.search(of_node)
 
 
+@pytest.mark.both_databases
 def test_a_filtered_count_stops_at_its_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "CAP", 60)
     made = node(account())
@@ -247,6 +255,7 @@ def test_a_filtered_count_stops_at_its_cap(monkeypatch: pytest.MonkeyPatch) -> N
         assert whole.context["cl"].result_count == 130
 
 
+@pytest.mark.both_databases
 def test_an_unfiltered_count_is_an_estimate_where_counting_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "CAP", 60)
     made = node(account())
@@ -553,6 +562,7 @@ def view_again(made: PubsubItem) -> str:
     return readable.readable(PubsubItem.objects.select_related("node__account").get(pk=made.pk))
 
 
+@pytest.mark.both_databases
 def test_references_do_not_reach_other_accounts() -> None:
     post = kept("microblog")
     node(account("eve@example.org"), COMMENTS, service="pubsub.garden.example", items=2)
@@ -565,6 +575,7 @@ def test_a_reply_links_to_the_cached_post() -> None:
     assert url("pubsubitem", "change", post.pk) in view(reply)
 
 
+@pytest.mark.both_databases
 def test_previous_and_next_follow_the_order_of_the_service() -> None:
     of, other = node(account(), "blog"), node(account("bob@example.org"), "blog")
     item(other, "foreign", position=2)
@@ -578,6 +589,7 @@ def test_previous_and_next_follow_the_order_of_the_service() -> None:
     assert url("pubsubitem", "history", made["b"].pk) not in page
 
 
+@pytest.mark.both_databases
 def test_previous_and_next_come_from_an_index(django_assert_num_queries: Callable[..., Any]) -> None:
     made = PubsubItem.objects.filter(node=node(account(), items=5))[2]
     with django_assert_num_queries(2) as queries:
@@ -595,6 +607,7 @@ def test_previous_and_next_come_from_an_index(django_assert_num_queries: Callabl
         assert "TEMP B-TREE" not in plan
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("name", ["microblog.reply", "calendar-events", "microblog"])
 def test_a_page_takes_few_queries(name: str, django_assert_max_num_queries: Callable[..., Any]) -> None:
     made = kept(name)

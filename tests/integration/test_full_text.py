@@ -251,10 +251,9 @@ def test_a_search_within_a_node_ranks_like_one_of_all_nodes(query: str, node: Pu
     assert (before | PubsubItem.objects.filter(node=other)).count() == len(ranks) + 1
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("count", "is_ranked_alone"), [(5, True), (sqlite.SMALL + 1, False)])
 def test_sqlite_ranks_only_the_items_of_a_small_node(count: int, is_ranked_alone: bool, node: PubsubNode) -> None:
-    if connection.vendor != "sqlite":
-        pytest.skip("PostgreSQL's planner decides this itself")
     PubsubNode.objects.update(item_count=count)
     other = PubsubNode.objects.create(account=node.account, service="s", name="other")
     PubsubItem.objects.create(node=other, name="other", data="<item/>", text="winter")

@@ -18,6 +18,7 @@ SERVERS = {"prosody", "ejabberd", "xmpp_server", "server_without_resumption", "r
         (set(), {"sqlite", "sqlite long", "postgresql long"}),
         ({"both_databases"}, {"sqlite", "postgresql", "sqlite long", "postgresql long"}),
         ({"postgresql_only"}, {"postgresql", "postgresql long"}),
+        ({"both_databases", "sqlite_only"}, {"sqlite", "sqlite long"}),
         ({"long"}, {"sqlite long", "postgresql long"}),
         ({"both_databases", "long"}, {"sqlite long", "postgresql long"}),
     ],
