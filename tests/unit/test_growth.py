@@ -62,8 +62,8 @@ def growth(function: Callable[[Any], Any], shape: Shape) -> float:
         cost = _cost(function, value)
         if cost > FLOOR:
             ratio = cost / max(_cost(function, before), 1e-6)
-            for _ in range(ATTEMPTS):
-                if ratio <= LIMIT or cost > SURE:
+            for attempt in range(ATTEMPTS):
+                if ratio <= LIMIT or cost > SURE or (attempt and ratio > 2 * LIMIT):
                     break
                 cost = min(cost, _cost(function, value))
                 ratio = min(ratio, cost / max(_cost(function, before), 1e-6))
