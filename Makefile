@@ -17,7 +17,7 @@ PRODUCTION := env -u HTTPS -u DEBUG -u REDIS_URL DATABASE_URL=sqlite://:memory: 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-long unit lint docs screenshots lock oracle bench clean python-packages run-packages test-packages
+.PHONY: help run test test-long unit lint docs translations screenshots lock oracle bench clean python-packages run-packages test-packages
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -45,6 +45,11 @@ lint: $(VENV)/test.stamp  ## check style, types, migrations and deployment setti
 
 docs: $(VENV)/test.stamp  ## write the generated parts of docs/analysers.md
 	$(PRODUCTION) $(BIN)/python -m docs.generate
+
+translations: $(VENV)/test.stamp  ## collect the texts for the French translation, and compile it (needs gettext)
+	$(PRODUCTION) $(BIN)/python manage.py makemessages --locale fr --no-obsolete --add-location file \
+		--ignore tests --ignore docs --ignore var
+	$(PRODUCTION) $(BIN)/python manage.py compilemessages --locale fr --ignore .venv --ignore var
 
 screenshots: test-packages $(VENV)/test.stamp  ## take the pictures of the documentation from the sample site
 	$(BIN)/python -m docs.screenshots

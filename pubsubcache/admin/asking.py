@@ -71,8 +71,10 @@ def _ask(account: Account, work: Callable[[PubsubService], Coroutine[Any, Any, T
     The caller may be in a transaction, so nothing here uses the database.
     """
 
+    late = ServiceUnreachable(_("There was no answer within %(seconds)d seconds.") % {"seconds": SECONDS})
+
     async def ask() -> T:
-        async with deadline(SECONDS, ServiceUnreachable(f"There was no answer within {SECONDS:g} seconds.")):
+        async with deadline(SECONDS, late):
             return await work(service_of(account))
 
     return async_to_sync(ask)()
@@ -113,7 +115,7 @@ def subscriptions(account: Account, addresses: list[NodeAddress]) -> list[list[S
 
 
 async def _subscriptions(service: PubsubService, address: NodeAddress) -> list[Subscription] | PubsubCacheError:
-    late = ServiceUnreachable("The service did not answer in time.")
+    late = ServiceUnreachable(_("The service did not answer in time."))
     try:
         async with deadline(SECONDS * 0.9, late):
             return await service.get_subscriptions(address)

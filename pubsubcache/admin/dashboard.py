@@ -19,7 +19,7 @@ from django.db.models.functions import Left
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from pubsubcache import states
 from pubsubcache.admin import display, jobs
@@ -484,7 +484,7 @@ def _charts(user: Any, now: datetime) -> list[Chart]:
             "psc-chart-answers",
             _("Answers in the last day"),
             times,
-            [series("hits", _("hits")), series("stale", _("stale")), series("misses", _("misses"))],
+            [series("hits", _("hits")), series("stale", pgettext("answers", "stale")), series("misses", _("misses"))],
             is_stacked=True,
         ),
     ]

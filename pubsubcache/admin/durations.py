@@ -9,14 +9,17 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 # The unit that is shown, the other spellings, and the seconds.
 UNITS: list[tuple[str, tuple[str, ...], int]] = [
-    ("d", ("day", "days"), 86_400),
-    ("h", ("hour", "hours"), 3600),
+    ("d", ("day", "days", "j", "jour", "jours"), 86_400),
+    ("h", ("hour", "hours", "heure", "heures"), 3600),
     ("min", ("m", "mins", "minute", "minutes"), 60),
-    ("s", ("sec", "secs", "second", "seconds"), 1),
+    ("s", ("sec", "secs", "second", "seconds", "seconde", "secondes"), 1),
 ]
+#: Units that are shown by another name in other languages.
+LABELS = {"d": pgettext_lazy("unit of time", "d")}
 SECONDS = {name: seconds for unit, others, seconds in UNITS for name in (unit, *others)}
 LONGEST = timedelta(days=3650)  # SQLite cannot store those of over 292 000 years
 _PART = re.compile(r"(\d{1,9}(?:[.,]\d{1,6})?)\s*([a-z]+)[\s,]*", re.ASCII)
@@ -29,7 +32,7 @@ def in_words(duration: timedelta) -> str:
     for unit, _others, seconds in UNITS:
         number, rest = (rest, 0) if unit == "s" else divmod(rest, seconds)
         if number:
-            parts.append(f"{number:.6f}".rstrip("0").rstrip(".") + f" {unit}")
+            parts.append(f"{number:.6f}".rstrip("0").rstrip(".") + f" {LABELS.get(unit, unit)}")
     return " ".join(parts) or "0 s"
 
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from pubsubcache.admin import display
 from pubsubcache.admin.base import CacheAdmin
@@ -101,7 +101,11 @@ def outcome(run: SyncRun) -> str:
 
 def changes(run: SyncRun) -> str:
     """Return the numbers of added, changed and removed items."""
-    counts = [("+", _("added"), run.added), ("~", _("changed"), run.updated), ("-", _("removed"), run.removed)]
+    counts = [
+        ("+", pgettext("items", "added"), run.added),
+        ("~", pgettext("items", "changed"), run.updated),
+        ("-", pgettext("items", "removed"), run.removed),
+    ]
     shown = " ".join(f"{sign}{display.number(count)}" for sign, _label, count in counts if count)
     if not shown:
         return display.EMPTY

@@ -16,6 +16,7 @@ from typing import Any
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
+from django.utils import translation
 
 from pubsubcache import database
 from pubsubcache.exceptions import InvalidRequest, PubsubCacheError
@@ -92,8 +93,8 @@ class PubsubCommand(ExitCodeCommand):
     formats: tuple[str, ...] = ("table", "json")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run with the log level that `--verbosity` selects. Write what was counted."""
-        with _log_level(options.get("verbosity", 1)):
+        """Run in English, with the log level that `--verbosity` selects. Write what was counted."""
+        with _log_level(options.get("verbosity", 1)), translation.override(None):
             try:
                 return super().execute(*args, **options)
             finally:

@@ -184,6 +184,7 @@ def test_wheel_contains_only_the_application(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names} == {"pubsubcache", folder}
     assert {
         "pubsubcache/py.typed",
+        "pubsubcache/locale/fr/LC_MESSAGES/django.mo",
         "pubsubcache/migrations/_frozen/full_text.py",
         "pubsubcache/static/pubsubcache/admin.css",
         "pubsubcache/templates/admin/pubsubcache/analysers.html",

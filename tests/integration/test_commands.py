@@ -15,7 +15,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.exceptions import InvalidRequest
@@ -259,6 +259,13 @@ def test_nodes_can_be_filtered() -> None:
     assert names("-n", "a", "-s", "pubsub.montague.example") == []
     assert exit_code("pubsub_nodes", "--state", "broken")[0] == 1
     assert "COMPLETED" in call("pubsub_nodes")[0]
+
+
+def test_commands_speak_english() -> None:
+    make_node(make_account(), checked_at=None)
+    with translation.override("fr"):
+        assert "stale" in call("pubsub_nodes")[0]
+        assert translation.get_language() == "fr"
 
 
 # pubsub_purge
