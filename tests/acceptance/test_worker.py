@@ -131,7 +131,8 @@ async def test_removed_account_leaves_no_subscription(site: Site, client) -> Non
     async with site.working():
         address = await cached_node(site, bob, 3)
         assert await alice.get_subscriptions(address)
-        assert await in_thread(remove_accounts)(Account.objects.filter(jid=site.jid)) == (0, 1)
+        # The worker may end the subscription between two batches.
+        assert sum(await in_thread(remove_accounts)(Account.objects.filter(jid=site.jid))) == 1
         await remote.awake()
         await site.until(in_thread(lambda: not Account.objects.exists()))
     assert await alice.get_subscriptions(address) == []

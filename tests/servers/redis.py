@@ -23,7 +23,9 @@ class Redis(PrivateServer):
     def channel_layers(self) -> dict[str, Any]:
         """The `CHANNEL_LAYERS` of a site with this server and the keys of the tests' site."""
         keys = channel_layer_keys(settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS)
-        config = {"hosts": [self.url], "capacity": 1000, "symmetric_encryption_keys": keys}
+        # The layer blocks for 5 seconds to wait for a message, which is also the client's default timeout.
+        hosts = [{"address": self.url, "socket_timeout": 30}]
+        config = {"hosts": hosts, "capacity": 1000, "symmetric_encryption_keys": keys}
         return {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
 
     def command(self) -> list[str]:
