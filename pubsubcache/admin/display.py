@@ -79,7 +79,7 @@ def snippet(text: str) -> SafeString:
 
 def preformatted(text: str) -> SafeString:
     """Return text as a preformatted block, with visible control characters."""
-    return format_html('<pre class="psc-block" dir="ltr">{}</pre>', cleaning.visible(text))
+    return format_html('<pre class="psc-block" dir="ltr" tabindex="0">{}</pre>', cleaning.visible(text))
 
 
 def cut(text: str) -> SafeString:

@@ -21,7 +21,7 @@ def json_tree(value: Any) -> SafeString | None:
     """Return JSON as nested lists that people can open and close; None if it is too large or too deep for that."""
     if not _fits(value):
         return None
-    return format_html('<div class="psc-block psc-json" dir="ltr">{}</div>', _branch("", value, ""))
+    return format_html('<div class="psc-block psc-json" dir="ltr" tabindex="0">{}</div>', _branch("", value, ""))
 
 
 def _fits(value: Any) -> bool:
@@ -81,7 +81,7 @@ def highlighted(xml: str) -> SafeString | None:
         pieces += [escape(xml[at : tag.start()]), _tag(*tag.groups())]
         at = tag.end()
     shown = mark_safe("".join([*pieces, escape(xml[at:])]))  # noqa: S308 (each piece is escaped)
-    return format_html('<pre class="psc-block psc-xml" dir="ltr">{}</pre>', shown)
+    return format_html('<pre class="psc-block psc-xml" dir="ltr" tabindex="0">{}</pre>', shown)
 
 
 def _tag(slash: str, name: str, rest: str) -> str:
