@@ -57,7 +57,11 @@ class CacheAdmin(_ModelAdmin[M]):
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[M]":
         """Return the rows that the user may see. Every view and action begins with them."""
-        return super().get_queryset(request).visible_to(request.user)  # type: ignore[attr-defined,no-any-return]
+        return self.visible(request, super().get_queryset(request))
+
+    def visible(self, request: HttpRequest, rows: "QuerySet[M]") -> "QuerySet[M]":
+        """Return those of `rows` that the user may see."""
+        return rows.visible_to(request.user)  # type: ignore[attr-defined,no-any-return]
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Reject filters on secrets, because their results would reveal them bit by bit."""

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, cast
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, PAGE_VAR, ChangeList
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from pubsubcache.models import Account, PubsubItem, PubsubItemQuerySet
+from pubsubcache.models import Account, PubsubItem, PubsubItemQuerySet, PubsubNode
 from pubsubcache.models.item import IsUnparsed
 from pubsubcache.states import Word, word_in_database
 from pubsubcache.utils.cleaning import label
@@ -20,6 +20,8 @@ from pubsubcache.utils.cleaning import label
 MAX_CHOICES = 20  # accounts that are listed; if there are more, a form asks for the JID
 MAX_LABEL = 60  # characters of a choice
 MAX_INPUT = 3100
+MANY_ITEMS = 50_000
+PUBLISHED = frozenset({"published_from", "published_to"})
 
 
 class ValuesFilter(admin.AllValuesFieldListFilter):
@@ -138,18 +140,39 @@ class AccountFilter(InputFilter):
             yield {"selected": chosen == str(pk), "query_string": url, "display": label(jid, MAX_LABEL)}
 
     def filtered(self, queryset: Any) -> Any:
+        return queryset.filter(**self.conditions(self.path))
+
+    def conditions(self, path: str) -> dict[str, Any]:
+        """Return the conditions on the account at a path. Raises `IncorrectLookupParameters`."""
         if (pk := self.value(self.by_pk)) and not pk.isdecimal():
             raise IncorrectLookupParameters
-        conditions: dict[str, Any] = {self.path: int(pk[:18])} if pk else {}
+        found: dict[str, Any] = {path: int(pk[:18])} if pk else {}
         if jid := self.value("account_jid"):
-            conditions[f"{self.path}__jid"] = jid
-        return queryset.filter(**conditions)
+            found[f"{path}__jid"] = jid
+        return found
 
 
 class AccountOfNodeFilter(AccountFilter):
     """Filters items by the account of their node."""
 
     path = "node__account"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.used_parameters and is_walked(request):
+            nodes = PubsubNode.objects.visible_to(request.user).filter(**self.conditions("account"))
+            many = have_many_items(nodes)
+            return cast(PubsubItemQuerySet, queryset).of_many(nodes) if many else queryset.filter(node__in=nodes)
+        return super().queryset(request, queryset)
+
+
+def is_walked(request: HttpRequest) -> bool:
+    """Whether the list of items follows an index that has no nodes, past items that match no other filter."""
+    return not PUBLISHED.isdisjoint(request.GET) or request.GET.get("parse_error") == "no"
+
+
+def have_many_items(nodes: QuerySet[PubsubNode]) -> bool:
+    """Whether nodes have so many items that reading them all takes longer than finding some of them in an index."""
+    return (nodes.order_by().aggregate(sum=Sum("item_count"))["sum"] or 0) > MANY_ITEMS
 
 
 class TagFilter(InputFilter):

@@ -22,25 +22,29 @@ from pubsubcache.admin.base import CacheAdmin, CacheChangeList
 from pubsubcache.admin.calendar import MEDIA_TYPE as CALENDAR
 from pubsubcache.admin.calendar import calendar_of
 from pubsubcache.admin.filters import (
+    PUBLISHED,
     AccountOfNodeFilter,
     AuthorFilter,
     ParseErrorFilter,
     PublishedFilter,
     TagFilter,
     ValuesFilter,
+    have_many_items,
+    is_walked,
 )
 from pubsubcache.admin.paginator import TwoStepPaginator
 from pubsubcache.admin.payloads import highlighted, json_tree
 from pubsubcache.exceptions import InvalidRequest, ParseError, TooLarge
 from pubsubcache.lookups.hotkeys import KeyText
 from pubsubcache.models import PubsubItem, PubsubItemQuerySet, PubsubNode
+from pubsubcache.models.account import ALL_ACCOUNTS
 from pubsubcache.parsers.uris import XmppUri, parse_xmpp
 from pubsubcache.utils import xmlform
 from pubsubcache.utils.cleaning import label
 
 OF_NODE = "node__id__exact"
 OF_ANALYSER = "node__analyser"
-PUBLISHED = frozenset({"published_from", "published_to"})
+ACCOUNT = frozenset({f"{AccountOfNodeFilter.path}__id__exact", "account_jid"})
 MAX_COLUMN = 500  # characters of a text that are read for a list
 MAX_COMBINED = 1000  # matches of several filters that are counted, because no index has them together
 MAX_NODES = 1000  # nodes that a URI can name
@@ -137,6 +141,15 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[PubsubItem]:
         return super().get_queryset(request).select_related("node__account")
 
+    def visible(self, request: HttpRequest, rows: QuerySet[PubsubItem]) -> QuerySet[PubsubItem]:
+        """Look up whose node each item is if the list follows an index and the user owns many items."""
+        if OF_NODE not in request.GET and is_walked(request) and not request.user.has_perm(ALL_ACCOUNTS):
+            nodes = PubsubNode.objects.visible_to(request.user)
+            # The filter by account looks at the size of the account.
+            if not ACCOUNT.isdisjoint(request.GET) or have_many_items(nodes):
+                return cast(PubsubItemQuerySet, rows).of_many(nodes)
+        return super().visible(request, rows)
+
     def get_list_display(self, request: HttpRequest) -> Any:
         """Hide the node in the list of one node. Other lists hide the time of change, to save space."""
         left_out = "place" if OF_NODE in request.GET else "changed"
@@ -183,7 +196,8 @@ class ItemAdmin(CacheAdmin[PubsubItem]):
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> TwoStepPaginator:
         """Return the paginator, with the number of matches if a search has counted them."""
         filters = request.GET.keys() - {ORDER_VAR, PAGE_VAR, SEARCH_VAR, ERROR_FLAG}
-        cap = paginator.CAP if len(filters) < 2 or SEARCH_VAR in request.GET else min(paginator.CAP, MAX_COMBINED)
+        number_of = len(filters) + (not request.user.has_perm(ALL_ACCOUNTS))
+        cap = paginator.CAP if number_of < 2 or SEARCH_VAR in request.GET else min(paginator.CAP, MAX_COMBINED)
         made = TwoStepPaginator(*args, cap=cap, **kwargs)
         if (number := getattr(request, "number_found", None)) is not None:
             made.take_count(number)

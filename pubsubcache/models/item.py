@@ -72,6 +72,13 @@ class PubsubItemQuerySet(models.QuerySet["PubsubItem"]):
         """Return the items of the accounts that a user of the site may see; see `is_visible_to`."""
         return self.filter(is_visible_to(user, "node__account__owner"))
 
+    def of_many(self, nodes: models.QuerySet[PubsubNode]) -> Self:
+        """Return the items of nodes that have many, by looking up the node of each item.
+
+        A join would make SQLite read all these items and sort them, even if an index has the order of the list.
+        """
+        return self.filter(models.Exists(nodes.order_by().filter(pk=models.OuterRef("node_id"))))
+
     def unparsed(self) -> Self:
         """Return the items that could not be parsed. Uses an index that has only these."""
         return self.filter(IsUnparsed("parse_error"))

@@ -9,11 +9,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from pubsubcache.admin import display, paginator, readable
+from pubsubcache.admin import display, filters, paginator, readable
 from pubsubcache.admin import items as items_admin
 from pubsubcache.analysers import Analyser, registry
 from pubsubcache.models import PubsubItem, PubsubNode
-from tests.admin_data import SCRIPT, XML, account, item, node, person, superuser, url
+from tests.admin_data import SCRIPT, XML, account, item, logged_in, node, person, staff, superuser, url
 from tests.examples import EXAMPLES, SERVICE, Example
 
 pytestmark = pytest.mark.django_db
@@ -235,6 +235,44 @@ def test_the_order_comes_from_an_index() -> None:
     of_node = plan_of(client, node__id__exact=made.pk)
     assert "pubsubcache_item_created" in of_node
     assert not sorting.search(of_node)
+
+
+@pytest.mark.parametrize("query", [{"published_from": "2020-01-01"}, {"parse_error": "no"}])
+@pytest.mark.parametrize("is_owner", [True, False])
+def test_items_of_a_large_account_come_in_the_order_of_an_index(
+    query: dict[str, str], is_owner: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "postgresql":
+        pytest.skip("PostgreSQL chooses by its statistics.")
+    monkeypatch.setattr(filters, "MANY_ITEMS", 2)
+    user = staff("view_pubsubitem")
+    owned, other = account(owner=user), account("other@example.org")
+    for of in (node(owned, items=3), node(other, items=3)):
+        PubsubItem.objects.filter(node=of).update(parsed={"published": "2026-01-01T00:00:00Z"})
+    client = logged_in(user) if is_owner else superuser()
+    own = query if is_owner else {**query, "node__account__id__exact": str(owned.pk)}
+    assert len(listed(client, **own)) == 3
+    assert "TEMP B-TREE" not in plan_of(client, **own)
+    if is_owner:
+        assert listed(client, **query, node__account__id__exact=str(other.pk)) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, {"published_from": "2020-01-01"}, {"parse_error": "no"}, {"tag": "a"}, {"account_jid": "b@example.org"}],
+)
+def test_lists_of_owners_take_few_queries(
+    query: dict[str, str], django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    user = staff("view_pubsubitem", "view_pubsubnode")
+    for number, jid in enumerate(("a@example.org", "b@example.org")):
+        of = node(account(jid, owner=user), items=3, type=f"t{number}", analyser=f"a{number}")
+        PubsubItem.objects.filter(node=of).update(parsed={"published": "2026-01-01T00:00:00Z", "tags": ["a"]})
+    client = logged_in(user)
+    with django_assert_max_num_queries(12):
+        assert len(listed(client, **query)) == (3 if "account_jid" in query else 6)
+    with django_assert_max_num_queries(12):
+        client.get(url("pubsubnode", "changelist"))
 
 
 @pytest.mark.both_databases
