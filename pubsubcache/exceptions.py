@@ -42,7 +42,8 @@ class ServiceError(PubsubCacheError):
     exit_code = 4
 
     def __init__(self, condition: str, text: str = "") -> None:
-        self.condition = one_line(condition) if len(condition) <= MAX_CONDITION else "undefined-condition"
+        cleaned = one_line(condition)
+        self.condition = cleaned if len(cleaned) <= MAX_CONDITION else "undefined-condition"
         self.text = one_line(text, MAX_WORDS)
         super().__init__(f"The service refused: {self.condition}" + (f" ({self.text})" if self.text else "") + ".")
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pubsubcache import exceptions
@@ -85,6 +85,7 @@ def test_errors_are_clean_in_every_class(condition: str, text: str) -> None:
 
 
 @given(long_texts)
+@example("\ud800" * 20)  # longer when it is clean
 def test_errors_of_another_process_are_clean(text: str) -> None:
     for error in (ServiceUnreachable(text), ServiceError(text, text)):
         with pytest.raises(type(error), match=f"^{re.escape(str(error))}$"):
