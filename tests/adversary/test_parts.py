@@ -94,13 +94,13 @@ def test_clock_affects_only_its_process_and_at_once(tmp_path: Path, db: None) ->
 
 def test_process_is_paused_outside_a_transaction(live_database: None) -> None:
     script = (
-        "import sqlite3, sys, time\n"
+        "import signal, sqlite3, sys, time\n"
         "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "database.execute('BEGIN IMMEDIATE')\n"
         "print('begun', flush=True)\n"
-        "time.sleep(1)\n"
+        "time.sleep(1)\n"  # so that the first pause finds the transaction
         "database.execute('ROLLBACK')\n"
-        "time.sleep(60)\n"
+        "signal.pause()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, connection.settings_dict["NAME"]], stdout=subprocess.PIPE, text=True
