@@ -130,8 +130,21 @@ class TestProsody(Prosody, Logins):
         path.write_text("\n".join([*first, path.read_text(), *last, ""]))
 
     def is_ready(self) -> bool:
-        """Return whether the server accepts clients and components."""
-        return super().is_ready() and is_listening(self.host, self.component_port)
+        """Return whether the server answers clients and accepts components.
+
+        Prosody listens before it handles signals: until it answers, SIGHUP would end it.
+        """
+        return super().is_ready() and is_listening(self.host, self.component_port) and self._answers()
+
+    def _answers(self) -> bool:
+        namespaces = "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
+        header = f"<stream:stream {namespaces} to='{self.domain}'>"
+        try:
+            with socket.create_connection((self.host, self.port), timeout=1) as client:
+                client.sendall(header.encode())
+                return bool(client.recv(1))
+        except OSError:
+            return False
 
     def present_certificate(self, pem: bytes) -> None:
         """Use another key and certificate for new connections; open ones are kept."""
